@@ -1,0 +1,22 @@
+"""Fixtures shared by every test module."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], tuple[dict[str, np.ndarray], dict]]:
+    """Return ``load(name) -> (arrays, meta)`` for the reference vectors in ``tests/golden/<name>_shared.npz``."""
+
+    def load(name: str) -> tuple[dict[str, np.ndarray], dict]:
+        with np.load(GOLDEN / f"{name}_shared.npz", allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files if key != "meta_json"}
+            return arrays, json.loads(str(archive["meta_json"]))
+
+    return load
