@@ -1,0 +1,209 @@
+"""The frozen backbone runs once per image: a data set of patch embeddings, cached in half precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from monai.data import DataLoader
+from monai.data import Dataset as MonaiDataset
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from dino_uad import parallel
+from dino_uad.data.files import atomic_path, describe, digest_paths
+from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.transforms.foreground import to_patches
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Tensor]
+PATH_KEYS = ("image", "label")
+
+
+class EmbeddingDataset(Dataset):
+    """Slices of a data list as ``{"embedding": [C,h,w] half, "cls": [C], "foreground": [1,h,w] bool (if made)}``.
+
+    The transform turns one entry of ``data`` into one image dictionary or, for a volume, into a list of slices. Each
+    entry becomes one record; the backbone runs when the data set is first measured or indexed, in batches that may span
+    entries. With a ``cache_dir`` a record is also a file, keyed by the bytes of the entry's files, the transform, and
+    the backbone with its weights, so that a second run, or a run that was killed, goes on where it stopped.
+    Under ``torch.distributed`` with a shared ``cache_dir`` the ranks divide the entries.
+
+    Args:
+        data: dictionaries with an ``image`` path and optionally a ``label`` path.
+        transform: MONAI transform from paths to ``image`` ``[1|3,H,W]`` in [0, 1], and ``foreground`` ``[1,H,W]``.
+        backbone: the frozen feature extractor.
+        cache_dir: folder of the cache files; None keeps the embeddings in memory only.
+        batch_size: images per backbone call.
+        num_workers: processes that load images meanwhile.
+        on_error: ``"raise"``, or ``"skip"`` to leave out unreadable entries with a warning that names them.
+        device: where the backbone runs.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable,
+        backbone: DinoBackbone,
+        cache_dir: str | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        on_error: str = "raise",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
+        self.data = list(data)
+        self.transform = transform
+        self.backbone = backbone
+        self.cache_dir = Path(cache_dir) if cache_dir else None
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.on_error = on_error
+        self.device = torch.device(device)
+        self._records: list[Record] | None = None
+        self._index: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        self.build()
+        return len(self._index)
+
+    def __getitem__(self, item: int) -> Record:
+        self.build()
+        record, position = self._index[item]
+        return {key: value[position] for key, value in self._records[record].items()}
+
+    def batch(self, items: Sequence[int]) -> Record:
+        """Stack the given slices to ``[B,...]``; with no items every tensor has ``B = 0``."""
+        if len(items):
+            rows = [self[item] for item in items]
+            return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        self.build()
+        return {key: value[:0] for key, value in self._records[0].items()}
+
+    def build(self) -> None:
+        """Embed what the cache does not hold; does nothing the second time."""
+        if self._records is not None:
+            return
+        if not self.data:
+            raise ValueError("the data list is empty: no image to embed; check dataset_dir and the split")
+        keys = [self._key(entry) for entry in self.data] if self.cache_dir else [None] * len(self.data)
+        records = [self._load(key) for key in keys]
+        missing = [i for i, record in enumerate(records) if record is None]
+        if missing:
+            self._announce(len(missing))
+            mine = missing[parallel.rank() :: parallel.world_size()] if self.cache_dir else missing
+            for i, record in self._embed(mine):
+                records[i] = record
+                self._save(record, keys[i])
+        if parallel.is_distributed() and self.cache_dir:
+            dist.barrier()
+            records = [self._load(key) if record is None else record for key, record in zip(keys, records, strict=True)]
+        self._records = [record for record in records if record is not None and len(record["cls"])]
+        if not self._records:
+            raise ValueError(f"none of the {len(self.data)} entries gave an image; see the warnings above")
+        self._index = [(r, s) for r, record in enumerate(self._records) for s in range(len(record["cls"]))]
+
+    def _announce(self, count: int) -> None:
+        channels, patch = self.backbone.embed_dim, self.backbone.patch_size
+        logger.info(
+            f"embedding {count} of {len(self.data)} entries with {self.backbone.arch}; a 448 px slice takes "
+            f"{channels * (448 // patch) ** 2 * 2 / 1e6:.1f} MB in half precision, so at least "
+            f"{count * channels * (448 // patch) ** 2 * 2 / 1e6:.0f} MB "
+            + (f"in {self.cache_dir.name}/ and in memory" if self.cache_dir else "in memory")
+        )
+
+    def _embed(self, entries: Sequence[int]) -> Iterator[tuple[int, Record]]:
+        """Yield ``(entry, record)``, running the backbone on full batches that may span entries."""
+        source = MonaiDataset([{"entry": i, **self.data[i]} for i in entries], self._transform_entry)
+        loader = DataLoader(source, batch_size=None, num_workers=self.num_workers, shuffle=False)
+        waiting: list[tuple[int, list[dict[str, Tensor]]]] = []
+        skipped: Counter[str] = Counter()
+        bar = tqdm(total=len(entries), desc="embedding", unit="file", disable=parallel.rank() > 0)
+        for entry, slices, problem in loader:
+            if problem is not None:
+                skipped[problem] += 1
+            waiting.append((entry, slices))
+            if sum(len(s) for _, s in waiting) >= self.batch_size:
+                yield from self._flush(waiting)
+                waiting = []
+            bar.update()
+        yield from self._flush(waiting)
+        bar.close()
+        if skipped:
+            logger.warning(f"skipped {skipped.total()} unreadable of {len(entries)}: " + "; ".join(skipped))
+
+    def _transform_entry(self, entry: dict[str, Any]) -> tuple[int, list[dict[str, Tensor]], str | None]:
+        index = entry.pop("entry")
+        try:
+            slices = self.transform(entry)
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            return index, [], f"{Path(str(entry.get('image'))).name}: {error}"
+        slices = slices if isinstance(slices, list) else [slices]
+        keep = ("image", "foreground")
+        plain = [{k: torch.as_tensor(s[k]).as_subclass(Tensor) for k in keep if k in s} for s in slices]
+        return index, plain, None
+
+    @torch.inference_mode()
+    def _flush(self, waiting: list[tuple[int, list[dict[str, Tensor]]]]) -> Iterator[tuple[int, Record]]:
+        slices = [s for _, group in waiting for s in group]
+        merged: Record = {}
+        if slices:
+            done = [self._forward(slices[i : i + self.batch_size]) for i in range(0, len(slices), self.batch_size)]
+            merged = {key: torch.cat([part[key] for part in done]) for key in done[0]}
+        start = 0
+        for entry, group in waiting:
+            stop = start + len(group)
+            yield entry, {key: value[start:stop].clone() for key, value in merged.items()} if group else _EMPTY
+            start = stop
+
+    def _forward(self, slices: list[dict[str, Tensor]]) -> Record:
+        backbone = self.backbone.to(self.device)
+        embeddings, cls = backbone(torch.stack([s["image"] for s in slices]).to(self.device, torch.float32))
+        record = {"embedding": embeddings.half().cpu(), "cls": cls.float().cpu()}
+        if "foreground" in slices[0]:
+            masks = torch.stack([s["foreground"] for s in slices])
+            record["foreground"] = to_patches(masks, tuple(embeddings.shape[-2:])).bool().cpu()
+        if not record["embedding"].isfinite().all():
+            raise ValueError("the backbone gave NaN or Inf, or a value beyond half precision; check the image values")
+        return record
+
+    def _key(self, entry: Mapping[str, Any]) -> str:
+        backbone = self.backbone
+        facts = {
+            "files": digest_paths([entry[key] for key in PATH_KEYS if entry.get(key)]),
+            "transform": describe(self.transform),
+            "backbone": [backbone.identity, list(backbone.layers), backbone.final_norm],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _load(self, key: str | None) -> Record | None:
+        path = self.cache_dir / f"{key}.safetensors" if key else None
+        if path is None or not path.is_file():
+            return None
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            logger.warning(f"cache file {path.name} is damaged ({error}); it is made again")
+            return None
+
+    def _save(self, record: Record, key: str | None) -> None:
+        if key:
+            with atomic_path(self.cache_dir / f"{key}.safetensors") as temporary:
+                save_file(record, temporary)
+
+
+_EMPTY: Record = {"embedding": torch.empty(0, dtype=torch.half), "cls": torch.empty(0)}

@@ -1,0 +1,85 @@
+"""Files that appear only whole, and digests that say what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; on success it is flushed to disk and renamed, otherwise removed.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; ``path`` is left as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers that choose a format by suffix must see the same one.
+    temporary = target.with_name(f".{uuid4().hex[:8]}.{target.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(error.errno, f"cannot write {target.name} ({reason}); free space or choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
+    """``torch.save`` through :func:`atomic_path`."""
+    with atomic_path(path) as temporary:
+        torch.save(value, temporary)
+
+
+def require_writable(folder: str | os.PathLike[str]) -> None:
+    """Create ``folder`` and prove that a file can be written there, before hours of work depend on it.
+
+    Raises:
+        OSError: it cannot; the message names the folder.
+    """
+    try:
+        with atomic_path(Path(folder) / "write-test") as temporary:
+            temporary.write_bytes(b"x" * 4096)
+        (Path(folder) / "write-test").unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, f"output folder {folder} cannot be written: {error.strerror or error}") from error
+
+
+def digest_paths(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """sha256 of the bytes of files, in order; a folder (a DICOM series) counts as its files sorted by name."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
+            with open(file, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def describe(thing: Any) -> Any:
+    """A stable, JSON-like description of a transform, for cache keys: class names and settings, no addresses."""
+    if isinstance(thing, str | int | float | bool | None):
+        return thing
+    if isinstance(thing, Mapping):
+        return {str(key): describe(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple | set):
+        return [describe(item) for item in thing]
+    if isinstance(thing, type):
+        return f"{thing.__module__}.{thing.__qualname__}"
+    if isinstance(thing, Callable) and hasattr(thing, "__code__"):
+        return f"{thing.__qualname__}:{hashlib.sha256(thing.__code__.co_code).hexdigest()}:{thing.__code__.co_consts!r}"
+    settings = getattr(thing, "__dict__", None)
+    if settings is None or isinstance(thing, torch.Tensor):
+        return repr(thing)
+    kept = {key: value for key, value in settings.items() if key not in ("R", "decollate_batch")}
+    return [describe(type(thing)), describe(kept)]

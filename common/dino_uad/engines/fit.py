@@ -1,0 +1,48 @@
+"""The training engine of the heads that learn by statistics instead of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from ignite.engine import Events
+from monai.engines import Trainer
+from monai.utils import CommonKeys
+from torch import Tensor
+
+from dino_uad.engines.batch import unpack
+from dino_uad.networks.detector import AnomalyDetector
+
+
+class HeadTrainer(Trainer):
+    """Streams embedding batches through ``network.head.fit_batch`` and closes each epoch with ``head.end_epoch``.
+
+    ``engine.state.output`` holds what ``fit_batch`` returned and a ``loss`` (0 where the head reports none), the key
+    that MONAI's logging and tracking handlers read.
+
+    Args:
+        device: where the head lives.
+        max_epochs: passes over the training embeddings.
+        train_data_loader: batches of :class:`~dino_uad.data.loader.EmbeddingLoader`.
+        network: the detector whose head is fitted.
+        train_handlers: ignite handlers; ``end_epoch`` runs before any of theirs.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: Iterable,
+        network: AnomalyDetector,
+        train_handlers: Sequence | None = None,
+    ) -> None:
+        super().__init__(device=device, max_epochs=max_epochs, data_loader=train_data_loader, decollate=False)
+        self.network = network
+        # The last step of an epoch comes before validation and checkpointing, whose handlers are attached after it.
+        self.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.network.head.end_epoch())
+        self._register_handlers(train_handlers or ())
+
+    @torch.no_grad()
+    def _iteration(self, engine: HeadTrainer, batchdata: Mapping[str, Tensor]) -> dict[str, float]:
+        report = self.network.head.fit_batch(*unpack(batchdata, engine.state.device))
+        return {CommonKeys.LOSS: 0.0, **report}

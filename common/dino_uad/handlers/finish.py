@@ -1,0 +1,84 @@
+"""The last act of a fit: calibrate on normal validation images and write ``model.pt``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from dino_uad import parallel
+from dino_uad.data.files import save_torch
+from dino_uad.engines.batch import unpack
+from dino_uad.metrics.threshold import ThresholdAtFPR
+from dino_uad.networks.detector import FALSE_POSITIVE_RATES, AnomalyDetector
+
+logger = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], device: torch.device | str) -> None:
+    """Learn the operating points from normal validation images, in two streaming passes.
+
+    The first lets the head collect what its own calibration needs (:meth:`Head.calibrate_batch`). The second takes the
+    threshold of each false positive rate in :data:`FALSE_POSITIVE_RATES` over all pixels, and the mean and standard
+    deviation of the image scores. The results are buffers of the network: ``thresholds`` ``[3]`` in the order of the
+    rates, ``image_score_range`` ``[2]``. No anomalous image takes part.
+    """
+    network.eval()
+    for batch in loader:
+        network.head.calibrate_batch(*unpack(batch, device))
+    network.head.end_calibration()
+    thresholds = ThresholdAtFPR(FALSE_POSITIVE_RATES)
+    moments = torch.zeros(3, dtype=torch.float64)
+    for batch in loader:
+        patch_scores = network.head.score(*unpack(batch, device))
+        if not len(patch_scores):
+            continue
+        thresholds.update(network.upsample(patch_scores))
+        image_scores = network.head.image_score(patch_scores).double().cpu()
+        moments += torch.stack([torch.ones_like(image_scores), image_scores, image_scores**2]).sum(dim=1)
+    parallel.all_reduce_sum(moments)
+    count, total, squares = moments.tolist()
+    mean = total / count
+    network.thresholds.copy_(thresholds.compute().to(network.thresholds))
+    network.image_score_range.copy_(torch.tensor([mean, max(squares / count - mean**2, 0.0) ** 0.5]))
+
+
+class FinishFit:
+    """Calibrates the fitted network when the trainer completes, and writes it to ``path`` atomically.
+
+    Attach it after :class:`~dino_uad.handlers.fit_checkpoint.FitCheckpoint`, which restores the best epoch.
+
+    Args:
+        network: the detector.
+        loader: embeddings of normal validation images.
+        path: the model file.
+        checkpoint: the fit's checkpoint, removed when the model is safely written.
+    """
+
+    def __init__(self, network: AnomalyDetector, loader: Iterable, path: str, checkpoint: str | None = None) -> None:
+        self.network = network
+        self.loader = loader
+        self.path = Path(path)
+        self.checkpoint = Path(checkpoint) if checkpoint else None
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the trainer's ``COMPLETED``."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        calibrate(self.network, self.loader, engine.state.device)
+        rates = ", ".join(
+            f"{rate:.0%}: {threshold:.4g}"
+            for rate, threshold in zip(FALSE_POSITIVE_RATES, self.network.thresholds.tolist(), strict=True)
+        )
+        logger.info(f"thresholds at the false positive rates of normal validation pixels: {rates}")
+        if parallel.rank() == 0:
+            save_torch({key: value.cpu() for key, value in self.network.state_dict().items()}, self.path)
+            logger.info(f"wrote {self.path.parent.name}/{self.path.name} ({self.path.stat().st_size / 1e6:.2f} MB)")
+            if self.checkpoint:
+                self.checkpoint.unlink(missing_ok=True)

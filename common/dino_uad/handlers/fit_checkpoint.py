@@ -1,0 +1,118 @@
+"""A fit that can be killed at any moment: one checkpoint an epoch, the best state kept, resumed by the same command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+
+from dino_uad import parallel
+from dino_uad.data.files import describe, require_writable, save_torch
+
+logger = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """Anything with a state: network, optimizer, scheduler."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+
+class FitCheckpoint:
+    """Writes ``path`` after every epoch, resumes from it, and in the end puts the best state back into the model.
+
+    Best means the highest key metric of ``evaluator``, the validation log-likelihood on normal images. MONAI's
+    ``CheckpointSaver`` keeps rotated files; what is needed to go on after SIGKILL with the same bytes (weights,
+    optimizer, epoch, and the best state so far) belongs in one file that is replaced atomically.
+
+    Args:
+        save_dict: what to save; ``model`` is the detector, others (an optimizer) may follow.
+        path: the checkpoint file, removed once the fit is complete.
+        evaluator: engine whose key metric selects the model; it must have run before this handler.
+        settings: anything that, when changed, makes a checkpoint useless (JSON types).
+    """
+
+    def __init__(
+        self,
+        save_dict: Mapping[str, Stateful],
+        path: str,
+        evaluator: Engine,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if "model" not in save_dict:
+            raise ValueError(f"save_dict has keys {sorted(save_dict)}; 'model' is missing")
+        self.save_dict = dict(save_dict)
+        self.path = Path(path)
+        self.evaluator = evaluator
+        self.settings = dict(settings or {})
+        self.best: dict[str, Any] = {"metric": -math.inf, "epoch": 0, "model": None}
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the trainer: resume when it starts, save when an epoch is complete, restore the best at the end."""
+        engine.add_event_handler(Events.STARTED, self.resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.restore_best)
+
+    def resume(self, engine: Engine) -> None:
+        """Continue after the last complete epoch of a run with the same settings, if there is one."""
+        require_writable(self.path.parent)
+        if not self.path.is_file():
+            return
+        try:
+            stored = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            logger.warning(f"{self.path.name} cannot be read ({error}); the fit starts from the beginning")
+            return
+        if stored["run"] != self._run_key(engine):
+            logger.warning(f"{self.path.name} belongs to a fit with other settings or data; it will be overwritten")
+            return
+        for name, thing in self.save_dict.items():
+            thing.load_state_dict(stored[name])
+        self.best = stored["best"]
+        engine.state.epoch = stored["epoch"]
+        engine.state.iteration = stored["epoch"] * engine.state.epoch_length
+        logger.info(f"resuming after epoch {stored['epoch']} of {engine.state.max_epochs}")
+
+    def save(self, engine: Engine) -> None:
+        """Take over the state if it is the best so far, and write the checkpoint."""
+        metric = self.evaluator.state.metrics.get(self.evaluator.state.key_metric_name, math.nan)
+        if self.best["model"] is None or metric > self.best["metric"]:
+            model = {key: value.detach().cpu().clone() for key, value in self.save_dict["model"].state_dict().items()}
+            self.best = {"metric": float(metric), "epoch": engine.state.epoch, "model": model}
+        if engine.state.max_epochs > 1 and parallel.rank() == 0:
+            stored = {name: thing.state_dict() for name, thing in self.save_dict.items()}
+            stored |= {"best": self.best, "epoch": engine.state.epoch, "run": self._run_key(engine)}
+            save_torch(stored, self.path)
+        if parallel.is_distributed():
+            dist.barrier()
+
+    def restore_best(self, engine: Engine) -> None:
+        """Load the best state into the model; the epoch it came from goes to the log."""
+        if self.best["model"] is None:
+            raise RuntimeError("the fit ended without a single complete epoch; check max_epochs and the data set")
+        self.save_dict["model"].load_state_dict(self.best["model"])
+        engine.state.best_epoch = self.best["epoch"]
+        logger.info(f"best epoch {self.best['epoch']} of {engine.state.epoch}: {self.best['metric']:.6g}")
+
+    def _run_key(self, engine: Engine) -> str:
+        """Digest of everything that the remaining epochs depend on, but for their number."""
+        loader = engine.data_loader
+        head = self.save_dict["model"].head
+        facts = {
+            "settings": self.settings,
+            "network": self.save_dict["model"].facts,
+            "head": {key: describe(value) for key, value in vars(head).items() if not key.startswith("_")},
+            "data": [str(entry.get("image")) for entry in loader.dataset.data],
+            "loader": [loader.batch_size, loader.shuffle, loader.drop_last, loader.seed],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

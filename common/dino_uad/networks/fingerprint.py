@@ -1,0 +1,36 @@
+"""A model remembers what it was fitted with, so that loading it into anything else is an error and not a wrong map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SIZE = 1024  # bytes; a fixed size lets MONAI's `copy_model_state`, which compares shapes, treat it like any tensor
+
+
+def encode(facts: Mapping[str, Any]) -> Tensor:
+    """Write ``facts`` (JSON types) as a ``[SIZE]`` uint8 tensor, zero padded."""
+    text = json.dumps(facts, sort_keys=True).encode()
+    if len(text) > SIZE:
+        raise ValueError(f"fingerprint of {len(text)} bytes found, at most {SIZE} fit; shorten `preprocessing`")
+    encoded = torch.zeros(SIZE, dtype=torch.uint8)
+    encoded[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    return encoded
+
+
+def decode(encoded: Tensor) -> dict[str, Any]:
+    """Read what :func:`encode` wrote; raises ValueError when the bytes are not JSON."""
+    return json.loads(bytes(encoded.cpu().tolist()).rstrip(b"\0") or b"{}")
+
+
+def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """One sentence for every fact on which a checkpoint and the network at hand disagree."""
+    return [
+        f"{name}: the checkpoint was fitted with {stored.get(name)!r}, this network has {current.get(name)!r}"
+        for name in sorted(set(stored) | set(current))
+        if stored.get(name) != current.get(name)
+    ]
