@@ -111,7 +111,7 @@ class FitCheckpoint:
         facts = {
             "settings": self.settings,
             "network": self.save_dict["model"].facts,
-            "head": {key: describe(value) for key, value in vars(head).items() if not key.startswith("_")},
+            "head": {key: describe(value) for key, value in vars(head).items() if not key.startswith("_") and key != "training"},
             "data": [str(entry.get("image")) for entry in loader.dataset.data],
             "loader": [loader.batch_size, loader.shuffle, loader.drop_last, loader.seed],
         }

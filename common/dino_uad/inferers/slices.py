@@ -1,0 +1,53 @@
+"""Inference with a 2-D network on images and on volumes, slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from monai.inferers import Inferer
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+from tqdm import tqdm
+
+
+class SliceOrImageInferer(Inferer):
+    """Runs a 2-D network on ``[B,C,H,W]`` images, or on every slice along the last axis of ``[B,C,H,W,D]`` volumes.
+
+    MONAI's ``SliceInferer`` needs volumes and runs the network on empty slices too. Here slices without foreground
+    (nothing above 0) are not run and score zero, and only ``batch_size`` slices are on the device at a time.
+
+    Args:
+        batch_size: slices per network call.
+        smoothing: standard deviation, in slices, of a Gaussian along the occupied slices of the map; 0 is off.
+        progress: show a progress bar over the slices of a volume.
+    """
+
+    def __init__(self, batch_size: int = 8, smoothing: float = 0.0, progress: bool = False) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        self.batch_size = batch_size
+        self.smoothing = float(smoothing)
+        self.progress = progress
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
+        """Return the maps, ``[B,1,H,W]`` or ``[B,1,H,W,D]`` float32, on the device of ``inputs``."""
+        if inputs.ndim == 4:
+            return network(inputs, *args, **kwargs)
+        if inputs.ndim != 5:
+            raise ValueError(f"input of shape {list(inputs.shape)} found; expected [B,C,H,W] or [B,C,H,W,D]")
+        return torch.stack([self._volume(volume, network, *args, **kwargs) for volume in inputs])
+
+    def _volume(self, volume: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
+        result = torch.zeros((1, *volume.shape[1:]), dtype=torch.float32, device=volume.device)
+        occupied = (volume > 0).flatten(0, 2).any(dim=0).nonzero().flatten()
+        bar = tqdm(total=len(occupied), desc="slices", unit="slice", disable=not self.progress)
+        for chunk in occupied.split(self.batch_size):
+            slices = volume[..., chunk].movedim(-1, 0)
+            result[..., chunk] = network(slices, *args, **kwargs).movedim(0, -1).to(result)
+            bar.update(len(chunk))
+        bar.close()
+        if self.smoothing > 0 and result.shape[-1] > 1:
+            smooth = gaussian_filter1d(result[..., occupied].cpu().numpy(), self.smoothing, axis=-1, mode="nearest")
+            result[..., occupied] = torch.from_numpy(smooth).to(result)
+        return result

@@ -1,0 +1,133 @@
+"""From the anomaly map to what is saved, shown and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from dino_uad.networks.detector import FALSE_POSITIVE_RATES
+
+
+def operating_point(value: Any) -> int:
+    """Index into :data:`FALSE_POSITIVE_RATES` of a rate given as 0.05, "0.05" or "5 %", or as a list starting with one.
+
+    MONAI Label shows a list as a drop-down and may send back the list, a string or a number.
+
+    Raises:
+        ValueError: the rate is not one that was calibrated.
+    """
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    try:
+        text = str(first).strip()
+        rate = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
+        return next(i for i, known in enumerate(FALSE_POSITIVE_RATES) if abs(known - rate) < 1e-6)
+    except (ValueError, StopIteration):
+        known = ", ".join(f"{rate:g}" for rate in FALSE_POSITIVE_RATES)
+        raise ValueError(f"false positive rate {value!r} found; this model is calibrated for {known}") from None
+
+
+class ThresholdMapd(MapTransform):
+    """Turns an anomaly map ``[1,...]`` into a uint8 label map: 1 where it exceeds the calibrated threshold.
+
+    The threshold is read from the model file when the first map arrives: MONAI Label builds postprocessing apart from
+    the network, so there is no loaded network to ask.
+
+    Args:
+        keys: maps to threshold.
+        model: the ``model.pt`` with the calibrated thresholds.
+        false_positive_rate: operating point, one of 0.10, 0.05, 0.01 (see :func:`operating_point`).
+        enabled: False (or "map") passes the float map through, for clients that want to see it.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        model: str,
+        false_positive_rate: Any = 0.05,
+        enabled: bool = True,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.model = Path(model)
+        self.index = operating_point(false_positive_rate)
+        self.enabled = enabled
+        self._threshold: float | None = None
+
+    @property
+    def threshold(self) -> float:
+        """The calibrated threshold; raises ValueError when the model file holds none."""
+        if self._threshold is None:
+            state = torch.load(self.model, map_location="cpu", weights_only=True, mmap=True)
+            value = float(state["thresholds"][self.index]) if "thresholds" in state else float("nan")
+            if value != value:
+                raise ValueError(
+                    f"{self.model.name}: no calibrated threshold found; fit with validation images (train.json)"
+                )
+            self._threshold = value
+        return self._threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        if self.enabled:
+            for key in self.key_iterator(result):
+                result[key] = (result[key] > self.threshold).to(torch.uint8)
+        return result
+
+
+class ResizeLiked(MapTransform):
+    """Resizes maps ``[1,H,W]`` bilinearly to the size of another item, so that metrics are taken at the label's size.
+
+    Args:
+        keys: maps to resize.
+        reference_key: the item whose spatial size is wanted.
+    """
+
+    def __init__(self, keys: KeysCollection, reference_key: str = "label", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.reference_key = reference_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        size = tuple(result[self.reference_key].shape[1:])
+        for key in self.key_iterator(result):
+            if tuple(result[key].shape[1:]) != size:
+                result[key] = F.interpolate(result[key][None].float(), size, mode="bilinear", antialias=True)[0]
+        return result
+
+
+class FillLabeld(MapTransform):
+    """Gives a normal image without a label file an all-zero one, and makes every label binary (``> 0``) uint8.
+
+    Args:
+        keys: label items.
+        reference_key: the image whose spatial shape a missing label takes, channel first.
+
+    Raises:
+        ValueError: label and image differ in size; both sizes are named.
+    """
+
+    def __init__(self, keys: KeysCollection, reference_key: str = "image") -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.reference_key = reference_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        image = result[self.reference_key]
+        for key in self.keys:
+            if result.get(key) is None:
+                result[key] = (image[:1] * 0).to(torch.uint8)
+                continue
+            label = result[key].amax(dim=0, keepdim=True)
+            if label.shape[1:] != image.shape[1:]:
+                raise ValueError(
+                    f"{Path(str(label.meta.get('filename_or_obj', key))).name}: label of size {list(label.shape[1:])} "
+                    f"found, its image has {list(image.shape[1:])}; a label must have the size of its image"
+                )
+            result[key] = (label > 0).to(torch.uint8)
+        return result
