@@ -45,6 +45,12 @@ class Head(nn.Module):
     def end_epoch(self) -> None:
         """Called on every rank after each pass over the training data; all-reduces or finalises what was gathered."""
 
+    def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
+        """Second pass, over normal validation images after fitting; heads that need statistics of scores override it."""
+
+    def end_calibration(self) -> None:
+        """Called on every rank after the pass of :meth:`calibrate_batch`; all-reduces and stores what was gathered."""
+
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Anomaly score of every patch, higher is more anomalous: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
         raise NotImplementedError
