@@ -31,7 +31,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(error.errno, f"cannot write {target.name} ({reason}); free space or choose another folder") from error
+        raise OSError(
+            error.errno, f"cannot write {target.name} ({reason}); free space or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

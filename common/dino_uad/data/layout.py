@@ -1,0 +1,140 @@
+"""What the files of a data set are, told from their names: image or mask, split, class.
+
+Each folder name below the data set's root is looked up on its own, in any order, so split-first and class-first
+spellings (``test/Ungood/label``, ``Ungood/test/label``) read the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from dino_uad.data.readers import PICTURE_SUFFIXES, dicom_series, is_dicom
+
+LAYOUTS = """expected one of
+  BMAD:    train/good/*.png (or train/good/img/*.png), valid|test/{good,Ungood}/{img,label}/*.png
+  MVTec:   train/good/*.png, test/{good,<defect>}/*.png, ground_truth/<defect>/*_mask.png
+  plain:   a folder of pictures, or of volumes (NIfTI, NRRD, MHA, DICOM folders) with optional *_label or *_seg files"""
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+    "testing": "test",
+}
+NORMAL = {"good", "normal", "healthy"}
+ANOMALOUS = {"ungood", "bad", "abnormal", "anomalous", "anomaly"}
+IMAGE_FOLDERS = {"img", "imgs", "image", "images"}
+MASK_FOLDERS = {"label", "labels", "anomaly_mask", "mask", "masks", "ground_truth", "gt"}
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+MASK_NAME = re.compile(r"(?:^|[ _-])(?:labels?|seg|segmentation|masks?|gt)$", re.IGNORECASE)
+IMAGE_NAME = re.compile(
+    r"(?:^|[ _-])(?:image|img|flair|t1|t1w|t1c|t1ce|t1n|t2|t2w|t2f|adc|dwi|ct|mri?|0000)$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image or mask of a data set: a file, or the folder of a DICOM series."""
+
+    path: Path
+    stem: str
+    volume: bool
+    mask: bool
+    split: str | None
+    anomalous: bool | None
+    context: tuple[str, ...]
+    """Folder names below the root without image and mask folders: what an image and its mask have in common."""
+
+    @property
+    def case(self) -> str:
+        """The name without the suffix that says what it is: ``p1_flair`` and ``p1_label`` are both ``p1``."""
+        return (MASK_NAME if self.mask else IMAGE_NAME).sub("", self.stem)
+
+
+def natural_key(text: object) -> list[tuple[int, int, str]]:
+    """Sort key by which ``slice_2`` comes before ``slice_10``."""
+    parts = re.split(r"(\d+)", str(text))
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def scan(root: Path, pattern: str = "*") -> list[Entry]:
+    """List the images and masks below ``root`` in natural order; hidden and other files are passed over.
+
+    Args:
+        root: folder of the data set.
+        pattern: shell pattern that an image's file name must match (masks always stay), e.g. ``"*t2f*"``.
+    """
+    files = sorted(_walk(root, ()), key=lambda item: natural_key(item[0].relative_to(root)))
+    entries = [_entry(root, path, volume) for path, volume in files]
+    return [entry for entry in entries if entry.mask or fnmatch(entry.path.name, pattern)]
+
+
+def _walk(folder: Path, ancestors: tuple[str, ...]) -> Iterator[tuple[Path, bool]]:
+    """Yield (path, is it a volume) below ``folder``, following links but never into a loop."""
+    real = os.path.realpath(folder)
+    if real in ancestors:
+        return
+    dicom: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        name = path.name.lower()
+        if name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walk(path, (*ancestors, real))
+        elif name.endswith(tuple(f".{suffix}" for suffix in PICTURE_SUFFIXES)):
+            yield path, False
+        elif name.endswith(VOLUME_SUFFIXES):
+            yield path, True
+        elif name.endswith(".dcm") or (not path.suffix[1:].isalpha() and is_dicom(path)):
+            dicom.append(path)
+    yield from ((path, True) for path in _dicom_scans(folder, dicom))
+
+
+def _dicom_scans(folder: Path, files: list[Path]) -> list[Path]:
+    """Return the folder for one series, the files where each is a series of its own (radiographs)."""
+    if len(files) < 2:
+        return files
+    series = dicom_series(folder)
+    if len(series) == 1:
+        return [folder]
+    if all(len(members) == 1 for members in series.values()):
+        return files
+    raise ValueError(
+        f"{folder}: found {len(series)} DICOM series of {sorted(len(members) for members in series.values())} files in "
+        "one folder; expected one series a folder. Put each series into its own folder."
+    )
+
+
+def _entry(root: Path, path: Path, volume: bool) -> Entry:
+    relative = path.relative_to(root)
+    folders = [part.lower() for part in relative.parts[:-1]]
+    stem = path.name if path.is_dir() else _stem(path.name)
+    splits = [SPLITS[part] for part in folders if part in SPLITS]
+    mask = any(part in MASK_FOLDERS for part in folders) or bool(MASK_NAME.search(stem))
+    normal = any(part in NORMAL for part in folders)
+    anomalous = any(part in ANOMALOUS for part in folders)
+    return Entry(
+        path=path,
+        stem=stem,
+        volume=volume,
+        mask=mask,
+        split=splits[0] if splits else None,
+        anomalous=anomalous if normal or anomalous else None,
+        context=tuple(part for part in folders if part not in IMAGE_FOLDERS | MASK_FOLDERS),
+    )
+
+
+def _stem(name: str) -> str:
+    for suffix in VOLUME_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name.rpartition(".")[0] or name

@@ -1,0 +1,68 @@
+"""Checks of listed files before work starts: sizes from headers, or a full read."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import nibabel as nib
+from PIL import Image
+
+from dino_uad.data.readers import UnitPILReader
+from dino_uad.transforms.load import LoadScan, first_line
+
+logger = logging.getLogger(__name__)
+
+
+def has_anomaly(label: Path) -> bool:
+    """Whether a mask marks anything (any non-zero value); an empty mask says that its image is normal."""
+    return bool((LoadScan()(label) != 0).any())
+
+
+def header_size(path: str | Path) -> tuple[int, ...] | None:
+    """Return a picture's or NIfTI volume's size from its header, None for other formats.
+
+    Raises:
+        ValueError: the header cannot be read.
+    """
+    try:
+        if UnitPILReader().verify_suffix(str(path)):
+            with Image.open(path) as picture:
+                return picture.size
+        if str(path).lower().endswith((".nii", ".nii.gz")):
+            return tuple(int(size) for size in nib.load(path).shape)
+    except Exception as error:
+        raise ValueError(
+            f"{path}: cannot be read: {first_line(error)}. Expected a complete, undamaged file. "
+            "Copy or export it again, or leave it out (on_error='skip')."
+        ) from error
+    return None
+
+
+def check_sizes(items: list[dict]) -> list[dict]:
+    """Return the items; raise ValueError where a mask's size is not its image's, as far as headers tell."""
+    for item in items:
+        if "label" in item:
+            image, label = header_size(item["image"]), header_size(item["label"])
+            if image is not None and label is not None and image != label:
+                raise ValueError(
+                    f"{item['label']}: the mask is {label}, its image {item['image']} is {image}; "
+                    "expected equal sizes. Resample the mask to the image's grid."
+                )
+    return items
+
+
+def readable(items: list[dict]) -> list[dict]:
+    """Return the items whose image and mask can be read and fit each other; log the number and names of the others."""
+    load, good = LoadScan(), []
+    for item in items:
+        try:
+            shapes = {tuple(load(item[key]).shape[1:]) for key in ("image", "label") if key in item}
+            if len(shapes) > 1:
+                raise ValueError(f"{item['label']}: sizes of mask and image differ: {sorted(shapes)}")
+            good.append(item)
+        except (ValueError, OSError) as error:
+            logger.warning("skipped: %s", error)
+    if len(good) < len(items):
+        logger.warning("skipped %d of %d images that cannot be used (named above)", len(items) - len(good), len(items))
+    return good
