@@ -58,7 +58,7 @@ class FitCheckpoint:
         self.best: dict[str, Any] = {"metric": -math.inf, "epoch": 0, "model": None}
 
     def attach(self, engine: Engine) -> None:
-        """Register on the trainer: resume when it starts, save when an epoch is complete, restore the best at the end."""
+        """Register on the trainer: resume at the start, save after each epoch, restore the best at the end."""
         engine.add_event_handler(Events.STARTED, self.resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.COMPLETED, self.restore_best)
@@ -85,10 +85,11 @@ class FitCheckpoint:
 
     def save(self, engine: Engine) -> None:
         """Take over the state if it is the best so far, and write the checkpoint."""
-        metric = self.evaluator.state.metrics.get(self.evaluator.state.key_metric_name, math.nan)
-        if self.best["model"] is None or metric > self.best["metric"]:
-            model = {key: value.detach().cpu().clone() for key, value in self.save_dict["model"].state_dict().items()}
-            self.best = {"metric": float(metric), "epoch": engine.state.epoch, "model": model}
+        validation = self.evaluator.state
+        if validation.epoch == engine.state.epoch:  # with val_interval > 1 the metric may be of an earlier epoch
+            metric = float(validation.metrics[validation.key_metric_name])
+            if self.best["model"] is None or metric > self.best["metric"]:
+                self._keep(engine, metric)
         if engine.state.max_epochs > 1 and parallel.rank() == 0:
             stored = {name: thing.state_dict() for name, thing in self.save_dict.items()}
             stored |= {"best": self.best, "epoch": engine.state.epoch, "run": self._run_key(engine)}
@@ -98,11 +99,14 @@ class FitCheckpoint:
 
     def restore_best(self, engine: Engine) -> None:
         """Load the best state into the model; the epoch it came from goes to the log."""
-        if self.best["model"] is None:
-            raise RuntimeError("the fit ended without a single complete epoch; check max_epochs and the data set")
+        if self.best["model"] is None:  # never validated: the last state is all there is
+            self._keep(engine, math.nan)
         self.save_dict["model"].load_state_dict(self.best["model"])
-        engine.state.best_epoch = self.best["epoch"]
         logger.info(f"best epoch {self.best['epoch']} of {engine.state.epoch}: {self.best['metric']:.6g}")
+
+    def _keep(self, engine: Engine, metric: float) -> None:
+        model = {key: value.detach().cpu().clone() for key, value in self.save_dict["model"].state_dict().items()}
+        self.best = {"metric": metric, "epoch": engine.state.epoch, "model": model}
 
     def _run_key(self, engine: Engine) -> str:
         """Digest of everything that the remaining epochs depend on, but for their number."""
@@ -111,7 +115,11 @@ class FitCheckpoint:
         facts = {
             "settings": self.settings,
             "network": self.save_dict["model"].facts,
-            "head": {key: describe(value) for key, value in vars(head).items() if not key.startswith("_") and key != "training"},
+            "head": {
+                key: describe(value)
+                for key, value in vars(head).items()
+                if not key.startswith("_") and key != "training"
+            },
             "data": [str(entry.get("image")) for entry in loader.dataset.data],
             "loader": [loader.batch_size, loader.shuffle, loader.drop_last, loader.seed],
         }

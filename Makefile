@@ -1,0 +1,37 @@
+# Two commands do everything from a fresh clone: `make demo` and `make test`. Both need Python >= 3.11, git and make.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+
+.PHONY: demo test test-fast test-monailabel lint bench clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/python -m dino_uad demo --out demo
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check common tests
+	$(BIN)/ruff format --check common tests
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m dino_uad bench --out runs/bench
+
+$(VENV)/.runtime: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found; install one or set PYTHON=/path/to/python"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	$(PIP) -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo dist runs

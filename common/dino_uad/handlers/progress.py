@@ -1,0 +1,48 @@
+"""One progress bar for the whole fit, with the time that is left."""
+
+from __future__ import annotations
+
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+from dino_uad import parallel
+
+
+class FitProgress:
+    """Shows epochs, the numbers of the last iteration and the remaining time; ignite's bar covers one epoch at a time.
+
+    Args:
+        description: text in front of the bar.
+    """
+
+    def __init__(self, description: str = "fit") -> None:
+        self.description = description
+        self.bar: tqdm | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the trainer, after the handler that resumes, so that the bar starts where the fit does."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
+        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self.close)
+
+    def start(self, engine: Engine) -> None:
+        """Open the bar over the iterations of all epochs."""
+        self.bar = tqdm(
+            total=engine.state.max_epochs * engine.state.epoch_length,
+            initial=engine.state.epoch * engine.state.epoch_length,
+            desc=self.description,
+            unit="batch",
+            disable=parallel.rank() > 0,
+        )
+
+    def advance(self, engine: Engine) -> None:
+        """Move on by one batch."""
+        output = engine.state.output
+        numbers = {k: f"{float(v):.4g}" for k, v in output.items() if getattr(v, "ndim", 0) == 0}
+        self.bar.set_postfix({"epoch": f"{engine.state.epoch}/{engine.state.max_epochs}", **numbers}, refresh=False)
+        self.bar.update()
+
+    def close(self, engine: Engine, *_: object) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
