@@ -46,7 +46,7 @@ class Head(nn.Module):
         """Called on every rank after each pass over the training data; all-reduces or finalises what was gathered."""
 
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
-        """Second pass, over normal validation images after fitting; heads that need statistics of scores override it."""
+        """Second pass, over normal validation images after fitting, for heads that need statistics of their scores."""
 
     def end_calibration(self) -> None:
         """Called on every rank after the pass of :meth:`calibrate_batch`; all-reduces and stores what was gathered."""

@@ -1,0 +1,67 @@
+"""Gradient training on cached embeddings, with the same result on one process and on several."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
+from monai.utils import IterationEvents
+from torch import Tensor, nn
+
+from dino_uad import parallel
+from dino_uad.engines.prepare_embedding import PrepareEmbedding
+
+
+class AutoregressiveLoss(nn.Module):
+    """Mean squared error over the valid patches and channels of the global batch, averaged over the predictions.
+
+    A rank's gradient is that of its own squared errors over the *global* number of patches, so that the sum of the
+    ranks' gradients, not their mean, is the gradient of one process; a rank without images adds zeros. The value is the
+    global loss on every rank.
+    """
+
+    def forward(self, predictions: Tensor | tuple[Tensor, ...], target: tuple[Tensor, Tensor]) -> Tensor:
+        """``[B,C,h,w]`` predictions (one or several) against ``(clean [B,C,h,w], mask [B,1,h,w] bool)``: a scalar."""
+        clean, mask = target
+        predictions = predictions if isinstance(predictions, (tuple, list)) else (predictions,)
+        (count,) = parallel.all_reduce_sum(mask.sum())
+        error = sum(((p.float() - clean).square() * mask).sum() for p in predictions)
+        local = error / (count.clamp_min(1) * clean.shape[1] * len(predictions))
+        (total,) = parallel.all_reduce_sum(local.detach().clone())
+        return local + (total - local.detach())
+
+
+class EmbeddingTrainer(SupervisedTrainer):
+    """MONAI's ``SupervisedTrainer`` for a head on batches of :class:`~dino_uad.data.loader.EmbeddingLoader`.
+
+    Adds what DistributedDataParallel cannot give: ranks with fewer images, or none, weigh by their patches. Parameters
+    start equal (rank 0's) and gradients are summed between backward and the optimizer's step; with AMP they carry the
+    same loss scale on all ranks, so that all skip the same steps. Use no DDP around the network, and
+    :class:`AutoregressiveLoss`, which divides by the global count.
+
+    Args:
+        prepare_batch: makes inputs and targets, and is told the iteration.
+        args, kwargs: of ``SupervisedTrainer``; ``network`` is the head.
+    """
+
+    def __init__(self, *args, prepare_batch: PrepareEmbedding, **kwargs) -> None:
+        super().__init__(*args, prepare_batch=prepare_batch, **{"decollate": False, **kwargs})
+        if isinstance(self.network, nn.parallel.DistributedDataParallel):
+            raise ValueError("EmbeddingTrainer sums gradients itself: give it the head without DistributedDataParallel")
+        prepare_batch.attach(self)
+        self.add_event_handler(Events.STARTED, self._share_parameters)
+        self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._sum_gradients)
+
+    @torch.no_grad()
+    def _share_parameters(self) -> None:
+        for parameter in self.network.parameters():
+            parallel.broadcast(parameter)
+
+    @torch.no_grad()
+    def _sum_gradients(self) -> None:
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        if not parallel.is_distributed() or not gradients:
+            return
+        (flat,) = parallel.all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
