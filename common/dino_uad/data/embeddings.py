@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dino_uad import parallel
+from dino_uad.data.collate import stack_images
 from dino_uad.data.files import atomic_path, describe, digest_paths
 from dino_uad.networks.backbone import DinoBackbone
 from dino_uad.transforms.foreground import to_patches
@@ -172,7 +173,7 @@ class EmbeddingDataset(Dataset):
 
     def _forward(self, slices: list[dict[str, Tensor]]) -> Record:
         backbone = self.backbone.to(self.device)
-        embeddings, cls = backbone(torch.stack([s["image"] for s in slices]).to(self.device, torch.float32))
+        embeddings, cls = backbone(stack_images([s["image"] for s in slices]).to(self.device, torch.float32))
         record = {"embedding": embeddings.half().cpu(), "cls": cls.float().cpu()}
         if "foreground" in slices[0]:
             masks = torch.stack([s["foreground"] for s in slices])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from monai.engines import SupervisedEvaluator
 from monai.utils import IterationEvents
-from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from dino_uad.engines.batch import unpack
@@ -28,9 +30,13 @@ class EmbeddingEvaluator(SupervisedEvaluator):
 
 
 class DetectorEvaluator(SupervisedEvaluator):
-    """Runs the whole detector on images: adds ``image_score`` and ``patch_scores`` to the output.
+    """Runs the whole detector on the batches of :func:`~dino_uad.data.collate.collate_slices`.
 
-    Takes the arguments of MONAI's ``SupervisedEvaluator``. A batch may hold the slices of a volume, more than fit on
+    ``engine.state.output`` is a list with one dictionary per image: what the batch says of it (``image``, ``label``,
+    ``has_mask``, ``group``, ``name``, ``slice_index``) and ``pred`` ``[1,h,w]`` (the anomaly map at the label's size),
+    ``patch_scores`` ``[1,gh,gw]``, ``image_score`` and ``seconds`` (of the network, divided by the batch).
+
+    Takes the arguments of MONAI's ``SupervisedEvaluator``. A batch may hold all slices of a volume, more than fit on
     the device at once, so the network sees at most ``max_batch`` images a call.
 
     Args:
@@ -38,24 +44,33 @@ class DetectorEvaluator(SupervisedEvaluator):
     """
 
     def __init__(self, *args, max_batch: int = 16, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, decollate=False, **kwargs)
         self.max_batch = max_batch
 
-    def _iteration(self, engine: DetectorEvaluator, batchdata: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        images = batchdata[CommonKeys.IMAGE]
+    def _iteration(self, engine: DetectorEvaluator, batchdata: Mapping[str, Any]) -> list[dict[str, Any]]:
+        images = batchdata["image"]
+        start = time.perf_counter()
         with engine.mode(engine.network), torch.autocast(engine.state.device.type, enabled=engine.amp):
-            parts = [
-                engine.network.predict(chunk.to(engine.state.device, torch.float32))
-                for chunk in images.split(self.max_batch)
-            ]
-        output = {key: torch.cat([part[key] for part in parts]).float() for key in parts[0]}
-        engine.state.output = {
-            CommonKeys.IMAGE: images,
-            CommonKeys.LABEL: batchdata.get(CommonKeys.LABEL),
-            **output,
-        }
+            parts = [self._predict(chunk) for chunk in images.split(self.max_batch)]
+        seconds = (time.perf_counter() - start) / len(images)
+        result = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        engine.state.output = [
+            {key: values[i] for key, values in batchdata.items()}
+            | {key: values[i] for key, values in result.items()}
+            | {"pred": resize_like(result["pred"][i], batchdata["label"][i]), "seconds": seconds}
+            for i in range(len(images))
+        ]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
+    def _predict(self, images: Tensor) -> dict[str, Tensor]:
+        predicted = self.network.predict(images.to(self.state.device, torch.float32))
+        return {key: value.float().cpu() for key, value in predicted.items()}  # the copy waits for the device
 
+
+def resize_like(anomaly_map: Tensor, label: Tensor) -> Tensor:
+    """Bring a map ``[1,H,W]`` to the size of its label ``[1,h,w]``, bilinearly; metrics are taken at the label's size."""
+    if anomaly_map.shape == label.shape:
+        return anomaly_map
+    return F.interpolate(anomaly_map[None], tuple(label.shape[1:]), mode="bilinear", antialias=True)[0]

@@ -13,8 +13,8 @@ from torch import Tensor
 from dino_uad import parallel
 from dino_uad.data.files import save_torch
 from dino_uad.engines.batch import unpack
-from dino_uad.metrics.threshold import ThresholdAtFPR
-from dino_uad.networks.detector import FALSE_POSITIVE_RATES, AnomalyDetector
+from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES, ThresholdAtFPR
+from dino_uad.networks.detector import AnomalyDetector
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     for batch in loader:
         network.head.calibrate_batch(*unpack(batch, device))
     network.head.end_calibration()
-    thresholds = ThresholdAtFPR(FALSE_POSITIVE_RATES)
+    thresholds = ThresholdAtFPR(fprs=FALSE_POSITIVE_RATES)
     moments = torch.zeros(3, dtype=torch.float64)
     for batch in loader:
         patch_scores = network.head.score(*unpack(batch, device))

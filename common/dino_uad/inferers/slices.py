@@ -27,7 +27,7 @@ class SliceOrImageInferer(Inferer):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         self.batch_size = batch_size
-        self.smoothing = float(smoothing)
+        self.smoothing = float(smoothing)  # MONAI Label may send a string
         self.progress = progress
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:

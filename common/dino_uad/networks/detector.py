@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
 from dino_uad.networks import fingerprint
 from dino_uad.networks.backbone import DinoBackbone
 from dino_uad.networks.head import Head
 from dino_uad.networks.upsample import upsample_scores
-
-FALSE_POSITIVE_RATES = (0.10, 0.05, 0.01)
 
 
 class AnomalyDetector(nn.Module):

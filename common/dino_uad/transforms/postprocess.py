@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from dino_uad.networks.detector import FALSE_POSITIVE_RATES
+from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
 
 
 def operating_point(value: Any) -> int:
@@ -33,7 +32,7 @@ def operating_point(value: Any) -> int:
 
 
 class ThresholdMapd(MapTransform):
-    """Turns an anomaly map ``[1,...]`` into a uint8 label map: 1 where it exceeds the calibrated threshold.
+    """Turns an anomaly map ``[1,...]`` into a uint8 label map: 1 where it reaches the calibrated threshold.
 
     The threshold is read from the model file when the first map arrives: MONAI Label builds postprocessing apart from
     the network, so there is no loaded network to ask.
@@ -42,7 +41,11 @@ class ThresholdMapd(MapTransform):
         keys: maps to threshold.
         model: the ``model.pt`` with the calibrated thresholds.
         false_positive_rate: operating point, one of 0.10, 0.05, 0.01 (see :func:`operating_point`).
-        enabled: False (or "map") passes the float map through, for clients that want to see it.
+        output: ``"label map"``, or ``"anomaly map"`` to pass the float map through, for clients that want to see it;
+            a list (MONAI Label's drop-down) stands for its first entry.
+
+    Raises:
+        ValueError: the rate is not calibrated, or ``output`` is neither of the two.
     """
 
     def __init__(
@@ -50,13 +53,15 @@ class ThresholdMapd(MapTransform):
         keys: KeysCollection,
         model: str,
         false_positive_rate: Any = 0.05,
-        enabled: bool = True,
+        output: Any = "label map",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.model = Path(model)
         self.index = operating_point(false_positive_rate)
-        self.enabled = enabled
+        self.output = output[0] if isinstance(output, list | tuple) and output else output
+        if self.output not in ("label map", "anomaly map"):
+            raise ValueError(f"output {output!r} found; expected 'label map' or 'anomaly map'")
         self._threshold: float | None = None
 
     @property
@@ -74,35 +79,17 @@ class ThresholdMapd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        if self.enabled:
+        if self.output == "label map":
             for key in self.key_iterator(result):
-                result[key] = (result[key] > self.threshold).to(torch.uint8)
-        return result
-
-
-class ResizeLiked(MapTransform):
-    """Resizes maps ``[1,H,W]`` bilinearly to the size of another item, so that metrics are taken at the label's size.
-
-    Args:
-        keys: maps to resize.
-        reference_key: the item whose spatial size is wanted.
-    """
-
-    def __init__(self, keys: KeysCollection, reference_key: str = "label", allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.reference_key = reference_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        size = tuple(result[self.reference_key].shape[1:])
-        for key in self.key_iterator(result):
-            if tuple(result[key].shape[1:]) != size:
-                result[key] = F.interpolate(result[key][None].float(), size, mode="bilinear", antialias=True)[0]
+                result[key] = (result[key] >= self.threshold).to(torch.uint8)
         return result
 
 
 class FillLabeld(MapTransform):
-    """Gives a normal image without a label file an all-zero one, and makes every label binary (``> 0``) uint8.
+    """Gives an image without a label file an all-zero one, and makes every label binary (``> 0``) uint8.
+
+    Sets ``has_mask``: False where the data list calls an image anomalous (``anomalous: 1``) but there is no mask, so
+    that pixel metrics leave it out.
 
     Args:
         keys: label items.
@@ -122,7 +109,9 @@ class FillLabeld(MapTransform):
         for key in self.keys:
             if result.get(key) is None:
                 result[key] = (image[:1] * 0).to(torch.uint8)
+                result["has_mask"] = not result.get("anomalous")
                 continue
+            result["has_mask"] = True
             label = result[key].amax(dim=0, keepdim=True)
             if label.shape[1:] != image.shape[1:]:
                 raise ValueError(

@@ -1,0 +1,35 @@
+"""Batches of images whose labels may differ in size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def stack_images(images: Sequence[Tensor]) -> Tensor:
+    """Stack ``[1|3,H,W]`` images to a plain ``[B,1|3,H,W]`` tensor; grey ones among colour ones are replicated."""
+    channels = max(image.shape[0] for image in images)
+    return torch.stack([torch.as_tensor(image).as_subclass(Tensor).expand(channels, -1, -1) for image in images])
+
+
+def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Collate images, or the slice lists that a transform made of volumes.
+
+    Returns:
+        ``image`` ``[B,C,H,W]``; lists of length B: ``label`` (``[1,h,w]`` uint8 each, sizes may differ), ``has_mask``,
+        ``group``, ``name`` (file name without folder) and ``slice_index`` (None for a 2-D image).
+    """
+    items = [item for entry in batch for item in (entry if isinstance(entry, list | tuple) else [entry])]
+    files = [Path(str(item["image"].meta.get("filename_or_obj", ""))) for item in items]
+    return {
+        "image": stack_images([item["image"] for item in items]),
+        "label": [torch.as_tensor(item["label"]).as_subclass(Tensor) for item in items],
+        "has_mask": [bool(item["has_mask"]) for item in items],
+        "group": [str(item.get("group", file.name)) for item, file in zip(items, files, strict=True)],
+        "name": [file.name for file in files],
+        "slice_index": [item.get("slice_index") for item in items],
+    }

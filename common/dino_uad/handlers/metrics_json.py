@@ -1,0 +1,86 @@
+"""``metrics.json``: what an evaluation measured, with what, in one file a script can read."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import resource
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from dino_uad import parallel
+from dino_uad.data.files import atomic_path
+from dino_uad.networks.detector import AnomalyDetector
+
+
+class MetricsJson:
+    """Writes the metrics of an evaluator, the median time per image, and what they were measured with.
+
+    Args:
+        path: the JSON file.
+        network: the evaluated detector.
+        settings: more facts about the run (JSON types), e.g. the seed and the data set's folder name.
+    """
+
+    def __init__(self, path: str, network: AnomalyDetector, settings: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.settings = dict(settings or {})
+        self.seconds: list[float] = []
+        self.images = {"normal": 0, "anomalous": 0}
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.count)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Forget a former run."""
+        self.seconds, self.images = [], {"normal": 0, "anomalous": 0}
+
+    def count(self, engine: Engine) -> None:
+        """Count the images of a batch and note their time."""
+        for item in engine.state.output:
+            anomalous = bool((item["label"] > 0).any()) or not item["has_mask"]
+            self.images["anomalous" if anomalous else "normal"] += 1
+            self.seconds.append(item["seconds"])
+
+    def write(self, engine: Engine) -> None:
+        """Write the file; NaN becomes null, which is what JSON has."""
+        if parallel.rank() > 0:
+            return
+        metrics = {name: float(value) for name, value in sorted(engine.state.metrics.items()) if np.isscalar(value)}
+        result = {
+            "metrics": {name: None if math.isnan(value) else value for name, value in metrics.items()},
+            "images": self.images,
+            "seconds_per_image": float(np.median(self.seconds)) if self.seconds else None,
+            "peak_memory_mb": peak_memory_mb(engine.state.device),
+            "model": self.network.facts,
+            "settings": self.settings,
+            "versions": {name: version(name) for name in ("dino-uad", "torch", "monai", "pytorch-ignite", "numpy")},
+            "machine": {"python": platform.python_version(), "device": device_name(engine.state.device)},
+        }
+        with atomic_path(self.path) as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory so far in MB: allocated on a GPU, resident set of the process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor with the number of threads torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,29 @@
+"""From the output of a :class:`~dino_uad.engines.evaluate.DetectorEvaluator` to what each metric takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+Items = Sequence[Mapping[str, Any]]
+
+
+def pixels(items: Items) -> tuple[list[Tensor], list[Tensor]]:
+    """Maps and masks ``[1,H,W]`` of the images whose mask is known."""
+    known = [item for item in items if item["has_mask"]]
+    return [item["pred"] for item in known], [item["label"] for item in known]
+
+
+def grouped_pixels(items: Items) -> tuple[list[Tensor], list[Tensor], list[str]]:
+    """Like :func:`pixels`, with the group (patient, where names tell) of each image."""
+    return *pixels(items), [str(item["group"]) for item in items if item["has_mask"]]
+
+
+def images(items: Items) -> tuple[list[Tensor], list[int]]:
+    """Image scores and labels: anomalous is an image with a marked pixel, or one known to be and without a mask."""
+    return (
+        [item["image_score"] for item in items],
+        [int(bool((item["label"] > 0).any()) or not item["has_mask"]) for item in items],
+    )
