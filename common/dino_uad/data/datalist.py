@@ -183,7 +183,8 @@ def _refuse_missing_masks(root: Path, images: list[Entry], labels: list[Path | N
     if missing and sum(anomalous) > len(missing):
         raise ValueError(
             f"{root}: {len(missing)} of {sum(anomalous)} anomalous images have no mask (such as "
-            f"{missing[0].path.relative_to(root)}); expected a mask for each, or for none. Add the masks or move the images away."
+            f"{missing[0].path.relative_to(root)}); expected a mask for each, or for none. "
+            "Add the masks or move the images away."
         )
     if missing:
         logger.warning("%s: no masks for the %d anomalous images: image-level metrics only", root, len(missing))

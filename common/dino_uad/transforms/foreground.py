@@ -1,0 +1,104 @@
+"""Which pixels, and which patches, belong to the body."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from torch import Tensor
+
+METHODS = ("nonzero", "threshold", "pca")
+
+
+class ForegroundMaskd(MapTransform):
+    """Adds the foreground of an image as bool ``[1,H,W]`` (or ``[1,H,W,D]``, closed slice by slice).
+
+    - ``"nonzero"``: pixels above 0 in any channel, then a morphological closing;
+    - ``"threshold"``: pixels above ``threshold``, then the closing;
+    - ``"pca"``: first principal component of the patch embeddings in ``embedding_key`` (after ``DinoEmbedd``), on the
+      patch grid ``[1,h,w]``.
+
+    An image without foreground gets a mask that is False everywhere: heads take no patch of it, and its map is 0.
+
+    Args:
+        keys: the image.
+        new_key: where the mask goes.
+        method: see above.
+        threshold: intensity in [0, 1] for ``"threshold"``.
+        closing: radius of the closing in pixels; 0 leaves it out.
+        embedding_key: the embeddings ``[C,h,w]`` for ``"pca"``.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        new_key: str = "foreground",
+        method: str = "nonzero",
+        threshold: float = 0.05,
+        closing: int = 3,
+        embedding_key: str = "embedding",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if len(self.keys) != 1:
+            raise ValueError(f"keys are {self.keys}; expected one image, whose mask goes to {new_key!r}")
+        if method not in METHODS or closing < 0:
+            raise ValueError(
+                f"method {method!r}, closing {closing}: expected one of {METHODS} and a radius of at least 0"
+            )
+        self.new_key = new_key
+        self.method = method
+        self.threshold = float(threshold) if method == "threshold" else 0.0
+        self.closing = closing
+        self.embedding_key = embedding_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key]
+            if self.method == "pca":
+                result[self.new_key] = self._pca(result)
+                continue
+            above = (torch.as_tensor(image).as_subclass(Tensor) > self.threshold).any(dim=0, keepdim=True)
+            mask = close(above, self.closing)
+            result[self.new_key] = MetaTensor(mask, meta=dict(image.meta)) if isinstance(image, MetaTensor) else mask
+        return result
+
+    def _pca(self, data: Mapping[Hashable, Any]) -> Tensor:
+        from dino_uad.networks.pca_foreground import pca_foreground
+
+        if self.embedding_key not in data:
+            raise KeyError(f"no {self.embedding_key!r} found; method 'pca' needs DinoEmbedd before it")
+        return pca_foreground(data[self.embedding_key][None].float())[0]
+
+
+def close(mask: Tensor, radius: int) -> Tensor:
+    """Morphological closing of a bool mask ``[1,H,W]`` or ``[1,H,W,D]`` in the plane, by a square of ``2 radius + 1``.
+
+    What lies beyond the border counts for neither side, so foreground that touches the border stays.
+    """
+    if radius == 0:
+        return mask
+    planes = mask.float() if mask.ndim == 3 else mask[0].movedim(-1, 0).float()
+    dilated = F.max_pool2d(planes, 2 * radius + 1, 1, radius)
+    closed = -F.max_pool2d(-dilated, 2 * radius + 1, 1, radius) > 0.5
+    return closed if mask.ndim == 3 else closed.movedim(0, -1)[None]
+
+
+def to_patches(mask: Tensor, grid: tuple[int, int], min_fraction: float = 0.0) -> Tensor:
+    """Reduce a pixel mask ``[...,H,W]`` to bool patches ``[...,h,w]``.
+
+    A patch is foreground if more than ``min_fraction`` of its pixels are; by default one pixel is enough, because a
+    lesion at the rim of the body must keep its score.
+
+    Args:
+        mask: bool or 0/1 mask, with one or two leading axes.
+        grid: ``(h, w)``.
+        min_fraction: in [0, 1).
+    """
+    return F.adaptive_avg_pool2d(mask.as_subclass(Tensor).float(), grid) > min_fraction

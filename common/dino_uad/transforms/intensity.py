@@ -1,0 +1,86 @@
+"""Intensities to [0, 1]: pictures are there already, MRI by percentiles, CT by a window."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import Tensor
+
+
+class ScaleToUnitd(MapTransform):
+    """Scales each image or whole volume ``[C,...]`` to [0, 1] float32.
+
+    ``mode="auto"`` leaves pictures with ``meta["unit_range"]`` as they are, divides volumes that hold 8-bit values
+    (whole numbers from 0 to at most 255, the largest above 127) by 255 like an 8-bit picture, and scales all others
+    from the lower percentile of all voxels to the upper percentile of the non-zero voxels. Exact zeros that fill more
+    than 5 % of a volume with negative values are background (z-scored MRI) and stay 0.
+    ``mode="window"`` maps the window, in the image's units (Hounsfield for CT), to [0, 1]; pictures stay as they are.
+
+    A constant image becomes zero. Input must be finite (``LoadScand`` checks it); the output is never NaN.
+
+    Args:
+        keys: images to scale.
+        mode: "auto" or "window".
+        window: ``(low, high)`` for ``mode="window"``, e.g. ``(-160, 240)`` for soft tissue.
+        percentiles: ``(lower, upper)`` for "auto". Unlike the maximum, the 99.9th does not depend on a single voxel
+            (vessels, artefacts).
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        mode: str = "auto",
+        window: Sequence[float] | None = None,
+        percentiles: Sequence[float] = (0.0, 99.9),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if mode not in ("auto", "window"):
+            raise ValueError(f"mode is {mode!r}; expected 'auto' or 'window'")
+        if mode == "window" and (window is None or len(window) != 2 or not window[0] < window[1]):
+            raise ValueError(f"window is {window!r}; expected (low, high) with low < high, e.g. (-160, 240)")
+        if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+            raise ValueError(f"percentiles are {percentiles!r}; expected 0 <= lower < upper <= 100")
+        self.mode = mode
+        self.window = None if window is None else tuple(map(float, window))
+        self.percentiles = tuple(map(float, percentiles))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key]
+            if not getattr(image, "meta", {}).get("unit_range", False):
+                result[key] = self._scale(image)
+                if hasattr(result[key], "meta"):
+                    result[key].meta["unit_range"] = True
+        return result
+
+    def _scale(self, image: Tensor) -> Tensor:
+        image = image.float()
+        low, high = self.window if self.mode == "window" else value_range(image, self.percentiles)
+        if high <= low:
+            return torch.zeros_like(image)
+        scaled = ((image - low) / (high - low)).clamp(0, 1)
+        background = image == 0
+        if self.mode == "auto" and low < 0 and background.float().mean() > 0.05:
+            scaled[background] = 0
+        return scaled
+
+
+def value_range(image: Tensor, percentiles: Sequence[float]) -> tuple[float, float]:
+    """Return the intensities that become 0 and 1; equal ones say that the image is constant."""
+    values = image.detach().cpu().numpy().ravel()
+    smallest, largest = float(values.min()), float(values.max())
+    if smallest == largest:
+        return smallest, largest
+    if smallest >= 0 and 127 < largest <= 255 and not np.mod(values, 1).any():
+        return 0.0, 255.0
+    low = smallest if percentiles[0] == 0 else float(np.percentile(values, percentiles[0]))
+    high = float(np.percentile(values[values != 0], percentiles[1]))
+    # Nearly all non-zero voxels can be equal (a mask given as image): the percentiles then say nothing.
+    return (low, high) if high > low else (smallest, largest)

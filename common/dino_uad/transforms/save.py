@@ -1,0 +1,120 @@
+"""Save anomaly maps and masks so that they lie on the input in any viewer."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import SaveImaged
+from PIL import Image
+from torch import Tensor
+
+from dino_uad.data.files import atomic_path
+from dino_uad.data.layout import VOLUME_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+
+class SaveMapd(SaveImaged):
+    """Saves maps and masks on the grid of the file they were made from, after ``Invertd``.
+
+    - of a picture: a float map ``[1,W,H]`` as 32-bit float TIFF, a mask (bool or uint8) as PNG with 0 and 255;
+    - of a volume: NIfTI with the input's shape and affine, float32 or uint8.
+
+    The name is ``<input>_<postfix>.<ext>``. When inputs of one name come from different folders, later ones get the
+    first 8 digits of their path's sha256 added, never an overwritten result. Files appear only whole. The path is also
+    put into ``meta["saved_to"]``. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
+
+    Args:
+        keys: maps and masks, MetaTensors whose meta data came from ``LoadScand``.
+        output_dir: folder; made when needed.
+        output_postfix: a word for all keys, or one a key; None takes the key's own name.
+        anonymous_names: name files ``scan_<sha256 of the path>`` instead of by the input.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | Path = "./output",
+        output_postfix: str | tuple[str, ...] | None = None,
+        anonymous_names: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, output_dir=output_dir, print_log=False, allow_missing_keys=allow_missing_keys)
+        postfixes = self.keys if output_postfix is None else output_postfix
+        self.postfixes = (postfixes,) * len(self.keys) if isinstance(postfixes, str) else tuple(map(str, postfixes))
+        self.output_dir = Path(output_dir)
+        self.anonymous_names = anonymous_names
+        self._sources: dict[Path, str] = {}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key, postfix in self.key_iterator(result, self.postfixes):
+            image = result[key]
+            if "scan_shape" not in getattr(image, "meta", {}):
+                raise ValueError(f"{key!r} does not tell its input's grid; load with LoadScand and keep the meta data")
+            picture = len(image.meta["scan_shape"]) == 2 and image.ndim == 3
+            binary = image.dtype in (torch.bool, torch.uint8)
+            suffix = (".png" if binary else ".tif") if picture else ".nii.gz"
+            path = self._path(str(image.meta["filename_or_obj"]), postfix, suffix)
+            with atomic_path(path) as temporary:
+                (save_picture if picture else save_volume)(image, temporary)
+            image.meta["saved_to"] = str(path)
+            logger.info("saved %s", path)
+        return result
+
+    def _path(self, source: str, postfix: str, suffix: str) -> Path:
+        digest = hashlib.sha256(str(Path(source).absolute()).encode()).hexdigest()[:8]
+        name = f"scan_{digest}" if self.anonymous_names else input_name(source)
+        path = self.output_dir / f"{name}_{postfix}{suffix}"
+        if self._sources.setdefault(path, source) != source:
+            path = self.output_dir / f"{name}_{digest}_{postfix}{suffix}"
+            self._sources[path] = source
+        return path
+
+
+def input_name(source: str) -> str:
+    """The file's name without its suffix (``.nii.gz`` is one)."""
+    path = Path(source)
+    for suffix in VOLUME_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name if path.is_dir() else path.stem
+
+
+def save_picture(image: Tensor, path: Path) -> None:
+    """Write ``[1,W,H]`` in the picture's own rows and columns: masks as 0 and 255, others as float32."""
+    array = on_scan_grid(image)
+    if image.dtype in (torch.bool, torch.uint8):
+        Image.fromarray((array != 0).astype(np.uint8).T * 255).save(path)
+    else:
+        Image.fromarray(np.ascontiguousarray(array.astype(np.float32).T)).save(path, compression="tiff_adobe_deflate")
+
+
+def save_volume(image: Tensor, path: Path) -> None:
+    """Write ``[1,X,Y,Z]`` with the input file's shape and affine."""
+    array = on_scan_grid(image)
+    array = array.astype(np.uint8 if image.dtype in (torch.bool, torch.uint8) else np.float32)
+    affine = np.asarray(image.meta["scan_affine"], float)
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def on_scan_grid(image: Tensor) -> np.ndarray:
+    """Return the values in the shape of the input file; raise ValueError if the map was not brought back to it."""
+    shape = tuple(int(side) for side in image.meta["scan_shape"])
+    array = image.as_subclass(Tensor).detach().cpu().numpy()
+    # A single slice was laid out with its axis of size 1 last; moving that axis does not reorder the values.
+    stored = tuple(side for side in array.shape[1:] if side != 1)
+    if array.shape[0] != 1 or stored != tuple(side for side in shape if side != 1):
+        raise ValueError(
+            f"{image.meta.get('filename_or_obj')}: map of shape {list(array.shape)} found, its input has {list(shape)}; "
+            "expected one channel on the input's grid: put Invertd before SaveMapd"
+        )
+    return array.reshape(shape)

@@ -1,0 +1,171 @@
+"""From volumes to the 2-D slices the networks see, and back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import HistogramNormalize, MapTransform
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+# brats_flair: the 155 axial slices of a BraTS volume, of which BMAD's brain benchmark takes 60 to 99.
+# liver_ct: as BMAD's liver benchmark; the label volume holds 1 in the liver and 2 in the tumour (LiTS).
+PRESETS: dict[str, dict[str, Any]] = {
+    "brats_flair": {"start": 60, "stop": 100, "min_foreground": 0.01},
+    "liver_ct": {"min_foreground": 0.01, "organ_masked": True, "anomalous_above": 1.0},
+}
+
+
+class ExtractSlicesd(MapTransform):
+    """Turns a volume ``[C,H,W,D]`` into a list of dictionaries of 2-D slices ``[C,H,W]``, in slice order.
+
+    A 2-D image ``[C,H,W]`` passes unchanged as a list of one. Each slice keeps the source file and the affine of its
+    plane in its meta data and has ``"slice_index"`` (along ``axis`` of the volume given; 0 for a 2-D image). The list
+    may be empty. MONAI's ``Compose`` applies the transforms that follow to each slice. :func:`stack_slices` is the way
+    back.
+
+    Args:
+        keys: image and label; the first is the image.
+        axis: spatial axis of the slices, -1 for the last. The others keep their order.
+        start: first slice.
+        stop: slice before which to stop; None is the end.
+        stride: take every stride-th slice.
+        min_foreground: leave out slices in which a smaller fraction of the image's pixels is above 0.
+        label_key: the annotation, where ``keys`` holds it.
+        drop_anomalous: leave out slices with an annotated anomaly.
+        anomalous_above: label values above this are anomalies; labels become binary accordingly.
+        organ_masked: set the image to 0 where the label is 0 (outside the organ) and equalise its histogram inside;
+            images must be in [0, 1].
+        preset: ``"brats_flair"`` or ``"liver_ct"``: sets the arguments in :data:`PRESETS`, over the ones given.
+
+    Raises:
+        ValueError: unknown preset, an empty range, a label of another size, or no organ label where it is needed.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("image", "label"),
+        axis: int = -1,
+        start: int = 0,
+        stop: int | None = None,
+        stride: int = 1,
+        min_foreground: float = 0.0,
+        label_key: str = "label",
+        drop_anomalous: bool = False,
+        anomalous_above: float = 0.0,
+        organ_masked: bool = False,
+        preset: str | None = None,
+        allow_missing_keys: bool = True,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if preset is not None and preset not in PRESETS:
+            raise ValueError(f"preset is {preset!r}; expected one of {sorted(PRESETS)} or None")
+        if stride < 1 or axis not in (-1, 0, 1, 2):
+            raise ValueError(f"stride {stride}, axis {axis}: expected a stride of at least 1 and axis 0, 1, 2 or -1")
+        self.axis = axis % 3
+        self.start, self.stop, self.stride = start, stop, stride
+        self.min_foreground = min_foreground
+        self.label_key = label_key
+        self.drop_anomalous = drop_anomalous
+        self.anomalous_above = anomalous_above
+        self.organ_masked = organ_masked
+        for name, value in PRESETS.get(preset, {}).items():
+            setattr(self, name, value)
+        self.equalise = HistogramNormalize(num_bins=256, min=0, max=1)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+        image = data[self.first_key(data)]
+        if image.ndim == 3:
+            return [{**data, "slice_index": 0}]
+        depth = image.shape[1 + self.axis]
+        indices = range(*slice(self.start, self.stop, self.stride).indices(depth))
+        if not indices:
+            raise ValueError(
+                f"{source(image)}: no slices from {self.start} to {self.stop} in a volume with {depth} slices along "
+                f"axis {self.axis}; expected a range within the volume (a preset fits one kind of data set)"
+            )
+        self._check_label(data, image)
+        slices = (self._slice(data, index) for index in indices)
+        kept = [item for item in slices if self._wanted(item)]
+        logger.debug("%s: %d of %d slices kept", source(image), len(kept), depth)
+        return kept
+
+    def _check_label(self, data: Mapping[Hashable, Any], image: Tensor) -> None:
+        label = data.get(self.label_key) if self.label_key in self.keys else None
+        if label is None and self.organ_masked:
+            raise ValueError(f"{source(image)}: no label found; masking the organ needs one (1 organ, 2 anomaly)")
+        if label is not None and label.shape[1:] != image.shape[1:]:
+            raise ValueError(
+                f"{source(label)}: the label is {tuple(label.shape[1:])}, its image {tuple(image.shape[1:])}; "
+                "expected equal sizes. Resample the label to the image's grid."
+            )
+
+    def _slice(self, data: Mapping[Hashable, Any], index: int) -> dict[Hashable, Any]:
+        item = {**data, "slice_index": index}
+        for key in self.key_iterator(data):
+            item[key] = take_slice(data[key], self.axis, index)
+        label = item.get(self.label_key) if self.label_key in self.keys else None
+        if label is not None:
+            if self.organ_masked:
+                key = self.first_key(data)
+                item[key] = self._organ(item[key], label > 0)
+            item[self.label_key] = (label > self.anomalous_above).to(label.dtype)
+        return item
+
+    def _organ(self, image: Tensor, organ: Tensor) -> Tensor:
+        organ = organ.as_subclass(Tensor).any(dim=0)
+        if not organ.any():
+            return image * 0
+        equalised = self.equalise(image, mask=organ[None].expand(image.shape).cpu().numpy())
+        return equalised * organ
+
+    def _wanted(self, item: Mapping[Hashable, Any]) -> bool:
+        image = item[self.first_key(item)]
+        if self.min_foreground > 0 and float((image > 0).any(dim=0).float().mean()) < self.min_foreground:
+            return False
+        label = item.get(self.label_key) if self.label_key in self.keys else None
+        return not (self.drop_anomalous and label is not None and bool((label > 0).any()))
+
+
+def source(image: Tensor) -> str:
+    """The file an image came from, for messages."""
+    return str(getattr(image, "meta", {}).get("filename_or_obj", "volume"))
+
+
+def take_slice(volume: Tensor, axis: int, index: int) -> Tensor:
+    """Return slice ``[C,H,W]`` of ``[C,X,Y,Z]`` along spatial ``axis``, its affine that of the plane in space."""
+    plane = volume.as_subclass(Tensor).select(1 + axis, index).clone()
+    if not isinstance(volume, MetaTensor):
+        return plane
+    affine = volume.affine.clone()
+    affine[:3, 3] += index * affine[:3, axis]
+    order = [other for other in range(3) if other != axis]
+    meta = {**volume.meta, "affine": affine[:, [*order, axis, 3]], "spatial_shape": tuple(plane.shape[1:])}
+    return MetaTensor(plane, meta=meta)
+
+
+def stack_slices(slices: Sequence[Tensor], indices: Sequence[int], volume: Tensor, axis: int = -1) -> Tensor:
+    """Put slices ``[C,H,W]`` back at ``indices`` along ``axis`` of a volume like ``volume``; other slices are 0.
+
+    The result has the volume's meta data and history of transforms, so that ``Invertd`` goes on from there.
+
+    Raises:
+        ValueError: a slice of another size than the volume's.
+    """
+    axis = axis % 3
+    plane = [side for other, side in enumerate(volume.shape[1:]) if other != axis]
+    channels = slices[0].shape[0] if len(slices) else volume.shape[0]
+    result = torch.zeros((channels, *volume.shape[1:]), dtype=slices[0].dtype if len(slices) else volume.dtype)
+    for index, image in zip(indices, slices, strict=True):
+        if list(image.shape[1:]) != plane:
+            raise ValueError(f"slice {index} is {list(image.shape[1:])}; the volume's slices are {plane}")
+        result.select(1 + axis, index).copy_(image.as_subclass(Tensor))
+    if not isinstance(volume, MetaTensor):
+        return result
+    return MetaTensor(result, meta=dict(volume.meta), applied_operations=list(volume.applied_operations))
