@@ -85,7 +85,7 @@ def datalist(
     if split == "all" and root.is_file():
         return [{"image": str(root), "anomalous": 0, "group": root.stem}]
     entries = _entries(root, pattern, kind, mixed=split == "all")
-    cases = _cases(root, entries, group_pattern, unique=split != "all")
+    cases = _cases(root, entries, group_pattern, strict=split != "all", whole=pattern == "*")
     if split != "all":
         cases = _assign(root, cases, valid_fraction, test_fraction, seed)
         cases = [case for case in cases if case.split == split]
@@ -121,21 +121,22 @@ def _entries(root: Path, pattern: str, kind: str | None, mixed: bool) -> list[En
     return entries
 
 
-def _cases(root: Path, entries: list[Entry], group_pattern: str | None, unique: bool) -> list[Case]:
+def _cases(root: Path, entries: list[Entry], group_pattern: str | None, strict: bool, whole: bool) -> list[Case]:
     """Join images with masks, and tell class and patient."""
     images = [entry for entry in entries if not entry.mask]
-    if unique:
+    if strict:
         _refuse_duplicates(root, images)
     masks = {(entry.context, name): entry.path for entry in entries if entry.mask for name in (entry.case, entry.stem)}
     labels = [_label(entry, masks) for entry in images]
-    if masks and not any(labels):
+    if whole and masks and not any(labels):
         some = next(iter(masks.values()))
         raise ValueError(
             f"{root}: none of the {len(set(masks.values()))} masks (such as {some}) goes with an image; expected the "
             f"image's own name, or with _mask, _label or _seg added; {LAYOUTS}"
         )
     anomalous = [_is_anomalous(entry, label, images) for entry, label in zip(images, labels, strict=True)]
-    _refuse_missing_masks(root, images, labels, anomalous)
+    if strict:
+        _refuse_missing_masks(root, images, labels, anomalous)
     stems = Counter(entry.case for entry in images)
     names = [
         entry.case if stems[entry.case] == 1 and entry.case else "/".join((*entry.context, entry.case))

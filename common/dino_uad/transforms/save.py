@@ -111,10 +111,11 @@ def on_scan_grid(image: Tensor) -> np.ndarray:
     shape = tuple(int(side) for side in image.meta["scan_shape"])
     array = image.as_subclass(Tensor).detach().cpu().numpy()
     # A single slice was laid out with its axis of size 1 last; moving that axis does not reorder the values.
-    stored = tuple(side for side in array.shape[1:] if side != 1)
-    if array.shape[0] != 1 or stored != tuple(side for side in shape if side != 1):
+    sides = [side for side in array.shape[1:] if side != 1]
+    same_grid = np.allclose(image.meta["affine"], image.meta["original_affine"], atol=1e-3)
+    if array.shape[0] != 1 or sides != [side for side in shape if side != 1] or not same_grid:
         raise ValueError(
-            f"{image.meta.get('filename_or_obj')}: map of shape {list(array.shape)} found, its input has {list(shape)}; "
-            "expected one channel on the input's grid: put Invertd before SaveMapd"
+            f"{image.meta.get('filename_or_obj')}: map of shape {list(array.shape)} found, its input has {list(shape)} "
+            "(and maybe another orientation); expected one channel on the input's grid: put Invertd before SaveMapd"
         )
     return array.reshape(shape)

@@ -1,0 +1,205 @@
+"""``python -m dino_uad prepare``: labelled volumes to a slice data set in BMAD's layout, split by patient."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+from monai.transforms import Compose
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+import dino_uad
+from dino_uad.data.datalist import datalist
+from dino_uad.transforms.intensity import ScaleToUnitd
+from dino_uad.transforms.load import LoadScand
+from dino_uad.transforms.orient import OrientScand
+from dino_uad.transforms.resize import InPlaneResized
+from dino_uad.transforms.slices import ExtractSlicesd
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(
+    source: str,
+    out: str,
+    *,
+    axcodes: str = "PLS",
+    preset: str | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    stride: int = 1,
+    min_foreground: float = 0.05,
+    window: Sequence[float] | None = None,
+    size: int | None = None,
+    valid_fraction: float = 0.15,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    pattern: str = "*",
+    group_pattern: str | None = None,
+    anonymous_names: bool = False,
+    on_error: str = "raise",
+) -> dict:
+    """Turn a folder of volumes with labels into a folder of 8-bit slices that every bundle trains and evaluates on.
+
+    The new folder holds ``train/good/*.png`` (normal slices only), ``{valid,test}/{good,Ungood}/{img,label}/*.png`` and
+    ``dataset.json`` (counts, parameters, versions; no name of a file or patient). No patient is in two splits. Volumes
+    without label count as normal. It appears only when it is complete.
+
+    Args:
+        source: folder of volumes (NIfTI, NRRD, MHA, DICOM folders) with ``*_label`` or ``*_seg`` volumes.
+        out: new folder.
+        axcodes: "PLS" for axial, "ILP" for coronal, "IPL" for sagittal slices.
+        preset: "brats_flair" or "liver_ct", see ``ExtractSlicesd``.
+        start: first slice.
+        stop: slice before which to stop.
+        stride: take every stride-th slice.
+        min_foreground: leave out slices with a smaller fraction of pixels above 0.
+        window: Hounsfield window (low, high) for CT; without it percentiles.
+        size: side of square slices; without it the volume's own.
+        valid_fraction: share of the patients for validation.
+        test_fraction: share of the patients for the test.
+        seed: of the split.
+        pattern: shell pattern of the image files, e.g. "*t2f*".
+        group_pattern: regular expression that finds the patient in a file name.
+        anonymous_names: name slices p0001_012.png instead of by their volume.
+        on_error: "raise", or "skip" to leave out unreadable volumes with a log entry.
+
+    Returns:
+        What ``dataset.json`` holds.
+
+    Raises:
+        ValueError: ``out`` is not empty, or the data cannot be used (see ``datalist``).
+        FileNotFoundError: no such source folder.
+    """
+    parameters = {name: value for name, value in locals().items() if name not in ("source", "out")}
+    options = {name: parameters[name] for name in SPLIT_OPTIONS}
+    splits = {"train": datalist(source, "train", kind="3d", **options)}
+    splits["valid"] = datalist(source, "valid", kind="3d", **options)
+    if any(item["anomalous"] for item in datalist(source, "all", kind="3d", pattern=pattern)):
+        splits["test"] = datalist(source, "test", kind="3d", **options)
+    else:
+        logger.warning("no labelled anomaly in %s: train and valid only, no test split", source)
+    transform = _transform(axcodes, preset, start, stop, stride, min_foreground, window, size)
+    names = _names([item for items in splits.values() for item in items], anonymous_names, seed)
+    counts: Counter[str] = Counter()
+    with new_folder(Path(out)) as folder:
+        for split, items in splits.items():
+            for item in tqdm(items, desc=f"prepare {split}", unit="volume"):
+                counts += write_slices(
+                    transform(item), folder / split, names[item["image"]], normal_only=split == "train"
+                )
+        for split in splits:
+            if not counts[f"{split}/good"]:
+                raise ValueError(
+                    f"{source}: no normal slice in {split} (found {dict(counts)}); lower min_foreground or add volumes"
+                )
+        summary = {
+            "slices": dict(sorted(counts.items())),
+            "volumes": {split: len(items) for split, items in splits.items()},
+            "patients": {split: len({item["group"] for item in items}) for split, items in splits.items()},
+            "parameters": parameters,
+            "versions": {"dino_uad": dino_uad.__version__, "python": platform.python_version()}
+            | {name: version(name) for name in ("monai", "torch", "numpy", "nibabel")},
+        }
+        (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+SPLIT_OPTIONS = ("valid_fraction", "test_fraction", "seed", "pattern", "group_pattern", "on_error")
+
+
+def _transform(
+    axcodes: str,
+    preset: str | None,
+    start: int,
+    stop: int | None,
+    stride: int,
+    min_foreground: float,
+    window: Sequence[float] | None,
+    size: int | None,
+) -> Callable[[dict], list[dict]]:
+    keys = ("image", "label")
+    steps = [
+        LoadScand(keys, allow_missing_keys=True),
+        OrientScand(keys, axcodes, allow_missing_keys=True),
+        ScaleToUnitd("image", mode="auto" if window is None else "window", window=window),
+        ExtractSlicesd(keys, -1, start, stop, stride, min_foreground, preset=preset),
+    ]
+    if size is not None:
+        steps.append(InPlaneResized(keys, size, ("bilinear", "nearest"), allow_missing_keys=True))
+    return Compose(steps)
+
+
+def _names(items: list[dict], anonymous: bool, seed: int) -> dict[str, str]:
+    """Name each volume by its patient: volume path -> unique start of its slices' file names."""
+    groups = sorted({item["group"] for item in items})
+    if anonymous:
+        order = np.random.default_rng(seed).permutation(len(groups))
+        patients = {group: f"p{number + 1:04d}" for group, number in zip(groups, order, strict=True)}
+    else:
+        patients = {group: group.replace("/", "_") for group in groups}
+    total = Counter(item["group"] for item in items)
+    seen: Counter[str] = Counter()
+    names = {}
+    for item in items:
+        group = item["group"]
+        seen[group] += 1
+        names[item["image"]] = patients[group] + (f"-{seen[group]}" if total[group] > 1 else "")
+    if len(set(names.values())) < len(names):
+        raise ValueError("patients whose names differ by / and _ only would share file names; use anonymous_names")
+    return names
+
+
+def write_slices(slices: list[dict], folder: Path, name: str, normal_only: bool) -> Counter[str]:
+    """Write a volume's slices below a split's folder; return the number of slices by ``split/class``."""
+    counts: Counter[str] = Counter()
+    for item in slices:
+        label = item.get("label")
+        anomalous = label is not None and bool((label > 0).any())
+        if normal_only and anomalous:
+            continue
+        kind = "Ungood" if anomalous else "good"
+        file = f"{name}_{item['slice_index']:03d}.png"
+        _write_png(item["image"], folder / kind / ("" if normal_only else "img") / file)
+        if not normal_only:
+            _write_png(item["image"][:1] * 0 if label is None else (label > 0), folder / kind / "label" / file)
+        counts[f"{folder.name}/{kind}"] += 1
+    return counts
+
+
+def _write_png(image: Tensor, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = image.as_subclass(Tensor)[0].float().clamp(0, 1).numpy()
+    Image.fromarray(np.rint(array * 255).astype(np.uint8)).save(path)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``out`` on success and is removed otherwise.
+
+    Raises:
+        ValueError: ``out`` exists and is not an empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: exists and is not empty; expected a new folder. Choose another name or remove it.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
