@@ -59,7 +59,8 @@ class VisionTransformer(nn.Module):
     """DINO vision transformer for images whose sides are multiples of the patch.
 
     Position tables are computed once per grid size in evaluation mode. While the model is traced or exported nothing is
-    cached, but a table that already exists is used, so that it becomes a constant of the exported graph.
+    cached, but a table that already exists is used and becomes a constant of the graph; the TorchScript-based ONNX
+    exporter needs that for the antialiased resampling of the register variants, so run the model once before it.
     """
 
     def __init__(self, config: ViTConfig) -> None:

@@ -122,11 +122,11 @@ def _read_verified(path: Path, source: WeightSource | None) -> dict[str, Tensor]
         raise ValueError(f"{path} has sha256 {found[:8]}..., its name promises {promised[1]}: get the file again")
     if source is None or source.sha256 in (None, found):
         return state
-    same_format = path.name == source.file_names[0]
+    comparable = path.name not in source.file_names[1:]  # a conversion has no published hash
     if source.url and source.url.endswith(".safetensors"):
-        # Over the tensors too, not only the file: the same weights come as .pth and as .safetensors.
-        found, same_format = hashlib.sha256(huggingface_bytes(state)).hexdigest(), True
-    if same_format and found != source.sha256:
+        # The published file can be rebuilt from the tensors, whatever format they came in.
+        found, comparable = hashlib.sha256(huggingface_bytes(state)).hexdigest(), True
+    if comparable and found != source.sha256:
         raise ValueError(
             f"{path} has sha256 {found[:8]}..., the published {source.name} has {source.sha256[:8]}...: "
             "delete the file and run again, or give its path as the backbone's `weights` if it is your own"
