@@ -119,7 +119,7 @@ class SpatialARHead(Head):
         error = self._mean_squared_error(embeddings)
         if self.position_error.numel() == 0:
             return error
-        if error.shape[-2:] != self.position_error.shape[-2:]:
+        if tuple(error.shape[-2:]) != tuple(self.position_error.shape[-2:]):
             raise ValueError(
                 f"grid of {tuple(error.shape[-2:])} patches found, the scores were calibrated on "
                 f"{tuple(self.position_error.shape[-2:])}; use the image size of the fit"
