@@ -72,7 +72,7 @@ def test_huggingface_round_trip(official):
 
 
 def test_huggingface_names(official):
-    _, state = official
+    name, state = official
     converted = to_huggingface(state)
     rope = TINY[name].rope
     layer = "layer.1." if rope else "encoder.layer.1."
