@@ -1,0 +1,67 @@
+"""Operating points: score thresholds at given false positive rates on normal pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced
+from torch import Tensor
+
+from dino_uad.metrics.histogram import DEFAULT_BINS, ScoreHistogram
+from dino_uad.metrics.maps import Maps
+
+FALSE_POSITIVE_RATES = (0.10, 0.05, 0.01)
+
+
+class ThresholdAtFPR(Metric):
+    """Thresholds such that at most a fraction ``fpr`` of normal validation pixels has ``score >= threshold``.
+
+    The guarantee holds for the pixels seen, ties included. A threshold is the lower edge of a bin, so it is higher than
+    necessary by less than one bin of :class:`~dino_uad.metrics.histogram.ScoreHistogram` (one float32 step if the
+    scores span at most ``bins`` of them). A threshold that no pixel reaches is the number after the largest score.
+
+    Args:
+        output_transform: from the engine's output to the anomaly maps of normal images, ``[B,1,H,W]`` or a list of
+            ``[1,H,W]``.
+        fprs: false positive rates in (0, 1).
+        bins: number of bins of the histogram.
+        device: where the histogram lives.
+    """
+
+    def __init__(
+        self,
+        output_transform: Callable = lambda output: output,
+        fprs: Sequence[float] = FALSE_POSITIVE_RATES,
+        bins: int = DEFAULT_BINS,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if not all(0 < fpr < 1 for fpr in fprs):
+            raise ValueError(f"found false positive rates {list(fprs)}, expected numbers between 0 and 1")
+        self.fprs, self.bins = tuple(fprs), bins
+        super().__init__(output_transform, device, skip_unrolling=True)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Forget all pixels."""
+        self.histogram = ScoreHistogram(1, self.bins, self._device)
+
+    @reinit__is_reduced
+    def update(self, output: Maps) -> None:
+        """Count the pixels of normal images; raises :class:`ValueError` for NaN or Inf scores."""
+        for scores in [output] if isinstance(output, Tensor) else output:
+            self.histogram.update(scores.detach().as_subclass(torch.Tensor))
+
+    def compute(self) -> Tensor:
+        """Thresholds ``[len(fprs)]`` float32 over all processes; raises :class:`ValueError` if there were no pixels."""
+        histogram = self.histogram.all_reduced()
+        histogram.require_finite()
+        counts = histogram.counts[0]
+        total = int(counts.sum())
+        if total == 0:
+            raise ValueError("no normal validation pixels to calibrate thresholds on: check the validation datalist")
+        reached = counts.flip(0).cumsum(0).flip(0)
+        allowed = torch.tensor([int(fpr * total) for fpr in self.fprs], device=counts.device)
+        first_bin = (reached > allowed[:, None]).sum(1)
+        return histogram.lower_edges()[first_bin]

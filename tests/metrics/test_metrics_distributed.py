@@ -1,0 +1,45 @@
+"""Two processes, with unequal shares of the images, give what one process gives."""
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from dino_uad.metrics import AUPRO, BootstrapIntervals, DiceAtThresholds, ImageCurves, PixelCurves, ThresholdAtFPR
+
+
+def results(share):
+    """Every metric on the images ``share`` of a fixed set whose score range differs from image to image."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(5, 1, 9, 8, generator=generator) < 0.2
+    scale = 10.0 ** torch.arange(-2, 3).reshape(5, 1, 1, 1)
+    maps = scale * (torch.rand(masks.shape, generator=generator) + 0.3 * masks)
+    image_pair = (maps.amax(dim=(1, 2, 3))[share], torch.tensor([0, 1, 0, 0, 1])[share])
+    pixel_pair = (maps[share], masks[share])
+    found = {}
+    for metric, output in [
+        (PixelCurves(), pixel_pair),
+        (ImageCurves(), image_pair),
+        (AUPRO(), pixel_pair),
+        (DiceAtThresholds([0.1, 0.5, 0.9]), pixel_pair),
+        (BootstrapIntervals(replicates=50), pixel_pair),
+        (ThresholdAtFPR(), maps[share]),
+    ]:
+        metric.update(output)
+        # Twice: computing must not add the other process's counts to one's own.
+        metric.compute()
+        found[type(metric).__name__] = metric.compute()
+    return found
+
+
+def process(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.save(results(slice(0, 4) if rank == 0 else slice(4, 5)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    mp.spawn(process, (str(tmp_path),), nprocs=2)
+    expected = results(slice(None))
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-12, atol=0)

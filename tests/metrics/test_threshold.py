@@ -1,0 +1,62 @@
+"""Thresholds at false positive rates: the guarantee, and how close to the rate they come."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dino_uad.metrics import ThresholdAtFPR
+
+FPRS = (0.10, 0.05, 0.01)
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def thresholds_of(scores, **kwargs):
+    metric = ThresholdAtFPR(**kwargs)
+    metric.update([torch.as_tensor(np.float32(scores)).reshape(1, 1, -1)])
+    return metric.compute()
+
+
+@given(
+    st.lists(st.one_of(finite, st.integers(0, 3).map(float)), min_size=1, max_size=200), st.sampled_from([4, 1 << 12])
+)
+def test_rate_is_never_above_the_requested_one(values, bins):
+    scores = np.float32(values)
+    for fpr, threshold in zip(FPRS, thresholds_of(scores, bins=bins).numpy(), strict=True):
+        assert np.mean(scores >= threshold) <= fpr
+
+
+def test_closed_form_on_distinct_scores():
+    # 1000 scores 1 + i / 1024: exactly the 100, 50, 10 largest may reach the threshold.
+    scores = 1 + np.random.default_rng(0).permutation(1000) / 1024
+    found = thresholds_of(scores, bins=1 << 20).numpy()
+    assert [int((scores >= t).sum()) for t in found] == [100, 50, 10]
+    np.testing.assert_allclose(found, 1 + np.array([900, 950, 990]) / 1024, atol=1e-3)
+
+
+def test_uniform_and_normal_quantiles():
+    scores = np.random.default_rng(0).random(400_000)
+    np.testing.assert_allclose(thresholds_of(scores), [0.9, 0.95, 0.99], atol=2e-3)
+    np.testing.assert_allclose(thresholds_of(scores), np.quantile(np.float32(scores), [0.9, 0.95, 0.99]), rtol=2e-4)
+
+
+def test_constant_scores_give_the_next_number():
+    assert thresholds_of(np.full(100, 0.25)).tolist() == [float(np.nextafter(np.float32(0.25), np.float32(1)))] * 3
+
+
+def test_batches_and_lists_agree():
+    maps = torch.rand(6, 1, 10, 10, generator=torch.Generator().manual_seed(0))
+    metric = ThresholdAtFPR()
+    metric.update(maps[:4])
+    metric.update(list(maps[4:]))
+    assert torch.equal(metric.compute(), thresholds_of(maps.numpy()))
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="no normal validation pixels"):
+        ThresholdAtFPR().compute()
+    with pytest.raises(ValueError, match="NaN"):
+        thresholds_of([0.1, np.nan])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        ThresholdAtFPR(fprs=(5,))
