@@ -4,15 +4,17 @@
 paper                   here
 ======================  ===============================================================================
 embeddings on a sphere  ``normalize=True``
-stick-breaking prior    :func:`~dino_uad.networks.dpmm_em.log_stick_weights`, truncated at ``n_components``
+stick-breaking prior    :func:`~dino_uad.networks.dpmm_sticks.log_stick_weights`, truncated at ``n_components``
 E step, statistics      :func:`~dino_uad.networks.dpmm_em.batch_sums`, all-reduced over the ranks
 moving averages, M      :func:`~dino_uad.networks.dpmm_em.update_moments`, step size γ
-concentration α         :func:`~dino_uad.networks.dpmm_em.update_concentration`
+concentration α         :func:`~dino_uad.networks.dpmm_sticks.update_concentration`
 anomaly score           :meth:`DPMMHead.score`: 1 − largest cosine similarity to a mean with π_k > t_π
 ======================  ===============================================================================
 """
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.networks import dpmm_em as em
+from dino_uad.networks import dpmm_sticks as sticks
 from dino_uad.networks.dpmm_init import INITIALISERS
 from dino_uad.networks.head import Head
 
@@ -99,12 +102,12 @@ class DPMMHead(Head):
 
     @property
     def fitted(self) -> bool:
-        return len(self.active) > 0
+        return self.n_active > 0
 
     @property
     def n_active(self) -> int:
         """Number of components of weight above ``weight_threshold``."""
-        return len(self.active)
+        return self.active.numel()
 
     @property
     def components(self) -> em.Components:
@@ -124,7 +127,7 @@ class DPMMHead(Head):
         Raises:
             ValueError: if an embedding is NaN, infinite or too large for float32 arithmetic.
         """
-        with torch.no_grad(), em.full_float32():
+        with torch.no_grad(), em.full_float32(), _without_autocast(embeddings):
             rows = self._rows(embeddings)
             if mask is not None:
                 rows = rows[mask.flatten().to(rows.device)]
@@ -166,9 +169,9 @@ class DPMMHead(Head):
     def _update_weights(self, n_rows: int) -> None:
         resp, concentration = em.wide(self.resp_mean), em.wide(self.concentration)
         slack = _SLACK if self.reference else 0.0
-        self.log_weights.copy_(em.log_stick_weights(resp, concentration, n_rows, slack))
+        self.log_weights.copy_(sticks.log_stick_weights(resp, concentration, n_rows, slack))
         if self.learn_concentration:
-            self.concentration.copy_(em.update_concentration(concentration, resp, n_rows))
+            self.concentration.copy_(sticks.update_concentration(concentration, resp, n_rows))
 
     def _initialise(self, rows: Tensor, n_rows: int) -> None:
         """Means from the first batch, its variance for every component, sticks from their prior."""
@@ -178,7 +181,7 @@ class DPMMHead(Head):
         variance = em.wide(rows).var(0, correction=min(1, n_rows - 1)) + self.reg_covar
         if self.covariance == "spherical":
             variance = variance.mean().expand_as(variance)
-        log_weights = em.sample_stick_log_weights(len(self.log_weights), self.initial_concentration, generator)
+        log_weights = sticks.sample_log_weights(len(self.log_weights), self.initial_concentration, generator)
         self.running_means.copy_(means)
         self.running_covariances.copy_(torch.diag(variance) if self.covariance == "full" else variance)
         self.log_weights.copy_(log_weights)
@@ -188,8 +191,9 @@ class DPMMHead(Head):
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Anomaly score of every patch by ``score_type``: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
-        rows = self._prepare(self._rows(embeddings))
-        return self._to_grid(_SCORERS[self.score_type](self, rows), embeddings)
+        with _without_autocast(embeddings):
+            rows = self._prepare(self._rows(embeddings))
+            return self._to_grid(_SCORERS[self.score_type](self, rows), embeddings)
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
@@ -272,6 +276,12 @@ _SCORERS = {
     "euclidean": DPMMHead._euclidean_score,
     "mahalanobis": DPMMHead._mahalanobis_score,
 }
+
+
+def _without_autocast(embeddings: Tensor) -> AbstractContextManager:
+    """Half precision would cost the cosine distances three digits, for a product that takes no time."""
+    device = embeddings.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _squared_distances(rows: Tensor, means: Tensor) -> Tensor:
