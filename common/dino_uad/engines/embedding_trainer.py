@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 from ignite.engine import Events
-from monai.engines import SupervisedTrainer
-from monai.utils import IterationEvents
+from monai.engines import IterationEvents, SupervisedTrainer
 from torch import Tensor, nn
 
 from dino_uad import parallel

@@ -68,6 +68,8 @@ class PrepareEmbedding(PrepareBatch):
         counts[parallel.rank()] = len(clean)
         parallel.all_reduce_sum(counts)
         offset = int(counts[: parallel.rank()].sum())
+        if not len(clean):
+            return clean
         generator = torch.Generator(clean.device)
         noise = torch.empty_like(clean)
         for row in range(len(clean)):
