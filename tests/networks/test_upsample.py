@@ -3,11 +3,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from dino_uad.networks.upsample import upsample_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
+
+from dino_uad.networks.upsample import upsample_scores
 
 
 @pytest.mark.parametrize("case", range(4))
