@@ -199,7 +199,7 @@ def _trainable(case: Case) -> bool:
 def _assign(root: Path, cases: list[Case], valid_fraction: float, test_fraction: float, seed: int) -> list[Case]:
     """Give every case a split: its folder's, or a drawn one."""
     if not any(case.split for case in cases):
-        return _draw_all(cases, valid_fraction, test_fraction, seed)
+        return _draw_all(root, cases, valid_fraction, test_fraction, seed)
     outside = sum(case.split is None for case in cases)
     if outside:
         logger.warning("%s: %d images outside the train, valid and test folders are left out", root, outside)
@@ -208,25 +208,28 @@ def _assign(root: Path, cases: list[Case], valid_fraction: float, test_fraction:
         raise ValueError(f"{root}: no normal images for training; {LAYOUTS}")
     if any(case.split == "valid" for case in cases):
         return cases
-    valid, _ = split_groups([case.group for case in train], [valid_fraction], seed)
+    valid, _ = split_groups([case.group for case in train], [valid_fraction], seed, root)
     logger.info("%s: no valid folder: %d groups of train drawn with seed %d", root, len(valid), seed)
     return [replace(case, split="valid") if case.split == "train" and case.group in valid else case for case in cases]
 
 
-def _draw_all(cases: list[Case], valid_fraction: float, test_fraction: float, seed: int) -> list[Case]:
+def _draw_all(root: Path, cases: list[Case], valid_fraction: float, test_fraction: float, seed: int) -> list[Case]:
     """Draw train, valid and test by group; without anomalies train and valid only."""
     pictures = not cases[0].image.volume
     anomalous = {case.group for case in cases if case.anomalous}
     fixed = anomalous if pictures else set()
     groups = sorted({case.group for case in cases} - fixed, key=natural_key)
     if not groups:
-        raise ValueError(f"all {len(cases)} images belong to patients with anomalies: no normal images for training")
+        raise ValueError(
+            f"{root}: all {len(cases)} images belong to patients with anomalies: no normal images for training"
+        )
     if anomalous:
-        test, valid, _ = split_groups(groups, [test_fraction, valid_fraction], seed)
+        test, valid, _ = split_groups(groups, [test_fraction, valid_fraction], seed, root)
     else:
-        test, (valid, _) = set(), split_groups(groups, [valid_fraction], seed)
+        test, (valid, _) = set(), split_groups(groups, [valid_fraction], seed, root)
     logger.info(
-        "no split folders: %d test, %d valid of %d groups drawn, seed %d",
+        "%s: no split folders: %d test, %d valid of %d groups drawn, seed %d",
+        root,
         len(test | fixed),
         len(valid),
         len(groups),

@@ -42,18 +42,20 @@ def _matched(pattern: str, name: str) -> str:
     return match.group(1) if match.groups() else match.group(0)
 
 
-def split_groups(groups: Sequence[str], fractions: Sequence[float], seed: int) -> list[set[str]]:
+def split_groups(
+    groups: Sequence[str], fractions: Sequence[float], seed: int, where: object = "data set"
+) -> list[set[str]]:
     """Draw disjoint sets of groups, each about its fraction of all and at least one; the rest is the last set.
 
     The draw depends on the set of names and the seed only, not on their order.
 
     Raises:
-        ValueError: fewer groups than sets.
+        ValueError: fewer groups than sets; ``where`` is named.
     """
     names = sorted(set(groups))
     if len(names) <= len(fractions):
         raise ValueError(
-            f"found {len(names)} image groups (patients); a split needs at least {len(fractions) + 1}. "
+            f"{where}: found {len(names)} image groups (patients); a split needs at least {len(fractions) + 1}. "
             "Add images, or put them into train/good, valid/good and test folders."
         )
     shuffled = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]

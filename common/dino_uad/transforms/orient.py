@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping
 
 from monai.config import KeysCollection
@@ -37,5 +38,8 @@ class OrientScand(Orientationd):
     def inverse(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            result[key] = self._transform(result[key]).inverse(result[key])
+            with warnings.catch_warnings():
+                # Orientation's inverse takes three axis codes from a picture's affine and then warns about the third.
+                warnings.filterwarnings("ignore", message="axcodes .* length is smaller")
+                result[key] = self._transform(result[key]).inverse(result[key])
         return result

@@ -1,0 +1,59 @@
+"""Foreground on pixels and on patches, and the embedding transform."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_closing
+
+from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.transforms.embed import DinoEmbedd
+from dino_uad.transforms.foreground import ForegroundMaskd, close, to_patches
+
+
+def test_closing_equals_scipy_away_from_the_border():
+    mask = torch.zeros(1, 40, 40, dtype=torch.bool)
+    mask[0, 8:32, 8:32] = torch.rand(24, 24, generator=torch.Generator().manual_seed(0)) > 0.6
+    expected = binary_closing(mask[0].numpy(), np.ones((5, 5)))
+    np.testing.assert_array_equal(close(mask, 2)[0], expected)
+
+
+def test_closing_keeps_foreground_at_the_border_and_slices_apart():
+    mask = torch.ones(1, 10, 10, 3, dtype=torch.bool)
+    mask[..., 1] = False
+    assert torch.equal(close(mask, 3), mask)
+
+
+def test_methods():
+    image = torch.zeros(3, 20, 20)
+    image[1, 5:15, 5:15] = 0.04
+    image[1, 8:10, 8:10] = 0.5
+    assert int(ForegroundMaskd(closing=0)({"image": image})["foreground"].sum()) == 100
+    assert int(ForegroundMaskd(method="threshold", closing=0)({"image": image})["foreground"].sum()) == 4
+    empty = ForegroundMaskd()({"image": image * 0})["foreground"]
+    assert empty.dtype == torch.bool and empty.shape == (1, 20, 20) and not empty.any()
+
+
+def test_a_patch_with_one_pixel_is_foreground():
+    mask = torch.zeros(2, 1, 28, 28, dtype=torch.bool)
+    mask[1, 0, 13, 14] = True
+    patches = to_patches(mask, (2, 2))
+    assert patches.tolist() == [[[[False, False], [False, False]]], [[[False, True], [False, False]]]]
+    assert not to_patches(mask, (2, 2), min_fraction=0.5).any()
+
+
+def test_wrong_options():
+    with pytest.raises(ValueError, match="expected one of"):
+        ForegroundMaskd(method="magic")
+
+
+def test_embedding_of_an_image_equals_its_row_in_a_batch():
+    backbone = DinoBackbone("dinov2_vits14", weights="random")
+    images = torch.rand(2, 1, 28, 42, generator=torch.Generator().manual_seed(0))
+    transform = DinoEmbedd(backbone=backbone, dtype="float32")
+    batch, single = transform({"image": images}), transform({"image": images[1]})
+    assert batch["embedding"].shape == (2, 384, 2, 3) and batch["cls"].shape == (2, 384)
+    torch.testing.assert_close(single["embedding"], batch["embedding"][1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(single["embedding"], backbone(images)[0][1], atol=1e-4, rtol=1e-4)
+    assert DinoEmbedd(backbone=backbone)({"image": images})["embedding"].dtype == torch.float16
+    with pytest.raises(ValueError, match="take slices first"):
+        transform({"image": torch.rand(1, 2, 28, 28, 3)})

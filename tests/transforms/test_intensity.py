@@ -1,0 +1,65 @@
+"""Intensities end in [0, 1], never NaN."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from monai.data import MetaTensor
+
+from dino_uad.transforms.intensity import ScaleToUnitd
+
+
+def scale(values, **options):
+    return ScaleToUnitd(**options)({"image": torch.as_tensor(np.asarray(values), dtype=torch.float32)})["image"]
+
+
+def test_pictures_stay_as_they_are():
+    image = MetaTensor(torch.rand(1, 4, 4), meta={"unit_range": True})
+    assert torch.equal(ScaleToUnitd()({"image": image})["image"].as_tensor(), image.as_tensor())
+
+
+def test_8_bit_volume_equals_the_8_bit_picture():
+    values = np.random.default_rng(0).integers(0, 240, (1, 8, 8, 3))
+    np.testing.assert_allclose(scale(values), values / 255, atol=1e-7)
+
+
+def test_volume_is_scaled_by_the_percentile_of_its_non_zero_voxels():
+    values = np.zeros((1, 100, 100))
+    values[0, :50] = np.random.default_rng(0).uniform(100, 3000, (50, 100))
+    expected = np.clip(values / np.percentile(values[values > 0], 99.9), 0, 1)
+    np.testing.assert_allclose(scale(values), expected, atol=1e-5)
+
+
+def test_window_maps_hounsfield_units():
+    np.testing.assert_allclose(
+        scale([[[-1000.0, -160, 40, 240, 3000]]], mode="window", window=(-160, 240)), [[[0, 0, 0.5, 1, 1]]]
+    )
+
+
+def test_zero_background_of_a_standardised_volume_stays_zero():
+    values = np.zeros((1, 20, 20))
+    values[0, 5:] = np.random.default_rng(0).normal(size=(15, 20))
+    scaled = scale(values)
+    assert float(scaled[0, :5].max()) == 0 and float(scaled.max()) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -1000.0])
+def test_constant_becomes_zero(value):
+    assert float(scale(np.full((1, 4, 4), value)).abs().max()) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays(np.float32, (1, 3, 4), elements=st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)))
+def test_any_finite_input_gives_finite_values_in_the_unit_range(values):
+    scaled = scale(values)
+    assert bool(scaled.isfinite().all()) and float(scaled.min()) >= 0 and float(scaled.max()) <= 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "x"}, {"mode": "window"}, {"mode": "window", "window": (5, 5)}, {"percentiles": (50, 10)}]
+)
+def test_wrong_options(options):
+    with pytest.raises(ValueError, match="expected"):
+        ScaleToUnitd("image", **options)

@@ -1,0 +1,150 @@
+"""LoadScand: one loader for pictures and volumes, and errors that say what to do."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, LoadImaged
+from PIL import Image
+
+from dino_uad.errors import root_cause
+from dino_uad.transforms.load import LoadScan, LoadScand
+from dino_uad.transforms.orient import OrientScand
+from scans import affine_of, volume, write_dicom, write_itk, write_nifti
+
+
+@pytest.fixture(autouse=True)
+def quiet_itk(caplog):
+    caplog.set_level(logging.CRITICAL, "itk")
+
+
+def test_monai_label_can_ask_for_the_meta_dictionary(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", volume())
+    transform = LoadScand("image")
+    assert isinstance(transform, LoadImaged)
+    transform._loader.image_only = False
+    result = transform({"image": str(path)})
+    assert tuple(result["image"].shape) == (1, 12, 10, 7) and "affine" in result["image_meta_dict"]
+
+
+def test_missing_label_is_passed_over(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", volume())
+    assert set(LoadScand(["image", "label"], allow_missing_keys=True)({"image": path})) == {"image"}
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "nrrd", "mha", "mhd", "dicom"])
+def test_volume_formats(tmp_path, suffix):
+    path = tmp_path / f"ä b.{suffix}"
+    if suffix.startswith("nii"):
+        write_nifti(path, volume(), affine_of("LPS"))
+    else:
+        (write_dicom if suffix == "dicom" else write_itk)(path, volume())
+    image = LoadScan()(path)
+    np.testing.assert_array_equal(image[0], volume())
+    assert image.dtype == torch.float32 and not image.meta["unit_range"]
+    assert "Doe" not in str(image.meta)
+
+
+def test_picture_comes_upright(tmp_path):
+    rows = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    Image.fromarray(rows).save(tmp_path / "a.png")
+    image = Compose([LoadScand("image"), OrientScand("image")])({"image": tmp_path / "a.png"})["image"]
+    np.testing.assert_allclose(image[0], rows / 255, atol=1e-7)
+
+
+AXIAL = ((12, 10), "LPS", lambda plane: plane.T)  # rows run to posterior, columns to the patient's left
+SINGLE_SLICES = {
+    "two axes": AXIAL,
+    "axial": ((12, 10, 1), *AXIAL[1:]),
+    "sagittal, posterior and inferior": ((12, 10, 1), "PIR", lambda plane: plane.T),
+    "sagittal, posterior and superior": ((1, 12, 10), "LPS", lambda plane: plane.T[::-1]),
+    "coronal, right and superior": ((12, 1, 10), "RAS", lambda plane: plane.T[::-1, ::-1]),
+}
+
+
+@pytest.mark.parametrize("case", SINGLE_SLICES)
+def test_single_slice_becomes_a_volume_of_one_upright_slice(tmp_path, case):
+    shape, orientation, upright = SINGLE_SLICES[case]
+    values, affine = volume(shape), affine_of(orientation)
+    steps = Compose([LoadScand("image"), OrientScand("image")])
+    image = steps({"image": write_nifti(tmp_path / "a.nii", values, affine)})["image"]
+    np.testing.assert_array_equal(image[0, ..., 0], upright(values.squeeze()))
+    np.testing.assert_allclose(image.meta["scan_affine"], affine, atol=1e-6)
+    assert tuple(image.meta["scan_shape"]) == shape
+
+
+def test_trailing_axes_of_one_are_dropped(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", volume()[..., None])
+    assert tuple(LoadScan()(path).shape) == (1, 12, 10, 7)
+
+
+def _truncated(path, keep=0.6):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    return path
+
+
+def _picture(path, **options):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(path, **options)
+    return path
+
+
+def _text(path):
+    path.write_text("not an image")
+    return path
+
+
+def _empty(path):
+    path.touch()
+    return path
+
+
+BAD = {
+    "truncated png": lambda d: _truncated(_picture(d / "a.png")),
+    "truncated jpg": lambda d: _truncated(_picture(d / "a.jpg")),
+    "truncated tif": lambda d: _truncated(_picture(d / "a.tif")),
+    "text as png": lambda d: _text(d / "a.png"),
+    "text as nifti": lambda d: _text(d / "a.nii.gz"),
+    "text as nrrd": lambda d: _text(d / "a.nrrd"),
+    "text as dicom": lambda d: _text(d / "a.dcm"),
+    "empty png": lambda d: _empty(d / "a.png"),
+    "empty nifti": lambda d: _empty(d / "a.nii"),
+    "truncated nii": lambda d: _truncated(write_nifti(d / "a.nii", volume())),
+    "truncated nii.gz": lambda d: _truncated(write_nifti(d / "a.nii.gz", volume())),
+    "truncated nrrd": lambda d: _truncated(write_itk(d / "a.nrrd", volume())),
+    "truncated mha": lambda d: _truncated(write_itk(d / "a.mha", volume())),
+    "truncated dicom": lambda d: _truncated(write_dicom(d / "s", volume((32, 32, 1))) / "1.2.3-000.dcm"),
+    "1-D": lambda d: write_nifti(d / "a.nii", volume((12,))),
+    "4-D": lambda d: write_nifti(d / "a.nii", volume((6, 5, 4, 3))),
+    "5-D": lambda d: write_nifti(d / "a.nii", volume((6, 5, 4, 1, 2))),
+    "NaN": lambda d: write_nifti(d / "a.nii", np.full((4, 4, 4), np.nan, np.float32)),
+    "Inf": lambda d: write_nifti(d / "a.nii", np.full((4, 4, 4), np.inf, np.float32)),
+    "NaN tiff": lambda d: (Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(d / "a.tif"), d / "a.tif")[1],
+    "unknown type": lambda d: _text(d / "a.xyz"),
+    "folder without DICOM": lambda d: d,
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_file_is_named_with_what_was_expected(tmp_path, case):
+    path = BAD[case](tmp_path)
+    with pytest.raises(Exception) as caught:  # MONAI wraps it; the cause is what a person reads
+        Compose([LoadScand("image")])({"image": str(path)})
+    text = str(caught.value.__cause__)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert str(path) in text and "xpected" in text
+    assert root_cause(caught.value) is not None
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        LoadScan()(tmp_path / "absent.png")
+
+
+def test_singular_affine_is_refused(tmp_path):
+    header_path = write_itk(tmp_path / "a.nrrd", volume())
+    data = header_path.read_bytes().replace(b"(0,0,2)", b"(0,0,0)")
+    header_path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.nrrd"):
+        LoadScan()(header_path)
