@@ -6,14 +6,12 @@ import os
 import sys
 from types import TracebackType
 
-EXPECTED = (ValueError, RuntimeError, OSError, KeyError, TypeError, AttributeError, ImportError)
-
 
 def root_cause(error: BaseException) -> BaseException:
     """The first exception of a chain: MONAI and ignite wrap the one that says what happened."""
     while True:
         inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if inner is None or not isinstance(inner, EXPECTED):
+        if inner is None:
             return error
         error = inner
 
@@ -28,7 +26,7 @@ def short_tracebacks(debug: bool = False) -> None:
         return
 
     def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if not issubclass(kind, EXPECTED):
+        if not issubclass(kind, Exception):  # Ctrl-C
             sys.__excepthook__(kind, error, traceback)
             return
         cause = root_cause(error)

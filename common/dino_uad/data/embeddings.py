@@ -12,17 +12,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from monai.data import DataLoader
-from monai.data import Dataset as MonaiDataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.data.collate import stack_images
 from dino_uad.data.files import atomic_path, describe, digest_paths
+from dino_uad.errors import root_cause
 from dino_uad.networks.backbone import DinoBackbone
 from dino_uad.transforms.foreground import to_patches
 
@@ -127,8 +126,9 @@ class EmbeddingDataset(Dataset):
 
     def _embed(self, entries: Sequence[int]) -> Iterator[tuple[int, Record]]:
         """Yield ``(entry, record)``, running the backbone on full batches that may span entries."""
-        source = MonaiDataset([{"entry": i, **self.data[i]} for i in entries], self._transform_entry)
-        loader = DataLoader(source, batch_size=None, num_workers=self.num_workers, shuffle=False)
+        loader = DataLoader(
+            _Slices(self, entries), batch_size=None, num_workers=self.num_workers, collate_fn=_unchanged
+        )
         waiting: list[tuple[int, list[dict[str, Tensor]]]] = []
         skipped: Counter[str] = Counter()
         bar = tqdm(total=len(entries), desc="embedding", unit="file", disable=parallel.rank() > 0)
@@ -145,14 +145,15 @@ class EmbeddingDataset(Dataset):
         if skipped:
             logger.warning(f"skipped {skipped.total()} unreadable of {len(entries)}: " + "; ".join(skipped))
 
-    def _transform_entry(self, entry: dict[str, Any]) -> tuple[int, list[dict[str, Tensor]], str | None]:
-        index = entry.pop("entry")
+    def slices(self, index: int) -> tuple[int, list[dict[str, Tensor]], str | None]:
+        """Transform one entry: its index, its slices, and why there are none if it was skipped."""
+        entry = self.data[index]
         try:
-            slices = self.transform(entry)
+            slices = self.transform(dict(entry))
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            return index, [], f"{Path(str(entry.get('image'))).name}: {error}"
+            return index, [], f"{Path(str(entry.get('image'))).name}: {root_cause(error)}"
         slices = slices if isinstance(slices, list) else [slices]
         keep = ("image", "foreground")
         plain = [{k: torch.as_tensor(s[k]).as_subclass(Tensor) for k in keep if k in s} for s in slices]
@@ -168,13 +169,18 @@ class EmbeddingDataset(Dataset):
         start = 0
         for entry, group in waiting:
             stop = start + len(group)
-            yield entry, {key: value[start:stop].clone() for key, value in merged.items()} if group else _EMPTY
+            yield (
+                entry,
+                {key: value[start:stop].clone(memory_format=torch.contiguous_format) for key, value in merged.items()}
+                if group
+                else _EMPTY,
+            )
             start = stop
 
     def _forward(self, slices: list[dict[str, Tensor]]) -> Record:
         backbone = self.backbone.to(self.device)
         embeddings, cls = backbone(stack_images([s["image"] for s in slices]).to(self.device, torch.float32))
-        record = {"embedding": embeddings.half().cpu(), "cls": cls.float().cpu()}
+        record = {"embedding": embeddings.half().contiguous().cpu(), "cls": cls.float().cpu()}
         if "foreground" in slices[0]:
             masks = torch.stack([s["foreground"] for s in slices])
             record["foreground"] = to_patches(masks, tuple(embeddings.shape[-2:])).bool().cpu()
@@ -205,6 +211,24 @@ class EmbeddingDataset(Dataset):
         if key:
             with atomic_path(self.cache_dir / f"{key}.safetensors") as temporary:
                 save_file(record, temporary)
+
+
+class _Slices(Dataset):
+    """The entries that are still to embed, for the workers of a ``DataLoader``."""
+
+    def __init__(self, owner: EmbeddingDataset, entries: Sequence[int]) -> None:
+        self.owner = owner
+        self.entries = entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, item: int) -> tuple[int, list[dict[str, Tensor]], str | None]:
+        return self.owner.slices(self.entries[item])
+
+
+def _unchanged(item: Any) -> Any:
+    return item
 
 
 _EMPTY: Record = {"embedding": torch.empty(0, dtype=torch.half), "cls": torch.empty(0)}

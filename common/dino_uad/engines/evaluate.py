@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from monai.engines import SupervisedEvaluator
-from monai.utils import IterationEvents
+from monai.engines.utils import IterationEvents
 from torch import Tensor
 
 from dino_uad.engines.batch import unpack
@@ -70,7 +70,7 @@ class DetectorEvaluator(SupervisedEvaluator):
 
 
 def resize_like(anomaly_map: Tensor, label: Tensor) -> Tensor:
-    """Bring a map ``[1,H,W]`` to the size of its label ``[1,h,w]``, bilinearly; metrics are taken at the label's size."""
+    """Bring a map ``[1,H,W]`` bilinearly to the size of its label ``[1,h,w]``, where metrics are taken."""
     if anomaly_map.shape == label.shape:
         return anomaly_map
     return F.interpolate(anomaly_map[None], tuple(label.shape[1:]), mode="bilinear", antialias=True)[0]

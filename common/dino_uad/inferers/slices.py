@@ -42,7 +42,7 @@ class SliceOrImageInferer(Inferer):
         result = torch.zeros((1, *volume.shape[1:]), dtype=torch.float32, device=volume.device)
         occupied = (volume > 0).flatten(0, 2).any(dim=0).nonzero().flatten()
         bar = tqdm(total=len(occupied), desc="slices", unit="slice", disable=not self.progress)
-        for chunk in occupied.split(self.batch_size):
+        for chunk in occupied.split(self.batch_size) if len(occupied) else ():
             slices = volume[..., chunk].movedim(-1, 0)
             result[..., chunk] = network(slices, *args, **kwargs).movedim(0, -1).to(result)
             bar.update(len(chunk))

@@ -1,0 +1,44 @@
+"""Small real parts for tests: random-weight backbone, pictures on disk, a fitted detector."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dino_uad.data.embeddings import EmbeddingDataset
+from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.networks.detector import AnomalyDetector
+from dino_uad.networks.mean_distance import MeanDistanceHead
+
+SIZE = (56, 56)
+
+
+def backbone() -> DinoBackbone:
+    return DinoBackbone("dinov2_vits14", layers=[0], final_norm=False, weights="random")
+
+
+def detector(**kwargs) -> AnomalyDetector:
+    frozen = kwargs.pop("backbone", None) or backbone()
+    head = kwargs.pop("head", None) or MeanDistanceHead(frozen.embed_dim)
+    return AnomalyDetector(frozen, head, **{"image_size": SIZE, **kwargs})
+
+
+def pictures(folder: Path, count: int, seed: int = 0) -> list[dict[str, str]]:
+    """``count`` noise PNGs of SIZE; the data list that names them."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:03d}.png" for i in range(count)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, SIZE, dtype=np.uint8)).save(path)
+    return [{"image": str(path)} for path in paths]
+
+
+def load_unit(entry: dict[str, str]) -> dict[str, torch.Tensor]:
+    """The smallest preprocessing: an 8-bit grey picture to ``[1,H,W]`` in [0, 1]."""
+    return {"image": torch.from_numpy(np.asarray(Image.open(entry["image"]), dtype=np.float32)[None] / 255)}
+
+
+def embeddings(folder: Path, count: int, **kwargs) -> EmbeddingDataset:
+    frozen = kwargs.pop("backbone", None) or backbone()
+    return EmbeddingDataset(pictures(folder, count), load_unit, frozen, **kwargs)
