@@ -74,10 +74,12 @@ class AUPRO(Metric):
 def region_weights(mask: Tensor) -> tuple[Tensor, int]:
     """``1/|region|`` for each pixel of a connected region of ``mask [H,W]``, 1 elsewhere; and the number of regions."""
     array = mask.cpu().numpy()
-    labels, regions = ndimage.label(array, structure=np.ones((3,) * array.ndim))
-    sizes = np.bincount(labels.ravel(), minlength=1)
-    sizes[0] = 1
-    return torch.from_numpy(1.0 / sizes)[torch.from_numpy(labels).long()], regions
+    weights, regions = np.ones(array.shape), 0
+    if array.any():
+        labels, regions = ndimage.label(array, structure=np.ones((3,) * array.ndim))
+        inside = labels[array]
+        weights[array] = 1 / np.bincount(inside)[inside]
+    return torch.from_numpy(weights), regions
 
 
 def area_up_to(fpr: Tensor, overlap: Tensor, limit: float) -> Tensor:

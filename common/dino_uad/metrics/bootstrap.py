@@ -103,7 +103,7 @@ def bootstrap_curves(counts: Tensor, replicates: int, seed: int) -> dict[str, Te
         size = min(REPLICATES_AT_A_TIME, replicates - start)
         drawn = torch.randint(len(counts), (size, len(counts)), generator=generator).to(counts.device)
         times = counts.new_zeros(size, len(counts)).scatter_add_(1, drawn, counts.new_ones(1, 1).expand_as(drawn))
-        negatives, positives = torch.einsum("rn,nck->crk", times, counts)
+        negatives, positives = (times @ counts.flatten(1)).view(size, *counts.shape[1:]).unbind(1)
         for name, curve in CURVES.items():
             samples[name].append(curve(negatives, positives))
     return {name: torch.cat(values) for name, values in samples.items()}

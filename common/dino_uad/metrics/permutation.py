@@ -48,15 +48,14 @@ def permutation_test(
     curve = CURVES[metric]
     first, second = on_common_ranks(first, second)
     observed = float(curve(*first.sum(0)) - curve(*second.sum(0)))
-    both, difference = (first + second).sum(0)[:, None], first - second
-    start_counts = second.sum(0)[:, None]
+    both, swapped, difference = (first + second).sum(0), second.sum(0), (first - second).flatten(1)
     generator = torch.Generator().manual_seed(seed)
     extreme = 0
     for start in range(0, permutations, PERMUTATIONS_AT_A_TIME):
         size = min(PERMUTATIONS_AT_A_TIME, permutations - start)
         kept = torch.randint(2, (size, len(first)), generator=generator).to(difference)
-        mixed = start_counts + torch.einsum("pn,nck->cpk", kept, difference)
-        permuted = curve(*mixed) - curve(*(both - mixed))
+        mixed = swapped + (kept @ difference).view(size, *swapped.shape)
+        permuted = curve(*mixed.unbind(1)) - curve(*(both - mixed).unbind(1))
         # Rounding must not decide between permutations that are equal to the observed assignment.
         extreme += int((permuted.abs() >= abs(observed) - 1e-12).sum())
     undefined = observed != observed
