@@ -57,6 +57,8 @@ def test_liver_preset_masks_the_organ_and_flattens_its_histogram():
     assert int(slices[0]["label"].sum()) == 0 and int(slices[1]["label"].sum()) == 16
     with pytest.raises(ValueError, match="organ"):
         ExtractSlicesd(preset="liver_ct")({"image": MetaTensor(image)})
+    with pytest.raises(ValueError, match="FillLabeld after"):
+        ExtractSlicesd(preset="liver_ct")({"image": MetaTensor(image), "label": (label > 0).to(torch.uint8)})
 
 
 def test_label_of_another_size_is_refused(case):

@@ -27,7 +27,7 @@ class ScaleToUnitd(MapTransform):
         keys: images to scale.
         mode: "auto" or "window".
         window: ``(low, high)`` for ``mode="window"``, e.g. ``(-160, 240)`` for soft tissue.
-        percentiles: ``(lower, upper)`` for "auto". Unlike the maximum, the 99.9th does not depend on a single voxel
+        percentiles: ``(lower, upper)`` for "auto". Near the maximum, but not decided by a single voxel
             (vessels, artefacts).
     """
 
@@ -36,7 +36,7 @@ class ScaleToUnitd(MapTransform):
         keys: KeysCollection = "image",
         mode: str = "auto",
         window: Sequence[float] | None = None,
-        percentiles: Sequence[float] = (0.0, 99.9),
+        percentiles: Sequence[float] = (0.0, 99.99),
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -100,6 +100,11 @@ class ExtractSlicesd(MapTransform):
         label = data.get(self.label_key) if self.label_key in self.keys else None
         if label is None and self.organ_masked:
             raise ValueError(f"{source(image)}: no label found; masking the organ needs one (1 organ, 2 anomaly)")
+        if self.organ_masked and not label.is_floating_point():
+            raise ValueError(
+                f"{source(label)}: the label was made binary, but organ and anomaly must be told apart (1 and 2); "
+                "put FillLabeld after ExtractSlicesd"
+            )
         if label is not None and label.shape[1:] != image.shape[1:]:
             raise ValueError(
                 f"{source(label)}: the label is {tuple(label.shape[1:])}, its image {tuple(image.shape[1:])}; "
