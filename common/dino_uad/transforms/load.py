@@ -35,7 +35,7 @@ META_KEYS = (
 class LoadScan(LoadImage):
     """Load one picture ``[C,W,H]`` (C = 1 or 3) or volume ``[1,X,Y,Z]`` as a float32 MetaTensor, channel first.
 
-    Follow it with ``Orientationd(axcodes="PLS")`` to get upright ``[C,H,W]`` and ``[1,H,W,D]``. The meta data keeps
+    Follow it with ``OrientScand`` to get upright ``[C,H,W]`` and ``[1,H,W,D]``. The meta data keeps
     geometry only: no DICOM tag reaches a log, report or saved file. Further entries:
 
     - ``unit_range``: values are in [0, 1] already (8-bit and 16-bit pictures);
