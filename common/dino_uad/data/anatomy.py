@@ -134,14 +134,21 @@ def face(p: Coordinates) -> np.ndarray:
 def cerebrum_base(p: Coordinates) -> np.ndarray:
     """Above the orbital roof and tentorium, together with the temporal lobes in the middle fossa."""
     x, y, z = p
-    floor = z + 20 - 5 * np.exp(-((x / 15) ** 2)) + np.where(y < -20, np.clip(-(y + 20) / 12, 0, 1) * -6, 0)
+    floor = z + 20 - 5 * np.exp(-((x / 15) ** 2))
     temporal = pair(p, (40, 2, -20), (25, 39, 23))
-    return np.maximum(floor, temporal)
+    occipital = np.minimum(_above_tentorium(p), -20 - y)
+    return np.maximum(np.maximum(floor, temporal), occipital)
+
+
+def _above_tentorium(p: Coordinates) -> np.ndarray:
+    """Height over the tent between cerebrum and cerebellum; its ridge is the midline."""
+    return 0.93 * (p[2] + 5 + 0.4 * np.abs(p[0]))
 
 
 def cerebellum(p: Coordinates) -> np.ndarray:
-    """Two hemispheres and the vermis between them."""
-    return np.maximum(pair(p, (24, -60, -34), (31, 30, 24)), ellipsoid(p, (0, -62, -30), (14, 26, 25)))
+    """Two hemispheres and the vermis between them, under the tentorium."""
+    lobes = np.maximum(pair(p, (24, -60, -34), (31, 30, 28)), ellipsoid(p, (0, -62, -30), (14, 26, 28)))
+    return np.minimum(lobes, -_above_tentorium(p))
 
 
 def brainstem(p: Coordinates) -> np.ndarray:
