@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from ignite.engine import Events
 from monai.engines import IterationEvents, SupervisedTrainer
+from monai.utils import CommonKeys
 from torch import Tensor, nn
 
 from dino_uad import parallel
@@ -50,6 +53,10 @@ class EmbeddingTrainer(SupervisedTrainer):
         prepare_batch.attach(self)
         self.add_event_handler(Events.STARTED, self._share_parameters)
         self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._sum_gradients)
+
+    def _iteration(self, engine: EmbeddingTrainer, batchdata: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        # MONAI's logging and tracking handlers read the loss from a list; embeddings and predictions are not kept.
+        return [{CommonKeys.LOSS: super()._iteration(engine, batchdata)[CommonKeys.LOSS].detach()}]
 
     @torch.no_grad()
     def _share_parameters(self) -> None:

@@ -17,8 +17,8 @@ from dino_uad.networks.detector import AnomalyDetector
 class HeadTrainer(Trainer):
     """Streams embedding batches through ``network.head.fit_batch`` and closes each epoch with ``head.end_epoch``.
 
-    ``engine.state.output`` holds what ``fit_batch`` returned and a ``loss`` (0 where the head reports none), the key
-    that MONAI's logging and tracking handlers read.
+    ``engine.state.output`` is ``[{"loss": ..., **what fit_batch returned}]``, the form that MONAI's logging and tracking
+    handlers read; the loss is minus the log-likelihood, 0 where the head reports none.
 
     Args:
         device: where the head lives.
@@ -43,6 +43,6 @@ class HeadTrainer(Trainer):
         self._register_handlers(train_handlers or ())
 
     @torch.no_grad()
-    def _iteration(self, engine: HeadTrainer, batchdata: Mapping[str, Tensor]) -> dict[str, float]:
+    def _iteration(self, engine: HeadTrainer, batchdata: Mapping[str, Tensor]) -> list[dict[str, float]]:
         report = self.network.head.fit_batch(*unpack(batchdata, engine.state.device))
-        return {CommonKeys.LOSS: 0.0, **report}
+        return [{CommonKeys.LOSS: -report.get("log_likelihood", 0.0), **report}]

@@ -32,14 +32,14 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     for batch in loader:
         network.head.calibrate_batch(*unpack(batch, device))
     network.head.end_calibration()
-    thresholds = ThresholdAtFPR(fprs=FALSE_POSITIVE_RATES)
-    moments = torch.zeros(3, dtype=torch.float64)
+    thresholds = ThresholdAtFPR(fprs=FALSE_POSITIVE_RATES, device=device)
+    moments = torch.zeros(3, dtype=torch.float64, device=device)  # count, sum, sum of squares
     for batch in loader:
         patch_scores = network.head.score(*unpack(batch, device))
         if not len(patch_scores):
             continue
         thresholds.update(network.upsample(patch_scores))
-        image_scores = network.head.image_score(patch_scores).double().cpu()
+        image_scores = network.head.image_score(patch_scores).double()
         moments += torch.stack([torch.ones_like(image_scores), image_scores, image_scores**2]).sum(dim=1)
     parallel.all_reduce_sum(moments)
     count, total, squares = moments.tolist()

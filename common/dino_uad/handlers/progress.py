@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ignite.engine import Engine, Events
+from torch import Tensor
 from tqdm import tqdm
 
 from dino_uad import parallel
@@ -37,8 +38,11 @@ class FitProgress:
 
     def advance(self, engine: Engine) -> None:
         """Move on by one batch."""
-        output = engine.state.output
-        numbers = {k: f"{float(v):.4g}" for k, v in output.items() if getattr(v, "ndim", 0) == 0}
+        numbers = {
+            name: f"{float(value):.4g}"
+            for name, value in engine.state.output[0].items()
+            if isinstance(value, int | float) or (isinstance(value, Tensor) and value.ndim == 0)
+        }
         self.bar.set_postfix({"epoch": f"{engine.state.epoch}/{engine.state.max_epochs}", **numbers}, refresh=False)
         self.bar.update()
 
