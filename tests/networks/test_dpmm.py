@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import BayesianGaussianMixture
 
 from dino_uad.networks import dpmm_em as em
+from dino_uad.networks import dpmm_gaussian as gaussian
 from dino_uad.networks import dpmm_sticks as sticks
 from dino_uad.networks.dpmm import DPMMHead
 from dino_uad.networks.dpmm_init import kmeans_plus_plus
@@ -137,7 +138,7 @@ def test_sharp_components_are_exact_in_float32():
     rows = means.repeat_interleave(20, 0) + variances.sqrt().repeat_interleave(20, 0) * torch.randn(
         160, 384, generator=generator
     )
-    components = em.Components(torch.full((8,), 1 / 8).log(), means, variances)
+    components = gaussian.Components(torch.full((8,), 1 / 8).log(), means, variances)
     exact = multivariate_normal_log_joint(rows, components)
     sums, _ = em.batch_sums(rows, components)
     assert float(sums.log_likelihood) == pytest.approx(logsumexp(exact, 1).sum(), rel=1e-6)
@@ -146,7 +147,7 @@ def test_sharp_components_are_exact_in_float32():
     np.testing.assert_allclose(spread, rows.double().reshape(8, 20, 384).var(1, correction=0), rtol=1e-3, atol=1e-10)
 
 
-def multivariate_normal_log_joint(rows: torch.Tensor, components: em.Components) -> np.ndarray:
+def multivariate_normal_log_joint(rows: torch.Tensor, components: gaussian.Components) -> np.ndarray:
     """``[N,K]`` by scipy in float64."""
     log_weights, means, covariances = (tensor.double().numpy() for tensor in components)
     columns = [
@@ -293,6 +294,7 @@ def test_batches_without_rows_change_nothing():
     assert head.log_likelihood(torch.zeros(0, 4, 3, 3)).shape == (0,)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("score_type", ["cosine", "likelihood", "euclidean", "mahalanobis"])
 def test_score_traces_and_takes_half_precision_under_autocast(score_type):
     rows = clusters(64, 4)

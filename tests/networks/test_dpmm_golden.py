@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from dino_uad.networks import dpmm_em as em
+from dino_uad.networks import dpmm_gaussian as gaussian
 from dino_uad.networks.dpmm import DPMMHead
 
 TRAJECTORIES = [
@@ -94,7 +94,7 @@ def test_every_step_of_the_trajectory(golden, name, dtype):
         assert len(batch) == n_rows
         expected = arrays.get(f"{prefix}log_resp_step{step + 1}")
         if expected is not None:
-            joint = em.log_joint(torch.from_numpy(batch).to(dtype), head.components)
+            joint = gaussian.log_joint(torch.from_numpy(batch).to(dtype), head.components)
             assert_as_close_as(meta, f"log_resp_step{step + 1}", log_softmax(joint.numpy(), 1), expected, dtype)
         head.fit_batch(as_embeddings(batch))
         for key, value in observed(head, meta["cov_type"]).items():
@@ -152,8 +152,8 @@ def test_reference_leaves_underflowing_sticks_out_and_the_default_does_not(golde
     np.testing.assert_allclose(cosine.score(test).flatten(), arrays["test_cosine_distance"], atol=1e-5)
 
     late = torch.from_numpy(~arrays["alive_first_estep"])
-    components = em.Components(*(torch.from_numpy(arrays[f"init_{key}"]) for key in ("log_pi", "mean", "var")))
-    joint = em.log_joint(torch.from_numpy(arrays["batch_0"]), components)
+    components = gaussian.Components(*(torch.from_numpy(arrays[f"init_{key}"]) for key in ("log_pi", "mean", "var")))
+    joint = gaussian.log_joint(torch.from_numpy(arrays["batch_0"]), components)
     assert torch.isfinite(joint[:, late]).all()
 
 

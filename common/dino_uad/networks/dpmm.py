@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.networks import dpmm_em as em
+from dino_uad.networks import dpmm_gaussian as gaussian
 from dino_uad.networks import dpmm_sticks as sticks
 from dino_uad.networks.dpmm_init import INITIALISERS
 from dino_uad.networks.head import Head
@@ -110,12 +111,12 @@ class DPMMHead(Head):
         return self.active.numel()
 
     @property
-    def components(self) -> em.Components:
+    def components(self) -> gaussian.Components:
         """Log weights, means and covariances the E step and the scores use (all K, not normalised)."""
         moments = em.Moments(self.resp_mean, self.running_means, self.running_covariances)
         if self.reference and int(self.step) > 0:
             moments = em.with_slack(moments, _SLACK, self.reg_covar, self.covariance == "spherical")
-        return em.Components(self.log_weights, moments.means, moments.covariances)
+        return gaussian.Components(self.log_weights, moments.means, moments.covariances)
 
     def weights(self) -> Tensor:
         """Mixing weights ``[K]``, normalised to sum to 1."""
@@ -127,7 +128,7 @@ class DPMMHead(Head):
         Raises:
             ValueError: if an embedding is NaN, infinite or too large for float32 arithmetic.
         """
-        with torch.no_grad(), em.full_float32(), _without_autocast(embeddings):
+        with torch.no_grad(), gaussian.full_float32(), _without_autocast(embeddings):
             rows = self._rows(embeddings)
             if mask is not None:
                 rows = rows[mask.flatten().to(rows.device)]
@@ -167,7 +168,7 @@ class DPMMHead(Head):
         }
 
     def _update_weights(self, n_rows: int) -> None:
-        resp, concentration = em.wide(self.resp_mean), em.wide(self.concentration)
+        resp, concentration = gaussian.wide(self.resp_mean), gaussian.wide(self.concentration)
         slack = _SLACK if self.reference else 0.0
         self.log_weights.copy_(sticks.log_stick_weights(resp, concentration, n_rows, slack))
         if self.learn_concentration:
@@ -178,7 +179,7 @@ class DPMMHead(Head):
         rows = parallel.gather_rows(rows)
         generator = torch.Generator().manual_seed(self.seed)
         means = INITIALISERS[self.init](rows, len(self.log_weights), generator)
-        variance = em.wide(rows).var(0, correction=min(1, n_rows - 1)) + self.reg_covar
+        variance = gaussian.wide(rows).var(0, correction=min(1, n_rows - 1)) + self.reg_covar
         if self.covariance == "spherical":
             variance = variance.mean().expand_as(variance)
         log_weights = sticks.sample_log_weights(len(self.log_weights), self.initial_concentration, generator)
@@ -208,7 +209,7 @@ class DPMMHead(Head):
         rows = self._prepare(self._rows(embeddings))
         return self._to_grid(self.active[self._log_joint(rows).argmax(1)], embeddings)
 
-    def _active_components(self) -> em.Components:
+    def _active_components(self) -> gaussian.Components:
         if not self.fitted:
             raise RuntimeError("the DPMM head is not fitted: run train first or load models/model.pt")
         components = self.components
@@ -218,7 +219,9 @@ class DPMMHead(Head):
 
     def _log_joint(self, rows: Tensor) -> Tensor:
         """Log weight plus log density, ``[N,n_active]``, in float64: few components, so exactness is cheap here."""
-        return em.log_joint(em.wide(rows), em.Components(*map(em.wide, self._active_components())))
+        return gaussian.log_joint(
+            gaussian.wide(rows), gaussian.Components(*map(gaussian.wide, self._active_components()))
+        )
 
     def _cosine_score(self, rows: Tensor) -> Tensor:
         means = F.normalize(self._active_components().means, dim=1)
@@ -229,11 +232,11 @@ class DPMMHead(Head):
 
     def _euclidean_score(self, rows: Tensor) -> Tensor:
         means = self._active_components().means
-        return _squared_distances(em.wide(rows), em.wide(means)).amin(1).sqrt()
+        return _squared_distances(gaussian.wide(rows), gaussian.wide(means)).amin(1).sqrt()
 
     def _mahalanobis_score(self, rows: Tensor) -> Tensor:
-        components = em.Components(*map(em.wide, self._active_components()))
-        return em.squared_mahalanobis(em.wide(rows), components).amin(1).sqrt()
+        components = gaussian.Components(*map(gaussian.wide, self._active_components()))
+        return gaussian.squared_mahalanobis(gaussian.wide(rows), components).amin(1).sqrt()
 
     def _rows(self, embeddings: Tensor) -> Tensor:
         """``[B,C,h,w]`` to ``[B*h*w,C]`` in the precision of the model."""

@@ -1,8 +1,7 @@
 """Expectation-maximisation for a truncated Dirichlet process mixture of Gaussians, as small functions on tensors.
 
-Source: [DPMM] Schulthess & Konukoglu, MICCAI 2025; the mixing weights are in :mod:`dino_uad.networks.dpmm_sticks`.
-``N`` rows (patch embeddings), ``D`` channels, ``K`` components. A covariance is ``[K,D]`` for "diag" and "spherical"
-(all entries of a row equal) and ``[K,D,D]`` for "full", regularisation included.
+Source: [DPMM] Schulthess & Konukoglu, MICCAI 2025. Mixing weights: :mod:`dino_uad.networks.dpmm_sticks`; densities
+and the meaning of ``N``, ``D``, ``K``: :mod:`dino_uad.networks.dpmm_gaussian`.
 
 Numerics: weights stay in log space. The statistics are kept as running means and covariances rather than running raw
 moments, so nothing is lost to ``E[x²] − μ²`` and a decaying component keeps its shape. The Mahalanobis term of a
@@ -12,29 +11,25 @@ would lose accuracy in that expansion ("sharp") are computed in float64.
 
 from __future__ import annotations
 
-import math
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from dino_uad.networks.dpmm_gaussian import (
+    Components,
+    diagonal_products,
+    diagonal_terms,
+    log_joint_full,
+    responsibilities,
+    wide,
+)
 
 ROWS_PER_CHUNK = 1024
 # Below this count, products of responsibilities and squared embeddings underflow in float32: the component is empty.
 EMPTY_COUNT = 1e-30
 # Σ_d (μ−c)²/σ² above which the expanded Mahalanobis term may be off by more than 1e-3 in float32.
 SHARP = 1e-3 / torch.finfo(torch.float32).eps
-
-
-class Components(NamedTuple):
-    """Parameters of the mixture."""
-
-    log_weights: Tensor  # [K], -inf for a vanished component; need not be normalised
-    means: Tensor  # [K,D]
-    covariances: Tensor  # [K,D] or [K,D,D], regularisation included
-
-    def select(self, index: Tensor) -> Components:
-        return Components(*(tensor[index] for tensor in self))
 
 
 class Sums(NamedTuple):
@@ -44,95 +39,6 @@ class Sums(NamedTuple):
     first: Tensor  # [K,D]: Σ_n r_nk (x_n − c_k)
     second: Tensor  # [K,D] or [K,D,D]: Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ
     log_likelihood: Tensor  # [1]: Σ_n log Σ_k π_k N(x_n | μ_k, Σ_k)
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """``tensor`` in float64 where the device has it (Apple's GPUs have not)."""
-    return tensor if tensor.device.type == "mps" else tensor.double()
-
-
-@contextmanager
-def full_float32():
-    """Keep TF32 and bf16 out of float32 matrix products: Mahalanobis terms would be off by whole units."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
-
-
-def cholesky_precision(covariances: Tensor) -> Tensor:
-    """Upper factors ``U`` with ``Σ⁻¹ = U Uᵀ``, ``[K,D,D]``; matrices that rounding made indefinite are repaired."""
-    factor, info = torch.linalg.cholesky_ex(covariances)
-    bad = info > 0
-    if bool(bad.any()):
-        values, vectors = torch.linalg.eigh(covariances[bad])
-        floor = values[:, -1:] * covariances.shape[-1] * torch.finfo(values.dtype).eps
-        values = torch.maximum(values, floor.clamp_min(torch.finfo(values.dtype).tiny))
-        # The QR factor of diag(√λ)Vᵀ is the Cholesky factor, without forming the matrix that failed.
-        upper = torch.linalg.qr(values.sqrt().unsqueeze(-1) * vectors.mT).R
-        upper = upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)
-        factor = factor.clone()
-        factor[bad] = upper.mT
-    eye = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device).expand_as(factor)
-    return torch.linalg.solve_triangular(factor, eye, upper=False).mT
-
-
-def log_det(covariances: Tensor) -> Tensor:
-    """``log |Σ_k|``, ``[K]``."""
-    if covariances.ndim == 2:
-        return covariances.log().sum(1)
-    return -2 * cholesky_precision(covariances).diagonal(dim1=-2, dim2=-1).log().sum(1)
-
-
-def squared_mahalanobis(rows: Tensor, components: Components) -> Tensor:
-    """``(x_n − μ_k)ᵀ Σ_k⁻¹ (x_n − μ_k)``, ``[N,K]``."""
-    log_norm = log_det(components.covariances) + rows.shape[1] * math.log(2 * math.pi)
-    log_density = log_joint(rows, components._replace(log_weights=torch.zeros_like(components.log_weights)))
-    return (-2 * log_density - log_norm).clamp_min(0)
-
-
-def log_joint(rows: Tensor, components: Components) -> Tensor:
-    """``log π_k + log N(x_n | μ_k, Σ_k)``, ``[N,K]``, in the dtype of the arguments."""
-    if components.covariances.ndim == 3:
-        return _log_joint_full(rows, components)
-    center = components.means.mean(0)
-    rows = rows - center
-    return _diagonal_products(rows, rows * rows, *_diagonal_terms(components, center))
-
-
-def _log_joint_full(rows: Tensor, components: Components) -> Tensor:
-    precision = cholesky_precision(components.covariances)
-    log_norm = precision.diagonal(dim1=-2, dim2=-1).log().sum(1) - 0.5 * rows.shape[1] * math.log(2 * math.pi)
-    columns = [
-        -0.5 * ((rows - mean) @ factor).square().sum(1)
-        for mean, factor in zip(components.means, precision, strict=True)
-    ]
-    return torch.stack(columns, 1) + (components.log_weights + log_norm)
-
-
-def _diagonal_terms(components: Components, center: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Coefficients ``[K]``, ``[D,K]``, ``[D,K]`` of 1, ``x − c`` and ``(x − c)²`` in :func:`log_joint`."""
-    dtype = components.means.dtype
-    log_weights, means, variances = (wide(tensor) for tensor in components)
-    means, precision = means - wide(center), 1 / variances
-    squared = (means.square() * precision).sum(1)
-    offset = log_weights - 0.5 * (squared + variances.log().sum(1) + means.shape[1] * math.log(2 * math.pi))
-    return offset.to(dtype), (means * precision).T.to(dtype), (-0.5 * precision).T.to(dtype)
-
-
-def _diagonal_products(rows: Tensor, squares: Tensor, offset: Tensor, linear: Tensor, quadratic: Tensor) -> Tensor:
-    return torch.addmm(torch.addmm(offset, rows, linear), squares, quadratic)
-
-
-def responsibilities(log_joint: Tensor) -> tuple[Tensor, Tensor]:
-    """Responsibilities ``[N,K]`` and the rows' log-likelihoods ``[N]``, from ``[N,K]``."""
-    resp = torch.softmax(log_joint, 1)
-    return resp, log_joint.amax(1) - resp.amax(1).log()
 
 
 def batch_sums(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
@@ -155,7 +61,7 @@ def batch_sums(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
 
 
 def _sums_full(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
-    resp, log_likelihood = responsibilities(_log_joint_full(rows, components))
+    resp, log_likelihood = responsibilities(log_joint_full(rows, components))
     first, second = [], []
     for mean, weight in zip(components.means, resp.T, strict=True):
         centred = rows - mean
@@ -168,47 +74,85 @@ def _sums_full(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
 
 def _sums_diagonal(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
     center = components.means.mean(0)
-    sharpness = ((components.means - center).square() / components.covariances).sum(1)
-    if rows.dtype == torch.float32:
-        sharp = sharpness > SHARP
-    else:
-        sharp = torch.zeros_like(sharpness, dtype=torch.bool)
-    order = torch.argsort(sharp.int(), stable=True)
-    n_smooth = len(order) - int(sharp.sum())
-    groups = [_DiagonalGroup(components.select(order[:n_smooth]), center)]
-    if n_smooth < len(order):
-        groups.append(_DiagonalGroup(Components(*map(wide, components.select(order[n_smooth:]))), wide(center)))
-    total = wide(rows.new_zeros(1))
+    order, n_smooth = _smooth_first(components, center)
+    components = components.select(order)
+    terms = diagonal_terms(components, center)
+    smooth, total = _Accumulator(components.means[:n_smooth]), wide(rows.new_zeros(1))
+    sharp = _SharpComponents(components.select(slice(n_smooth, None)), center)
     for chunk in rows.split(ROWS_PER_CHUNK):
-        joints = [group.log_joint(chunk) for group in groups]
-        resp, log_likelihood = responsibilities(joints[0] if len(joints) == 1 else torch.cat(joints, 1))
-        groups[0].accumulate(resp[:, :n_smooth])
-        if len(groups) > 1:
-            groups[1].accumulate(resp[:, n_smooth:])
+        centred = chunk - center
+        squares = centred * centred
+        joint = diagonal_products(centred, squares, *terms)
+        near = sharp.refine(joint, chunk)
+        resp, log_likelihood = responsibilities(joint)
+        smooth.add(resp[:, :n_smooth], centred, squares)
+        sharp.add(resp, chunk, near)
         total += wide(log_likelihood).sum()
     back = torch.argsort(order)
-    merged = [torch.cat([wide(getattr(group, name)) for group in groups])[back] for name in Sums._fields[:3]]
+    merged = [torch.cat([wide(a), b])[back] for a, b in zip(smooth.sums, sharp.accumulator.sums, strict=True)]
     return Sums(*merged, total), wide(center).expand(len(order), -1)
 
 
-class _DiagonalGroup:
-    """Components that share a floating point type, and their sums over the chunks seen so far."""
+def _smooth_first(components: Components, center: Tensor) -> tuple[Tensor, int]:
+    """Component indices with the sharp ones last, and how many are not sharp; in float64 none is."""
+    sharpness = ((components.means - center).square() / components.covariances).sum(1)
+    if components.means.dtype == torch.float64:
+        sharpness = torch.zeros_like(sharpness)
+    sharp = sharpness > SHARP
+    return torch.argsort(sharp.int(), stable=True), len(sharp) - int(sharp.sum())
+
+
+class _Accumulator:
+    """Counts, first and second moments of components, over the chunks seen so far."""
+
+    def __init__(self, means: Tensor) -> None:
+        self.sums = (means.new_zeros(len(means)), torch.zeros_like(means), torch.zeros_like(means))
+
+    def add(self, resp: Tensor, centred: Tensor, squares: Tensor) -> None:
+        counts, first, second = self.sums
+        counts += resp.sum(0)
+        first.addmm_(resp.T, centred)
+        second.addmm_(resp.T, squares)
+
+
+class _SharpComponents:
+    """Narrow components, computed in float64 for the rows near one of them.
+
+    Most rows are so far away that the float32 value, with its error bound, already shows that their responsibility
+    underflows; so a narrow component costs little more than a wide one.
+    """
+
+    underflow = -104.0  # exp of it is 0 in float32
 
     def __init__(self, components: Components, center: Tensor) -> None:
-        self.center, self.terms = center, _diagonal_terms(components, center)
-        self.counts = torch.zeros_like(components.log_weights)
-        self.first, self.second = torch.zeros_like(components.means), torch.zeros_like(components.means)
+        self.count, self.center = len(components.means), wide(center)
+        self.components = Components(*map(wide, components))
+        self.accumulator = _Accumulator(self.components.means)
+        self.terms = diagonal_terms(self.components, self.center)
+        self.precision = (1 / components.covariances).amax(1) if self.count else None
+        self.squared_norm = (components.means - center).square().sum(1)
 
-    def log_joint(self, chunk: Tensor) -> Tensor:
-        self._rows = chunk.to(self.center.dtype) - self.center
-        self._squares = self._rows * self._rows
-        return _diagonal_products(self._rows, self._squares, *self.terms).to(chunk.dtype)
+    def refine(self, joint: Tensor, chunk: Tensor) -> Tensor:
+        """Replace their columns, the last of ``joint`` ``[n,K]``, by exact values; return the rows near them."""
+        if not self.count:
+            return torch.zeros(0, dtype=torch.int64, device=chunk.device)
+        rough, n_smooth = joint[:, -self.count :], joint.shape[1] - self.count
+        reach = torch.maximum(self.squared_norm, (chunk - self.center.to(chunk.dtype)).square().sum(1).amax())
+        error = 32 * torch.finfo(torch.float32).eps * self.precision * reach
+        best = (rough - error).amax(1)
+        if n_smooth:
+            best = torch.maximum(best, joint[:, :n_smooth].amax(1))
+        near = torch.nonzero(((rough + error) > (best + self.underflow).unsqueeze(1)).any(1)).squeeze(1)
+        centred = wide(chunk[near]) - self.center
+        exact = diagonal_products(centred, centred * centred, *self.terms).to(joint.dtype)
+        rough.fill_(-torch.inf)
+        rough[near] = exact
+        return near
 
-    def accumulate(self, resp: Tensor) -> None:
-        resp = resp.to(self.center.dtype)
-        self.counts += resp.sum(0)
-        self.first.addmm_(resp.T, self._rows)
-        self.second.addmm_(resp.T, self._squares)
+    def add(self, resp: Tensor, chunk: Tensor, near: Tensor) -> None:
+        if len(near):
+            centred = wide(chunk[near]) - self.center
+            self.accumulator.add(wide(resp[near, -self.count :]), centred, centred * centred)
 
 
 class Moments(NamedTuple):
