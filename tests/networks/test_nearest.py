@@ -113,7 +113,7 @@ def test_rows_are_stored_finer_than_half_precision():
     ("queries", "bank", "k", "message"),
     [
         (torch.ones(1, 3), torch.ones(0, 3), 1, "empty"),
-        (torch.ones(1, 3), torch.ones(2, 4), 1, "3 channels.*4"),
+        (torch.ones(1, 3), torch.ones(2, 4), 1, r"3 channels.*4"),
         (torch.ones(1, 3), torch.ones(2, 3), 0, "k must"),
     ],
 )

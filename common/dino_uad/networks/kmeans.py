@@ -1,0 +1,118 @@
+"""Lloyd's K-means for many images at once, each on its own patches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Clusters(NamedTuple):
+    """Result of :func:`kmeans`.
+
+    Attributes:
+        centroids: ``[B,K,C]`` float32.
+        assignment: ``[B,P]`` int64, the cluster of every row, masked rows included.
+        inertia: ``[B]`` sum over the unmasked rows of the squared distance to their centroid.
+    """
+
+    centroids: Tensor
+    assignment: Tensor
+    inertia: Tensor
+
+
+def kmeans(
+    rows: Tensor,
+    n_clusters: int,
+    mask: Tensor | None = None,
+    init: Tensor | None = None,
+    restarts: int = 4,
+    max_iter: int = 300,
+    seed: int = 0,
+) -> Clusters:
+    """Cluster the rows of every image; the best of several k-means++ starts is kept.
+
+    The random numbers are the same for every image, so its result does not depend on which others are in the batch.
+
+    Args:
+        rows: ``[B,P,C]``.
+        n_clusters: number of clusters ``K``. Where fewer distinct rows are unmasked, some centroids coincide.
+        mask: ``[B,P]`` bool, the rows that count, at least one per image; all when None.
+        init: ``[B,K,C]`` centroids to start from instead of k-means++.
+        restarts: number of k-means++ starts.
+        max_iter: iterations at most; it stops when no row changes its cluster.
+        seed: of the k-means++ starts.
+    """
+    if n_clusters < 1:
+        raise ValueError(f"n_clusters must be at least 1, found {n_clusters}")
+    rows = rows.float()
+    mask = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device) if mask is None else mask
+    if not mask.any(dim=1).all():
+        raise ValueError("every image needs at least one unmasked row; found an image with none")
+    # Distances are differences of squares: without the mean they keep their digits.
+    centre = (rows * mask[..., None]).sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None]
+    rows = rows - centre
+    if init is not None:
+        starts = [init.float() - centre]
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        uniform = torch.rand(restarts, n_clusters, generator=generator).to(rows)
+        starts = [_plus_plus(rows, mask, u) for u in uniform]
+    best = _lloyd(rows, mask, starts[0], max_iter)
+    for start in starts[1:]:
+        other = _lloyd(rows, mask, start, max_iter)
+        better = other.inertia < best.inertia
+        best = Clusters(
+            *(torch.where(better.view(-1, *[1] * (b.ndim - 1)), o, b) for o, b in zip(other, best, strict=True))
+        )
+    return best._replace(centroids=best.centroids + centre)
+
+
+def _plus_plus(rows: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
+    """Starting centroids ``[B,K,C]``, each drawn with probability ∝ squared distance to those before (k-means++)."""
+    weight = mask.to(rows)
+    centroids: list[Tensor] = []
+    for u in uniform:
+        cumulative = weight.cumsum(dim=1)
+        index = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).clamp_max(rows.shape[1] - 1)
+        # All remaining rows coincide with a centroid: any unmasked row will do.
+        index = torch.where(cumulative[:, -1:] > 0, index, mask.to(torch.uint8).argmax(dim=1, keepdim=True))
+        centroids.append(rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2])))
+        nearest = _squared_distance(rows, torch.cat(centroids, dim=1)).amin(dim=2)
+        weight = nearest * mask
+    return torch.cat(centroids, dim=1)
+
+
+def _lloyd(rows: Tensor, mask: Tensor, centroids: Tensor, max_iter: int) -> Clusters:
+    assignment = None
+    for _ in range(max_iter):
+        distance = _squared_distance(rows, centroids)
+        previous, assignment = assignment, distance.argmin(dim=2)
+        if previous is not None and torch.equal(previous, assignment):
+            break
+        member = functional.one_hot(assignment, centroids.shape[1]).to(rows) * mask[..., None]
+        size = member.sum(dim=1)
+        means = (member.transpose(1, 2) @ rows) / size.clamp_min(1)[..., None]
+        centroids = torch.where(size[..., None] > 0, means, _farthest(rows, distance, mask, size))
+    distance = _squared_distance(rows, centroids)
+    assignment = distance.argmin(dim=2)
+    own = centroids.gather(1, assignment[..., None].expand_as(rows))
+    return Clusters(centroids, assignment, ((rows - own).square().sum(dim=2) * mask).sum(dim=1))
+
+
+def _farthest(rows: Tensor, distance: Tensor, mask: Tensor, size: Tensor) -> Tensor:
+    """For the ``n``-th empty cluster of an image the ``n``-th farthest row from its centroid: ``[B,K,C]``."""
+    nearest = distance.amin(dim=2).masked_fill(~mask, -torch.inf)
+    far = nearest.topk(min(size.shape[1], rows.shape[1]), dim=1).indices
+    count = mask.sum(dim=1, keepdim=True)
+    rank = ((size == 0).cumsum(dim=1) - 1).clamp_min(0).minimum(count - 1)
+    index = far.gather(1, rank)
+    return rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2]))
+
+
+def _squared_distance(rows: Tensor, centroids: Tensor) -> Tensor:
+    """``[B,P,C]`` and ``[B,K,C]`` to ``[B,P,K]``."""
+    norms = rows.square().sum(dim=2)[..., None] + centroids.square().sum(dim=2)[:, None]
+    return (norms - 2 * rows @ centroids.transpose(1, 2)).clamp_min(0)

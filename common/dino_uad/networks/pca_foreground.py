@@ -1,0 +1,58 @@
+"""Foreground of an image from the first principal component of its own patches (AnomalyDINO, sec. 3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def pca_foreground(
+    embeddings: Tensor, threshold: float = 10.0, border: float = 0.2, central_share: float = 0.35
+) -> Tensor:
+    """Patches whose first principal component exceeds ``threshold``, dilated and closed on the grid.
+
+    The component's sign is arbitrary, and the object is expected in the middle: where no more than ``central_share`` of
+    the central crop is above the threshold, the patches below minus the threshold are taken. Unlike the published code,
+    which dilates the flattened list of patches and so joins the end of a row with the start of the next, neighbours are
+    those on the grid. An image where nothing remains is all foreground.
+
+    Args:
+        embeddings: ``[B,C,h,w]``, not normalised: the threshold is in their unit.
+        threshold: on the projection.
+        border: share of the height and width that is cut off on every side to get the central crop.
+        central_share: of the central crop.
+
+    Returns:
+        ``[B,1,h,w]`` bool.
+    """
+    height, width = embeddings.shape[-2:]
+    component = first_component(embeddings)
+    above = component > threshold
+    top, left = int(height * border), int(width * border)
+    centre = above[..., top : int(height * (1 - border)), left : int(width * (1 - border))]
+    flip = centre.float().mean(dim=(2, 3), keepdim=True) <= central_share
+    mask = torch.where(flip, -component > threshold, above)
+    closed = _erode(_dilate(_dilate(mask.float())))
+    return (closed > 0) | ~mask.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
+
+
+def first_component(embeddings: Tensor) -> Tensor:
+    """Projection of every patch on its image's first principal component, ``[B,C,h,w]`` to ``[B,1,h,w]`` float32.
+
+    The sign is fixed so that the loading of largest magnitude is positive, whatever the eigenvalue routine returns.
+    """
+    rows = embeddings.double().flatten(2).transpose(1, 2)
+    rows = rows - rows.mean(dim=1, keepdim=True)
+    direction = torch.linalg.eigh(rows.transpose(1, 2) @ rows).eigenvectors[..., -1]
+    loading = direction.gather(1, direction.abs().argmax(dim=1, keepdim=True))
+    direction = direction * loading.sign()
+    return (rows @ direction[..., None]).transpose(1, 2).unflatten(2, embeddings.shape[-2:]).float()
+
+
+def _dilate(mask: Tensor) -> Tensor:
+    return functional.max_pool2d(mask, kernel_size=3, stride=1, padding=1)
+
+
+def _erode(mask: Tensor) -> Tensor:
+    return -functional.max_pool2d(-mask, kernel_size=3, stride=1, padding=1)
