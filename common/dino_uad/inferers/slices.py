@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from tqdm import tqdm
@@ -31,12 +32,16 @@ class SliceOrImageInferer(Inferer):
         self.progress = progress
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
-        """Return the maps, ``[B,1,H,W]`` or ``[B,1,H,W,D]`` float32, on the device of ``inputs``."""
-        if inputs.ndim == 4:
-            return network(inputs, *args, **kwargs)
-        if inputs.ndim != 5:
+        """Return the maps, ``[B,1,H,W]`` or ``[B,1,H,W,D]`` float32, with the device and meta data of ``inputs``."""
+        if inputs.ndim not in (4, 5):
             raise ValueError(f"input of shape {list(inputs.shape)} found; expected [B,C,H,W] or [B,C,H,W,D]")
-        return torch.stack([self._volume(volume, network, *args, **kwargs) for volume in inputs])
+        plain = inputs.as_subclass(Tensor)
+        if inputs.ndim == 4:
+            result = network(plain, *args, **kwargs)
+        else:
+            result = torch.stack([self._volume(volume, network, *args, **kwargs) for volume in plain])
+        # Invertd brings back only what is a MetaTensor.
+        return convert_to_dst_type(result, inputs, dtype=torch.float32)[0]
 
     def _volume(self, volume: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
         result = torch.zeros((1, *volume.shape[1:]), dtype=torch.float32, device=volume.device)
