@@ -1,30 +1,26 @@
 """The demo data set: generated FLAIR volumes with labels, and the BMAD-like slices that come out of them.
 
-The slices walk the road of real data: the NIfTI files are loaded, oriented, scaled and cut by the same transforms.
+The slices walk the road of real data: `prepare` makes them from the NIfTI files.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import nibabel as nib
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from dino_uad.data.lesions import KINDS, add_lesions
 from dino_uad.data.phantom import SHAPE, SPACING, acquire, make_anatomy
+from dino_uad.data.prepare import new_folder, prepare
 
 ORIENTATIONS = ("RAS", "LPS", "LAS")
-SLICE_RANGE = (4, 20)  # from the temporal lobes to where the brain gets small near the vertex
-MIN_LESION_FRACTION = 0.002  # of a slice's pixels; what has less is neither a good nor an anomalous slice
-SLICES_PER_SUBJECT = 6
+SLICES = {"start": 4, "stop": 20, "stride": 2}  # from the temporal lobes to where the brain gets small at the vertex
 MANIFEST = "demo.json"
 GENERATION = 1  # raise it whenever the same arguments give other images, so that an older set is not taken for new
 
@@ -43,15 +39,13 @@ class Subject:
         return f"sub-{self.number:03d}"
 
 
-def make_demo(
-    out: str | os.PathLike[str], n_train: int = 10, n_valid: int = 7, n_test: int = 10, seed: int = 0
-) -> Path:
+def make_demo(out: str | os.PathLike[str], n_train: int = 8, n_valid: int = 6, n_test: int = 9, seed: int = 0) -> Path:
     """Write the demo data set; the same arguments give the same bytes.
 
     ``out/volumes/{train,valid,test}/sub-XXX_flair.nii.gz`` are int16 volumes of 240 x 240 x 24 voxels of 0.94 x 0.94 x
-    5 mm in mixed orientations, with ``sub-XXX_label.nii.gz`` for subjects with lesions: every other one of valid and
-    test, none of train. ``out/slices`` holds 8-bit PNGs in the BMAD layout, at most 6 of a subject, upright.
-    ``out/demo.json`` lists subjects. The folder appears only when it is complete; one made with the same arguments
+    5 mm in mixed orientations, with ``sub-XXX_label.nii.gz`` for subjects with lesions: two of three in valid and
+    test, none in train. ``out/slices`` holds 8-bit PNGs in the BMAD layout, 8 of each subject, upright.
+    ``out/demo.json`` lists the subjects. The folder appears only when it is complete; one made with the same arguments
     is kept.
 
     Args:
@@ -59,7 +53,7 @@ def make_demo(
         n_train: healthy subjects for training.
         n_valid: subjects for validation.
         n_test: subjects for testing.
-        seed: subject k depends on (seed, k) alone.
+        seed: subject k draws from a generator seeded with (seed, k).
 
     Returns:
         ``out``.
@@ -74,18 +68,11 @@ def make_demo(
     manifest = _manifest(subjects, seed)
     if _is_complete(target, manifest):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = target.with_name(f".{uuid4().hex[:8]}.{target.name}")
-    try:
-        for subject in tqdm(subjects, desc="demo data", unit="subject"):
-            files = write_volume(building / "volumes" / subject.split, subject, seed)
-            write_slices(building / "slices", subject, files)
+    with new_folder(target) as building:
+        for subject in tqdm(subjects, desc="generate demo volumes", unit="volume"):
+            write_volume(building / "volumes" / subject.split, subject, seed)
+        prepare(str(building / "volumes"), str(building / "slices"), **SLICES)
         (building / MANIFEST).write_text(manifest)
-        if target.exists():
-            target.rmdir()  # empty, or _is_complete had refused it
-        os.replace(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return target
 
 
@@ -107,13 +94,13 @@ def _is_complete(target: Path, manifest: str) -> bool:
 
 
 def plan_subjects(n_train: int, n_valid: int, n_test: int) -> list[Subject]:
-    """Number the subjects through the splits; in valid and test every other one, the first included, has a lesion."""
+    """Number the subjects through the splits; in valid and test all but every third one have lesions."""
     kinds = list(KINDS)
     subjects, with_lesion = [], 0
     for split, count in (("train", n_train), ("valid", n_valid), ("test", n_test)):
         for index in range(count):
             lesion = None
-            if split != "train" and index % 2 == 0:
+            if split != "train" and index % 3 != 2:
                 lesion, with_lesion = kinds[with_lesion % len(kinds)], with_lesion + 1
             number = len(subjects) + 1
             subjects.append(Subject(number, split, lesion, ORIENTATIONS[number % len(ORIENTATIONS)]))
@@ -143,44 +130,3 @@ def write_volume(folder: Path, subject: Subject, seed: int) -> dict[str, str]:
         paths[key] = str(folder / f"{subject.name}_{'flair' if key == 'image' else 'label'}.nii.gz")
         nib.save(image, paths[key])
     return paths
-
-
-def write_slices(root: Path, subject: Subject, files: dict[str, str]) -> None:
-    """Cut one subject's volume into the PNGs of the BMAD layout."""
-    from monai.transforms import Compose
-
-    from dino_uad.transforms.intensity import ScaleToUnitd
-    from dino_uad.transforms.load import LoadScand
-    from dino_uad.transforms.orient import OrientScand
-    from dino_uad.transforms.slices import ExtractSlicesd
-
-    keys = tuple(files)
-    start, stop = SLICE_RANGE
-    road = Compose(
-        [LoadScand(keys), OrientScand(keys), ScaleToUnitd("image"), ExtractSlicesd(("image", "label"), -1, start, stop)]
-    )
-    slices = list(road(files))
-    for item in _choose(slices, bool(subject.lesion)):
-        name = f"{subject.name}_{item['slice_index']:02d}.png"
-        picture = np.asarray(item["image"][0])
-        if subject.split == "train":
-            _save(root / "train" / "good" / name, picture)
-            continue
-        mask = np.asarray(item["label"][0]) if subject.lesion else np.zeros_like(picture)
-        folder = root / subject.split / ("Ungood" if subject.lesion else "good")
-        _save(folder / "img" / name, picture)
-        _save(folder / "label" / name, mask)
-
-
-def _choose(slices: Sequence[dict], lesion: bool) -> Iterator[dict]:
-    """At most `SLICES_PER_SUBJECT`, evenly spaced: of all slices, or of those that show enough of a lesion."""
-    if lesion:
-        slices = [item for item in slices if float((item["label"] > 0).float().mean()) >= MIN_LESION_FRACTION]
-    count = min(SLICES_PER_SUBJECT, len(slices))
-    for index in np.linspace(0, len(slices) - 1, count).round().astype(int):
-        yield slices[index]
-
-
-def _save(path: Path, unit: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((unit * 255).round().astype(np.uint8)).save(path)
