@@ -28,8 +28,9 @@ from dino_uad.networks.causal_conv import TapCNN, past_taps
 from dino_uad.networks.head import Head
 
 Direction = Literal["forward", "backward", "both", "bidirectional"]
-# Mean errors by position are shrunk towards the overall mean as if this many images had been seen there with it.
-PRIOR_IMAGES = 10
+# Mean errors by position are shrunk towards the overall mean as if this many images had been seen there with it. An
+# error averages hundreds of channels, so that few images tell the mean of a position; positions never seen need the one.
+PRIOR_IMAGES = 1
 REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True), "bidirectional": (False, True)}
 
 
@@ -68,6 +69,8 @@ class SpatialARHead(Head):
             raise ValueError(f"direction {direction!r} found, one of {sorted(REVERSED)} expected")
         if combine not in ("mean", "min"):
             raise ValueError(f"combine {combine!r} found, 'mean' or 'min' expected")
+        self.hidden = hidden
+        self.dilations = tuple(dilations)
         self.direction = direction
         self.combine = combine
         self.position_calibration = position_calibration
@@ -80,6 +83,8 @@ class SpatialARHead(Head):
         self.readout = nn.Linear(hidden, embed_dim) if joint else None
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("position_error", torch.empty(1, 0, 0))
+        # Weights of other dilations or the other direction have the same shapes and would load without complaint.
+        self.register_buffer("structure", torch.tensor([list(REVERSED).index(direction), kernel_size, *dilations]))
         self._error_sums: Tensor | None = None
 
     @property
@@ -167,3 +172,18 @@ class SpatialARHead(Head):
         """``[B,C,h,w]`` to ``[B,1,h,w]``: mean over channels, directions combined, not calibrated."""
         errors = self.squared_errors(embeddings) / self.embed_dim
         return errors.amin(dim=1, keepdim=True) if self.combine == "min" else errors.mean(dim=1, keepdim=True)
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ) -> None:
+        stored = state_dict.get(prefix + "structure")
+        if stored is not None and stored.tolist() != self.structure.tolist():
+            index, kernel_size, *dilations = stored.tolist()
+            error_msgs.append(
+                f"{prefix}structure: the checkpoint was trained with direction {list(REVERSED)[index]!r}, kernel_size "
+                f"{kernel_size}, dilations {dilations}; this head has {self.direction!r}, {self.structure[1].item()}, "
+                f"{list(self.dilations)}. Use the checkpoint's values or fit again"
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
