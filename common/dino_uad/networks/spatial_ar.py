@@ -29,7 +29,7 @@ from dino_uad.networks.head import Head
 
 Direction = Literal["forward", "backward", "both", "bidirectional"]
 # Mean errors by position are shrunk towards the overall mean as if this many images had been seen there with it. An
-# error averages hundreds of channels, so that few images tell the mean of a position; positions never seen need the one.
+# error averages hundreds of channels, so few images tell the mean of a position; positions never seen need the one.
 PRIOR_IMAGES = 1
 REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True), "bidirectional": (False, True)}
 
