@@ -74,49 +74,26 @@ def _sums_full(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
 
 def _sums_diagonal(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
     center = components.means.mean(0)
-    order, n_smooth = _smooth_first(components, center)
-    components = components.select(order)
-    terms = diagonal_terms(components, center)
-    smooth, total = _Accumulator(components.means[:n_smooth]), wide(rows.new_zeros(1))
-    sharp = _SharpComponents(components.select(slice(n_smooth, None)), center)
-    for chunk in rows.split(ROWS_PER_CHUNK):
+    terms, sharp = diagonal_terms(components, center), _SharpComponents(components, center)
+    counts, total = wide(torch.zeros_like(components.log_weights)), wide(rows.new_zeros(1))
+    first, second = wide(torch.zeros_like(components.means)), wide(torch.zeros_like(components.means))
+    for chunk in rows.split(ROWS_PER_CHUNK) if len(rows) else ():
         centred = chunk - center
-        squares = centred * centred
-        joint = diagonal_products(centred, squares, *terms)
-        near = sharp.refine(joint, chunk)
+        joint = diagonal_products(centred, centred * centred, *terms)
+        sharp.refine(joint, chunk)
         resp, log_likelihood = responsibilities(joint)
-        smooth.add(resp[:, :n_smooth], centred, squares)
-        sharp.add(resp, chunk, near)
         total += wide(log_likelihood).sum()
-    back = torch.argsort(order)
-    merged = [torch.cat([wide(a), b])[back] for a, b in zip(smooth.sums, sharp.accumulator.sums, strict=True)]
-    return Sums(*merged, total), wide(center).expand(len(order), -1)
-
-
-def _smooth_first(components: Components, center: Tensor) -> tuple[Tensor, int]:
-    """Component indices with the sharp ones last, and how many are not sharp; in float64 none is."""
-    sharpness = ((components.means - center).square() / components.covariances).sum(1)
-    if components.means.dtype == torch.float64:
-        sharpness = torch.zeros_like(sharpness)
-    sharp = sharpness > SHARP
-    return torch.argsort(sharp.int(), stable=True), len(sharp) - int(sharp.sum())
-
-
-class _Accumulator:
-    """Counts, first and second moments of components, over the chunks seen so far."""
-
-    def __init__(self, means: Tensor) -> None:
-        self.sums = (means.new_zeros(len(means)), torch.zeros_like(means), torch.zeros_like(means))
-
-    def add(self, resp: Tensor, centred: Tensor, squares: Tensor) -> None:
-        counts, first, second = self.sums
-        counts += resp.sum(0)
-        first.addmm_(resp.T, centred)
-        second.addmm_(resp.T, squares)
+        # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
+        used = torch.nonzero((resp > 0).any(0)).squeeze(1)
+        resp, centred = wide(resp[:, used]), wide(chunk) - wide(center)
+        counts.index_add_(0, used, resp.sum(0))
+        first.index_add_(0, used, resp.T @ centred)
+        second.index_add_(0, used, resp.T @ centred.square_())
+    return Sums(counts, first, second, total), wide(center).expand(len(counts), -1)
 
 
 class _SharpComponents:
-    """Narrow components, computed in float64 for the rows near one of them.
+    """Narrow components, whose log densities are computed in float64 for the rows near one of them.
 
     Most rows are so far away that the float32 value, with its error bound, already shows that their responsibility
     underflows; so a narrow component costs little more than a wide one.
@@ -125,34 +102,31 @@ class _SharpComponents:
     underflow = -104.0  # exp of it is 0 in float32
 
     def __init__(self, components: Components, center: Tensor) -> None:
-        self.count, self.center = len(components.means), wide(center)
-        self.components = Components(*map(wide, components))
-        self.accumulator = _Accumulator(self.components.means)
-        self.terms = diagonal_terms(self.components, self.center)
-        self.precision = (1 / components.covariances).amax(1) if self.count else None
-        self.squared_norm = (components.means - center).square().sum(1)
+        squares = (components.means - center).square()
+        sharp = (squares / components.covariances).sum(1) > SHARP
+        if components.means.dtype == torch.float64:
+            sharp = torch.zeros_like(sharp)
+        self.index, self.others = torch.nonzero(sharp).squeeze(1), torch.nonzero(~sharp).squeeze(1)
+        self.center, self.squared_norm = wide(center), squares.sum(1)[sharp]
+        components = components.select(self.index)
+        self.terms = diagonal_terms(Components(*map(wide, components)), self.center)
+        self.precision = (1 / components.covariances).amax(1) if len(self.index) else None
 
-    def refine(self, joint: Tensor, chunk: Tensor) -> Tensor:
-        """Replace their columns, the last of ``joint`` ``[n,K]``, by exact values; return the rows near them."""
-        if not self.count:
-            return torch.zeros(0, dtype=torch.int64, device=chunk.device)
-        rough, n_smooth = joint[:, -self.count :], joint.shape[1] - self.count
+    def refine(self, joint: Tensor, chunk: Tensor) -> None:
+        """Replace their columns of ``joint`` ``[n,K]`` by exact values, or -inf far away."""
+        if not len(self.index):
+            return
+        rough = joint[:, self.index]
         reach = torch.maximum(self.squared_norm, (chunk - self.center.to(chunk.dtype)).square().sum(1).amax())
         error = 32 * torch.finfo(torch.float32).eps * self.precision * reach
         best = (rough - error).amax(1)
-        if n_smooth:
-            best = torch.maximum(best, joint[:, :n_smooth].amax(1))
+        if len(self.others):
+            best = torch.maximum(best, joint[:, self.others].amax(1))
         near = torch.nonzero(((rough + error) > (best + self.underflow).unsqueeze(1)).any(1)).squeeze(1)
         centred = wide(chunk[near]) - self.center
-        exact = diagonal_products(centred, centred * centred, *self.terms).to(joint.dtype)
         rough.fill_(-torch.inf)
-        rough[near] = exact
-        return near
-
-    def add(self, resp: Tensor, chunk: Tensor, near: Tensor) -> None:
-        if len(near):
-            centred = wide(chunk[near]) - self.center
-            self.accumulator.add(wide(resp[near, -self.count :]), centred, centred * centred)
+        rough[near] = diagonal_products(centred, centred * centred, *self.terms).to(joint.dtype)
+        joint[:, self.index] = rough
 
 
 class Moments(NamedTuple):
