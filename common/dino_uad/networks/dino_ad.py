@@ -52,7 +52,7 @@ class DinoADHead(Head):
         if normalization not in ("minmax", "none", "calibrated"):
             raise ValueError(f"normalization must be 'minmax', 'none' or 'calibrated', found {normalization!r}")
         self.n_clusters, self.support, self.normalization, self.seed = n_clusters, support, normalization, seed
-        self.register_buffer("class_tokens", torch.empty(0, embed_dim, dtype=torch.float16))
+        self.register_buffer("class_tokens", torch.empty(0, embed_dim))
         self.register_buffer("centroids", torch.empty(0, n_clusters, embed_dim, dtype=torch.float16))
         self.register_buffer("normal_mean_std", torch.zeros(2))  # a standard deviation of 0 means not calibrated
         self._pending: list[tuple[Tensor, Tensor]] = []
@@ -68,7 +68,7 @@ class DinoADHead(Head):
         rows = embeddings.float().flatten(2).transpose(1, 2)
         foreground = nonempty_mask(mask, embeddings).flatten(1)
         clusters = kmeans(rows, self.n_clusters, foreground, seed=self.seed)
-        tokens = gather_rows(_unit(cls).half())
+        tokens = gather_rows(_unit(cls))
         self._pending.append((tokens, gather_rows(_unit(clusters.centroids).half())))
         return {"images": float(sum(len(tokens) for tokens, _ in self._pending))}
 
@@ -113,14 +113,15 @@ class DinoADHead(Head):
         if not self.fitted:
             raise RuntimeError("DINO-AD is not fitted: run train first or load models/model.pt")
         centroid = self.centroids[self._support(self._class_token(cls))].float().mean(dim=1)
-        # The grid stays as it is, [B,C,h,w]: dividing the product by the norm spares a normalised copy of it.
-        norm = embeddings.float().square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
-        return 1 - (embeddings.float() * centroid[:, :, None, None]).sum(dim=1, keepdim=True) / norm
+        rows = embeddings.float().flatten(2)
+        # Dividing the product by the norm spares a normalised copy of the embeddings.
+        cosine = (centroid[:, None] @ rows) / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1e-12)
+        return 1 - cosine.view(-1, 1, *embeddings.shape[-2:])
 
     def _support(self, cls: Tensor) -> Tensor:
         """``[B]`` index of the normal image that each query is compared with."""
         if self.support == "nearest":
-            return (_unit(cls) @ self.class_tokens.float().T).argmax(dim=1)
+            return (_unit(cls) @ self.class_tokens.T).argmax(dim=1)
         digests = [zlib.crc32(token.tobytes(), self.seed) for token in cls.half().cpu().numpy()]
         return torch.tensor(digests, dtype=torch.int64, device=cls.device) % len(self.class_tokens)
 

@@ -54,15 +54,16 @@ def kmeans(
     # Distances are differences of squares: without the mean they keep their digits.
     centre = (rows * mask[..., None]).sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None]
     rows = rows - centre
+    norms = rows.square().sum(dim=2)
     if init is not None:
         starts = [init.float() - centre]
     else:
         generator = torch.Generator().manual_seed(seed)
         uniform = torch.rand(restarts, n_clusters, generator=generator).to(rows)
-        starts = [_plus_plus(rows, mask, u) for u in uniform]
-    best = _lloyd(rows, mask, starts[0], max_iter)
+        starts = [_plus_plus(rows, norms, mask, u) for u in uniform]
+    best = _lloyd(rows, norms, mask, starts[0], max_iter)
     for start in starts[1:]:
-        other = _lloyd(rows, mask, start, max_iter)
+        other = _lloyd(rows, norms, mask, start, max_iter)
         better = other.inertia < best.inertia
         best = Clusters(
             *(torch.where(better.view(-1, *[1] * (b.ndim - 1)), o, b) for o, b in zip(other, best, strict=True))
@@ -70,7 +71,7 @@ def kmeans(
     return best._replace(centroids=best.centroids + centre)
 
 
-def _plus_plus(rows: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
+def _plus_plus(rows: Tensor, norms: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
     """Starting centroids ``[B,K,C]``, each drawn with probability ∝ squared distance to those before (k-means++)."""
     weight = mask.to(rows)
     centroids: list[Tensor] = []
@@ -80,23 +81,24 @@ def _plus_plus(rows: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
         # All remaining rows coincide with a centroid: any unmasked row will do.
         index = torch.where(cumulative[:, -1:] > 0, index, mask.to(torch.uint8).argmax(dim=1, keepdim=True))
         centroids.append(rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2])))
-        nearest = _squared_distance(rows, torch.cat(centroids, dim=1)).amin(dim=2)
+        nearest = _squared_distance(rows, norms, torch.cat(centroids, dim=1)).amin(dim=2)
         weight = nearest * mask
     return torch.cat(centroids, dim=1)
 
 
-def _lloyd(rows: Tensor, mask: Tensor, centroids: Tensor, max_iter: int) -> Clusters:
+def _lloyd(rows: Tensor, norms: Tensor, mask: Tensor, centroids: Tensor, max_iter: int) -> Clusters:
     assignment = None
     for _ in range(max_iter):
-        distance = _squared_distance(rows, centroids)
+        distance = _squared_distance(rows, norms, centroids)
         previous, assignment = assignment, distance.argmin(dim=2)
         if previous is not None and torch.equal(previous, assignment):
             break
         member = functional.one_hot(assignment, centroids.shape[1]).to(rows) * mask[..., None]
         size = member.sum(dim=1)
         means = (member.transpose(1, 2) @ rows) / size.clamp_min(1)[..., None]
-        centroids = torch.where(size[..., None] > 0, means, _farthest(rows, distance, mask, size))
-    distance = _squared_distance(rows, centroids)
+        empty = size[..., None] == 0
+        centroids = torch.where(empty, _farthest(rows, distance, mask, size), means) if empty.any() else means
+    distance = _squared_distance(rows, norms, centroids)
     assignment = distance.argmin(dim=2)
     own = centroids.gather(1, assignment[..., None].expand_as(rows))
     return Clusters(centroids, assignment, ((rows - own).square().sum(dim=2) * mask).sum(dim=1))
@@ -112,7 +114,7 @@ def _farthest(rows: Tensor, distance: Tensor, mask: Tensor, size: Tensor) -> Ten
     return rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2]))
 
 
-def _squared_distance(rows: Tensor, centroids: Tensor) -> Tensor:
-    """``[B,P,C]`` and ``[B,K,C]`` to ``[B,P,K]``."""
-    norms = rows.square().sum(dim=2)[..., None] + centroids.square().sum(dim=2)[:, None]
-    return (norms - 2 * rows @ centroids.transpose(1, 2)).clamp_min(0)
+def _squared_distance(rows: Tensor, norms: Tensor, centroids: Tensor) -> Tensor:
+    """``[B,P,C]`` with their squared norms ``[B,P]`` and ``[B,K,C]`` to ``[B,P,K]``."""
+    constant = norms[..., None] + centroids.square().sum(dim=2)[:, None]
+    return torch.baddbmm(constant, rows, centroids.transpose(1, 2), alpha=-2).clamp_min_(0)
