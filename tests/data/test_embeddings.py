@@ -112,3 +112,21 @@ def test_last_batch_is_dropped_only_behind_a_full_one(tmp_path):
     assert [len(b["cls"]) for b in EmbeddingLoader(dataset, 2, drop_last=True)] == [2, 2]
     assert [len(b["cls"]) for b in EmbeddingLoader(dataset, 8, drop_last=True)] == [5]
     assert dataset.batch([])["embedding"].shape[0] == 0
+
+
+def test_empty_validation_takes_slices_that_training_sets_aside(tmp_path, caplog):
+    train = embeddings(tmp_path, 10, held_out=0.2)
+    valid = EmbeddingDataset([], load_unit, train.backbone, stand_in=train)
+    everything = embeddings(tmp_path, 10, backbone=train.backbone)
+    assert (len(train), len(valid)) == (8, 2)
+    joined = torch.stack([record["embedding"] for dataset in (train, valid) for record in dataset])
+    assert torch.equal(joined, torch.stack([record["embedding"] for record in everything]))
+    assert "2 of the 10 normal slices" in caplog.text
+
+
+def test_given_validation_images_are_used_and_an_empty_list_alone_is_an_error(tmp_path):
+    train = embeddings(tmp_path / "train", 3)
+    valid = embeddings(tmp_path / "valid", 2, backbone=train.backbone, stand_in=train)
+    assert (len(train), len(valid)) == (3, 2)
+    with pytest.raises(ValueError, match="data list is empty"):
+        len(EmbeddingDataset([], load_unit, train.backbone))

@@ -39,6 +39,14 @@ def test_picture_is_a_list_of_one(case):
     assert indices(ExtractSlicesd(drop_anomalous=True)(picture)) == [0]
 
 
+def test_annotated_picture_is_no_normal_image():
+    picture = {"image": torch.rand(3, 10, 10), "label": torch.zeros(1, 10, 10)}
+    assert indices(ExtractSlicesd(drop_anomalous=True)(picture)) == [0]
+    picture["label"][0, 4, 4] = 1 / 255
+    assert indices(ExtractSlicesd(drop_anomalous=True)(picture)) == []
+    assert indices(ExtractSlicesd()(picture)) == [0]
+
+
 def test_brats_preset_is_slices_60_to_99():
     brats = {"image": MetaTensor(torch.ones(1, 4, 4, 155))}
     assert indices(ExtractSlicesd(preset="brats_flair")(brats)) == list(range(60, 100))

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from dino_uad import parallel
 from dino_uad.data.collate import stack_images
 from dino_uad.data.files import atomic_path, describe, digest_paths
+from dino_uad.data.hold_out import Slice, hold_out
 from dino_uad.errors import root_cause
 from dino_uad.networks.backbone import DinoBackbone
 from dino_uad.transforms.foreground import to_patches
@@ -49,6 +50,9 @@ class EmbeddingDataset(Dataset):
         num_workers: processes that load images meanwhile.
         on_error: ``"raise"``, or ``"skip"`` to leave out unreadable entries with a warning that names them.
         device: where the backbone runs.
+        held_out: share of the entries that is set aside for a data set which names this one as ``stand_in``.
+        stand_in: whose set-aside slices this data set takes where ``data`` is empty, with a warning: MONAI Label
+            gives no validation images for one or two labelled ones.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class EmbeddingDataset(Dataset):
         num_workers: int = 0,
         on_error: str = "raise",
         device: torch.device | str = "cpu",
+        held_out: float = 0.0,
+        stand_in: EmbeddingDataset | None = None,
     ) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
@@ -72,8 +78,11 @@ class EmbeddingDataset(Dataset):
         self.num_workers = num_workers
         self.on_error = on_error
         self.device = torch.device(device)
+        self.held_out = held_out
+        self.stand_in = stand_in
         self._records: list[Record] | None = None
-        self._index: list[tuple[int, int]] = []
+        self._index: list[Slice] = []
+        self._aside: list[Slice] = []
 
     def __len__(self) -> int:
         self.build()
@@ -96,6 +105,9 @@ class EmbeddingDataset(Dataset):
         """Embed what the cache does not hold; does nothing the second time."""
         if self._records is not None:
             return
+        if not self.data and self.stand_in is not None:
+            self._take_over(self.stand_in)
+            return
         if not self.data:
             raise ValueError("the data list is empty: no image to embed; check dataset_dir and the split")
         keys = [self._key(entry) for entry in self.data] if self.cache_dir else [None] * len(self.data)
@@ -113,7 +125,17 @@ class EmbeddingDataset(Dataset):
         self._records = [record for record in records if record is not None and len(record["cls"])]
         if not self._records:
             raise ValueError(f"none of the {len(self.data)} entries gave an image; see the warnings above")
-        self._index = [(r, s) for r, record in enumerate(self._records) for s in range(len(record["cls"]))]
+        slices = [(r, s) for r, record in enumerate(self._records) for s in range(len(record["cls"]))]
+        self._index, self._aside = hold_out(slices, self.held_out)
+
+    def _take_over(self, other: EmbeddingDataset) -> None:
+        other.build()
+        self._records, self._index = other._records, other._aside
+        logger.warning(
+            f"no validation images were given: {len(self._index)} of the {len(self._index) + len(other)} normal slices "
+            "are taken from the training images to choose the epoch and calibrate thresholds; more images would make "
+            "the false positive rates more certain"
+        )
 
     def _announce(self, count: int) -> None:
         channels, patch = self.backbone.embed_dim, self.backbone.patch_size

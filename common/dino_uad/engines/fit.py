@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -13,16 +14,19 @@ from torch import Tensor
 from dino_uad.engines.batch import unpack
 from dino_uad.networks.detector import AnomalyDetector
 
+logger = logging.getLogger(__name__)
+
 
 class HeadTrainer(Trainer):
     """Streams embedding batches through ``network.head.fit_batch`` and closes each epoch with ``head.end_epoch``.
 
-    ``engine.state.output`` is ``[{"loss": ..., **what fit_batch returned}]``, the form that MONAI's logging and tracking
-    handlers read; the loss is minus the log-likelihood, 0 where the head reports none.
+    ``engine.state.output`` is ``[{"loss": ..., **what fit_batch returned}]``, the form that MONAI's logging and
+    tracking handlers read; the loss is minus the log-likelihood, 0 where the head reports none.
 
     Args:
         device: where the head lives.
-        max_epochs: passes over the training embeddings.
+        max_epochs: passes over the training embeddings; one is made for heads that need no more, whatever is asked
+            (MONAI Label asks for 50).
         train_data_loader: batches of :class:`~dino_uad.data.loader.EmbeddingLoader`.
         network: the detector whose head is fitted.
         train_handlers: ignite handlers; ``end_epoch`` runs before any of theirs.
@@ -36,6 +40,9 @@ class HeadTrainer(Trainer):
         network: AnomalyDetector,
         train_handlers: Sequence | None = None,
     ) -> None:
+        if network.head.single_pass and max_epochs > 1:
+            logger.info(f"{type(network.head).__name__} needs one pass over the data: 1 epoch instead of {max_epochs}")
+            max_epochs = 1
         super().__init__(device=device, max_epochs=max_epochs, data_loader=train_data_loader, decollate=False)
         self.network = network
         # The last step of an epoch comes before validation and checkpointing, whose handlers are attached after it.

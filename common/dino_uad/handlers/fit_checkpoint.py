@@ -37,7 +37,8 @@ class FitCheckpoint:
 
     Args:
         save_dict: what to save; ``model`` is the detector, others (an optimizer) may follow.
-        path: the checkpoint file, removed once the fit is complete.
+        path: the checkpoint file, removed once the fit is complete. Not ``*.pt``: MONAI Label takes every such file
+            in the models' folder for a model.
         evaluator: engine whose key metric selects the model; it must have run before this handler.
         settings: anything that, when changed, makes a checkpoint useless (JSON types).
     """
@@ -120,7 +121,7 @@ class FitCheckpoint:
                 for key, value in vars(head).items()
                 if not key.startswith("_") and key != "training"
             },
-            "data": [str(entry.get("image")) for entry in loader.dataset.data],
+            "data": [len(loader.dataset), *(str(entry.get("image")) for entry in loader.dataset.data)],
             "loader": [loader.batch_size, loader.shuffle, loader.drop_last, loader.seed],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -32,6 +32,7 @@ class AnomalyDinoHead(Head):
     """
 
     dynamic_buffers = ("bank",)
+    single_pass = True
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class DinoADHead(Head):
     """
 
     dynamic_buffers = ("class_tokens", "centroids")
+    single_pass = True
 
     def __init__(
         self,

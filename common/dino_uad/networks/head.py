@@ -19,6 +19,8 @@ class Head(nn.Module):
     """
 
     dynamic_buffers: tuple[str, ...] = ()
+    single_pass: bool = False
+    """Whether one pass over the data is the whole fit; further epochs would only repeat it."""
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
@@ -65,7 +67,7 @@ class Head(nn.Module):
         return (scores * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp_min(1)
 
     def image_score(self, patch_scores: Tensor) -> Tensor:
-        """Image-level score ``[B]``: mean of the largest 1 % of the patch scores, at least one (AnomalyDINO, sec. 3)."""
+        """Image-level score ``[B]``: mean of the largest 1 % of the patch scores, at least one (AnomalyDINO, sec 3)."""
         flat = patch_scores.flatten(1)
         return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(dim=1)
 

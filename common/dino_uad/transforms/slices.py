@@ -25,7 +25,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class ExtractSlicesd(MapTransform):
     """Turns a volume ``[C,H,W,D]`` into a list of dictionaries of 2-D slices ``[C,H,W]``, in slice order.
 
-    A 2-D image ``[C,H,W]`` passes unchanged as a list of one. Each slice keeps the source file and the affine of its
+    A 2-D image ``[C,H,W]`` passes unchanged as a list of one, or of none if it is annotated and ``drop_anomalous`` is
+    set; the other arguments concern volumes. Each slice keeps the source file and the affine of its
     plane in its meta data and has ``"slice_index"`` (along ``axis`` of the volume given; 0 for a 2-D image). The list
     may be empty. MONAI's ``Compose`` applies the transforms that follow to each slice. :func:`stack_slices` is the way
     back.
@@ -82,7 +83,7 @@ class ExtractSlicesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         image = data[self.first_key(data)]
         if image.ndim == 3:
-            return [{**data, "slice_index": 0}]
+            return [] if self._annotated(data) else [{**data, "slice_index": 0}]
         depth = image.shape[1 + self.axis]
         indices = range(*slice(self.start, self.stop, self.stride).indices(depth))
         if not indices:
@@ -134,8 +135,11 @@ class ExtractSlicesd(MapTransform):
         image = item[self.first_key(item)]
         if self.min_foreground > 0 and float((image > 0).any(dim=0).float().mean()) < self.min_foreground:
             return False
-        label = item.get(self.label_key) if self.label_key in self.keys else None
-        return not (self.drop_anomalous and label is not None and bool((label > 0).any()))
+        return not self._annotated(item)
+
+    def _annotated(self, item: Mapping[Hashable, Any]) -> bool:
+        label = item.get(self.label_key) if self.drop_anomalous and self.label_key in self.keys else None
+        return label is not None and bool((label > 0).any())
 
 
 def source(image: Tensor) -> str:
