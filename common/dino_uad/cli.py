@@ -19,6 +19,18 @@ class Commands:
 
         run_demo(out, bundle=bundle, arch=arch, seed=seed)
 
+    def prepare(self, source: str, out: str, **options: Any) -> None:
+        """Turn a folder of volumes with labels into a data set of PNG slices in the BMAD layout, split by patient."""
+        from dino_uad.data.prepare import prepare
+
+        prepare(source, out, **options)
+
+    def compare(self, dataset_dir: str, **options: Any) -> None:
+        """Fit, evaluate and tabulate methods on one data set, with paired tests between them."""
+        from dino_uad.compare.run import compare
+
+        compare(dataset_dir, **options)
+
     @property
     def weights(self) -> Any:
         """List, fetch or locate backbone weights: weights list | fetch NAME | path NAME."""

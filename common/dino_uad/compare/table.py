@@ -1,0 +1,134 @@
+"""A comparison as Markdown, CSV and a plot of accuracy against time."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from dino_uad.data.files import atomic_path
+
+METRICS = {
+    "pixel_auroc": "pixel AUROC",
+    "pixel_aupr": "pixel AUPR",
+    "pixel_aupro": "AUPRO",
+    "pixel_dice_fpr10": "Dice 10 %",
+    "pixel_dice_fpr5": "Dice 5 %",
+    "pixel_dice_fpr1": "Dice 1 %",
+    "image_auroc": "image AUROC",
+}
+COSTS = {
+    "fit_seconds": ("fit s", 1),
+    "head_ms": ("head ms", 1),
+    "backbone_ms": ("backbone ms", 1),
+    "model_mb": ("model MB", 1),
+    "peak_memory_mb": ("peak MB", 0),
+    "active_components": ("components", 0),
+}
+
+
+def summarise(cells: Sequence[Mapping[str, Any]], backbone_times: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row per method and backbone: mean and standard deviation over seeds of the metrics, mean of the costs.
+
+    Times per image are split into the backbone's, shared by all methods, and the head's. Fit time excludes the
+    backbone: embeddings are cached.
+    """
+    rows = []
+    for (method, backbone), group in groupby(cells, key=lambda cell: (cell["method"], cell["backbone"])):
+        members = list(group)
+        row: dict[str, Any] = {"method": method, "backbone": backbone, "seeds": len(members)}
+        for key in METRICS:
+            values = [cell["metrics"][key] for cell in members if key in cell["metrics"]]
+            if values:
+                row[key] = statistics.fmean(values)
+                row[f"{key}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        means = {
+            key: [cell[key] for cell in members if key in cell]
+            for key in COSTS
+            if key not in ("head_ms", "backbone_ms")
+        }
+        row |= {key: statistics.fmean(values) for key, values in means.items() if values}
+        row["head_ms"] = 1e3 * statistics.fmean(cell["head_seconds"] for cell in members)
+        row["backbone_ms"] = 1e3 * backbone_times.get(backbone, 0.0)
+        rows.append(row)
+    return rows
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """All numbers, one line a row."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_markdown(result: Mapping[str, Any], path: Path) -> None:
+    """The table for people, and the paired tests below it."""
+    facts, rows = result["facts"], result["rows"]
+    lines = [
+        f"# Comparison on {facts['dataset']}",
+        "",
+        f"{facts['images']} test images, {facts['image_size']} px, seeds {facts['seeds']}, {facts['device']}. "
+        "Mean ± standard deviation over seeds; pixel metrics at the labels' size over all pixels; Dice at the "
+        "threshold for that false positive rate on normal validation pixels; fit time without the backbone.",
+        "",
+    ]
+    costs = {key: value for key, value in COSTS.items() if any(key in row for row in rows)}
+    lines += _table(
+        ["method", "backbone", *METRICS.values(), *(title for title, _ in costs.values())],
+        [
+            [row["method"], row["backbone"], *(_metric(row, key) for key in METRICS)]
+            + [f"{row[key]:.{digits}f}" if key in row else "" for key, (_, digits) in costs.items()]
+            for row in rows
+        ],
+    )
+    if result["paired_tests"]:
+        lines += ["", "## Paired permutation tests (image-wise, two-sided; difference is first minus second)", ""]
+        lines += _table(
+            ["backbone", "first", "second", "AUROC difference", "p", "AUPR difference", "p"],
+            [
+                [test["backbone"], test["first"], test["second"]]
+                + [f"{test['auroc_difference']:+.4f}", f"{test['auroc_p']:.4f}"]
+                + [f"{test['aupr_difference']:+.4f}", f"{test['aupr_p']:.4f}"]
+                for test in result["paired_tests"]
+            ],
+        )
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+def write_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Pixel AUPR against milliseconds per image (backbone and head), one marker per backbone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    backbones = [name for name in dict.fromkeys(row["backbone"] for row in rows) if name != "-"]
+    for marker, backbone in zip("osD^vP*X", backbones, strict=False):
+        chosen = [row for row in rows if row["backbone"] == backbone]
+        times = [row["head_ms"] + row["backbone_ms"] for row in chosen]
+        axes.scatter(times, [row["pixel_aupr"] for row in chosen], marker=marker, label=backbone, s=50)
+        for row, x in zip(chosen, times, strict=True):
+            axes.annotate(row["method"], (x, row["pixel_aupr"]), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="time per image [ms], backbone and head", ylabel="pixel AUPR", xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _metric(row: Mapping[str, Any], key: str) -> str:
+    if key not in row:
+        return ""
+    spread = row[f"{key}_std"]
+    return f"{row[key]:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
