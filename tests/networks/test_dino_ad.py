@@ -69,6 +69,14 @@ def test_calibrated_scores_of_the_validation_patches_are_standard():
     torch.testing.assert_close(scores.std(correction=0), torch.tensor(1.0), rtol=0, atol=1e-4)
 
 
+def test_log_likelihood_is_minus_the_mean_distance_and_needs_no_calibration():
+    head, (query, cls, mask) = _fitted(normalization="calibrated"), _batch(3, seed=9)
+    distance = _fitted(normalization="none").score(query, cls)
+    expected = torch.stack([-d[m].mean() for d, m in zip(distance, mask, strict=True)])
+    torch.testing.assert_close(head.log_likelihood(query, cls, mask), expected)
+    torch.testing.assert_close(head.log_likelihood(query, cls), -distance.mean(dim=(1, 2, 3)))
+
+
 def test_random_support_depends_on_seed_and_query_only():
     _, cls, _ = _batch(200, seed=3)
     head = _fitted(support="random")

@@ -24,7 +24,8 @@ class FitProgress:
         """Register on the trainer, after the handler that resumes, so that the bar starts where the fit does."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
-        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self.close)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
 
     def start(self, engine: Engine) -> None:
         """Open the bar over the iterations of all epochs."""
@@ -46,7 +47,12 @@ class FitProgress:
         self.bar.set_postfix({"epoch": f"{engine.state.epoch}/{engine.state.max_epochs}", **numbers}, refresh=False)
         self.bar.update()
 
-    def close(self, engine: Engine, *_: object) -> None:
+    def close(self, engine: Engine) -> None:
         """Close the bar."""
         if self.bar is not None:
             self.bar.close()
+
+    def fail(self, engine: Engine, error: Exception) -> None:
+        """Close the bar and raise the error again: ignite takes an error that has a handler for dealt with."""
+        self.close(engine)
+        raise error

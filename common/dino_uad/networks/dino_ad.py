@@ -109,6 +109,11 @@ class DinoADHead(Head):
             return (distance - self.normal_mean_std[0]) / self.normal_mean_std[1]
         return distance
 
+    def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Minus the mean cosine distance of each image's foreground, ``[B]``: it needs no calibration yet."""
+        mask = nonempty_mask(mask, embeddings)
+        return -(self._cosine_distance(embeddings, cls) * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+
     def _cosine_distance(self, embeddings: Tensor, cls: Tensor | None) -> Tensor:
         """``[B,1,h,w]`` one minus the mean over centroids of the cosine similarity."""
         if not self.fitted:
