@@ -22,6 +22,6 @@ def test_bar_counts_the_batches_of_all_epochs():
 def test_an_error_in_the_fit_reaches_the_caller():
     engine, progress = Engine(step), FitProgress()
     progress.attach(engine)
-    with pytest.raises(ValueError, match="p1.nii.gz"):
+    with pytest.raises(ValueError, match=r"p1\.nii\.gz"):
         engine.run(["good", "bad"], max_epochs=1)
     assert progress.bar.disable
