@@ -31,12 +31,28 @@ class Commands:
 
         compare(dataset_dir, **options)
 
+    def export(self, bundle: str, out: str = "dist", model: str | None = None, **overrides: Any) -> None:
+        """Make a trained bundle a zip that works without this repository; give the overrides that train was given."""
+        from dino_uad.export.bundle import export_bundle
+
+        print(export_bundle(bundle, out, model, **overrides))
+
     @property
     def weights(self) -> Any:
         """List, fetch or locate backbone weights: weights list | fetch NAME | path NAME."""
         from dino_uad.weights.commands import WeightCommands
 
         return WeightCommands()
+
+
+def _import(self: Commands, file: str, out: str = "bundles", sha256: str | None = None) -> None:
+    """Unpack a bundle's zip safely. A bundle's config is code: run it only if you trust whoever made it."""
+    from dino_uad.export.bundle import import_bundle
+
+    print(import_bundle(file, out, sha256))
+
+
+setattr(Commands, "import", _import)  # a keyword of Python, so that `def` cannot say it
 
 
 def verbs() -> dict[str, str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENVIRONMENT_VARIABLE = "DINO_UAD_WEIGHTS"
+# An exported bundle carries this package: its `models` folder, where `large_files.yml` puts the backbone, is beside it.
+BUNDLE_MODELS = Path(__file__).parents[2] / "models"
 
 
 def cache_folder() -> Path:
@@ -52,7 +54,7 @@ def resolve(name: str) -> dict[str, Tensor]:
 def locate(name: str) -> Path | None:
     """Path of the weights on this machine, None if they have to be fetched; nothing is read or verified."""
     source = _source(name)
-    candidates = [cache_folder() / file_name for file_name in source.file_names]
+    candidates = [folder / name for folder in (BUNDLE_MODELS, cache_folder()) for name in source.file_names]
     if source.packaged:
         candidates.append(Path(__file__).parent / source.packaged)
     return next((path for path in candidates if path.is_file()), None)

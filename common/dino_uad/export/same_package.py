@@ -1,0 +1,43 @@
+"""One process has one ``dino_uad``: a bundle that carries another one must not silently run with it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+
+import dino_uad
+
+logger = logging.getLogger(__name__)
+
+
+def require_same_package(bundle_root: str) -> None:
+    """Check that the package in use is the one that the bundle carries; the first thing a bundle's config does.
+
+    Bundles that carry no package (in the repository) pass, as do bundles exported from one version of it.
+
+    Raises:
+        RuntimeError: the bundle carries another version than the one that was imported, from another bundle or from
+            the environment.
+    """
+    carried, used = Path(bundle_root) / "dino_uad", Path(dino_uad.__file__).parent
+    if not (carried / "__init__.py").is_file() or carried.resolve() == used.resolve():
+        return
+    version = re.search(r'^__version__ = "(.+)"', (carried / "__init__.py").read_text(), re.MULTILINE)
+    found = version[1] if version else "unknown"
+    if found != dino_uad.__version__:
+        raise RuntimeError(
+            f"{bundle_root} carries dino_uad {found}, but {dino_uad.__version__} from {used} is in use in this "
+            "process: run bundles of different versions in processes of their own, with the bundle's folder first on "
+            "PYTHONPATH"
+        )
+    if _digest(carried) != _digest(used):
+        logger.warning(f"{bundle_root} carries its own dino_uad {found}, whose code differs from {used}, which is used")
+
+
+def _digest(package: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
