@@ -80,7 +80,7 @@ def _sums_diagonal(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
     for chunk in rows.split(ROWS_PER_CHUNK) if len(rows) else ():
         centred = chunk - center
         joint = diagonal_products(centred, centred * centred, *terms)
-        sharp.refine(joint, chunk)
+        sharp.refine(joint, chunk, centred)
         resp, log_likelihood = responsibilities(joint)
         total += wide(log_likelihood).sum()
         # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
@@ -106,27 +106,31 @@ class _SharpComponents:
         sharp = (squares / components.covariances).sum(1) > SHARP
         if components.means.dtype == torch.float64:
             sharp = torch.zeros_like(sharp)
-        self.index, self.others = torch.nonzero(sharp).squeeze(1), torch.nonzero(~sharp).squeeze(1)
+        self.index = torch.nonzero(sharp).squeeze(1)
         self.center, self.squared_norm = wide(center), squares.sum(1)[sharp]
         components = components.select(self.index)
         self.terms = diagonal_terms(Components(*map(wide, components)), self.center)
         self.precision = (1 / components.covariances).amax(1) if len(self.index) else None
 
-    def refine(self, joint: Tensor, chunk: Tensor) -> None:
-        """Replace their columns of ``joint`` ``[n,K]`` by exact values, or -inf far away."""
+    def refine(self, joint: Tensor, chunk: Tensor, centred: Tensor) -> None:
+        """Replace their columns of ``joint`` ``[n,K]`` by exact values, or -inf far away.
+
+        Args:
+            joint: float32 log joint densities of the rows ``chunk`` ``[n,D]``; changed in place.
+            chunk: rows.
+            centred: ``chunk`` minus the centre.
+        """
         if not len(self.index):
             return
         rough = joint[:, self.index]
-        reach = torch.maximum(self.squared_norm, (chunk - self.center.to(chunk.dtype)).square().sum(1).amax())
+        joint.index_fill_(1, self.index, -torch.inf)
+        reach = torch.maximum(self.squared_norm, centred.square().sum(1).amax())
         error = 32 * torch.finfo(torch.float32).eps * self.precision * reach
-        best = (rough - error).amax(1)
-        if len(self.others):
-            best = torch.maximum(best, joint[:, self.others].amax(1))
-        near = torch.nonzero(((rough + error) > (best + self.underflow).unsqueeze(1)).any(1)).squeeze(1)
-        centred = wide(chunk[near]) - self.center
-        rough.fill_(-torch.inf)
-        rough[near] = diagonal_products(centred, centred * centred, *self.terms).to(joint.dtype)
-        joint[:, self.index] = rough
+        best = torch.maximum(joint.amax(1), (rough - error).amax(1))
+        near = torch.nonzero((rough > (best + self.underflow).unsqueeze(1) - error).any(1)).squeeze(1)
+        exact = wide(chunk[near]) - self.center
+        exact = diagonal_products(exact, exact * exact, *self.terms)
+        joint[near.unsqueeze(1), self.index] = exact.to(joint.dtype)
 
 
 class Moments(NamedTuple):
