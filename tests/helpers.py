@@ -42,3 +42,26 @@ def load_unit(entry: dict[str, str]) -> dict[str, torch.Tensor]:
 def embeddings(folder: Path, count: int, **kwargs) -> EmbeddingDataset:
     frozen = kwargs.pop("backbone", None) or backbone()
     return EmbeddingDataset(pictures(folder, count), load_unit, frozen, **kwargs)
+
+
+def labelled_pictures(root: Path, size: int = 56, seed: int = 0) -> Path:
+    """A BMAD-like data set of noise: 4 train, 2 valid, 2 + 2 test; the anomaly is a white square with its mask."""
+    rng = np.random.default_rng(seed)
+
+    def write(path: Path, array: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+
+    def noise() -> np.ndarray:
+        return rng.integers(20, 120, (size, size), dtype=np.uint8)
+
+    for i in range(4):
+        write(root / "train" / "good" / f"t{i}.png", noise())
+    for i in range(2):
+        write(root / "valid" / "good" / "img" / f"v{i}.png", noise())
+        write(root / "test" / "good" / "img" / f"g{i}.png", noise())
+        mask = np.zeros((size, size), dtype=np.uint8)
+        mask[14:28, 14:28] = 255
+        write(root / "test" / "Ungood" / "img" / f"u{i}.png", np.maximum(noise(), mask))
+        write(root / "test" / "Ungood" / "label" / f"u{i}.png", mask)
+    return root

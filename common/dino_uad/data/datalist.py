@@ -171,7 +171,9 @@ def _is_anomalous(image: Entry, label: Path | None, images: list[Entry]) -> bool
 def _refuse_duplicates(root: Path, images: list[Entry]) -> None:
     first: dict[tuple, Path] = {}
     for entry in images:
-        other = first.setdefault((entry.context, entry.case), entry.path)
+        # Pictures called t1.png, t2.png, ... are numbered; volumes of those names are sequences of one case.
+        name = entry.case if entry.volume else entry.case or entry.stem
+        other = first.setdefault((entry.context, name), entry.path)
         if other != entry.path:
             raise ValueError(
                 f"{root}: two images of one name: {other.relative_to(root)} and {entry.path.relative_to(root)}; "

@@ -1,0 +1,108 @@
+"""Comparisons: what the command line means, and the table's arithmetic."""
+
+import json
+
+import pytest
+import torch
+
+from dino_uad.compare.run import compare
+from dino_uad.compare.spec import BackboneSpec, Method, words
+from dino_uad.compare.table import summarise
+from helpers import labelled_pictures
+
+
+def test_method_with_settings():
+    method = Method.parse("dpmm:score_type=likelihood:normalize=false:n_components=7")
+    assert method == Method("dpmm", {"score_type": "likelihood", "normalize": False, "n_components": 7})
+    assert method.name == "dpmm score_type=likelihood normalize=False n_components=7"
+
+
+@pytest.mark.parametrize("text", ["dpmm:oops", ":a=1", "dpmm:=3"])
+def test_malformed_method_says_what_is_expected(text):
+    with pytest.raises(ValueError, match="expected bundle or bundle:key=value"):
+        Method.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "name"),
+    [
+        ("dinov2_vits14", BackboneSpec("dinov2_vits14"), "dinov2_vits14"),
+        ("dinov2_vits14@8", BackboneSpec("dinov2_vits14", (8,), False), "dinov2_vits14 block 9"),
+        ("a@8+11", BackboneSpec("a", (8, 11), False), "a block 9+12"),
+        ("a:random", BackboneSpec("a", random=True), "a random weights"),
+    ],
+)
+def test_backbone(text, expected, name):
+    assert BackboneSpec.parse(text) == expected
+    assert BackboneSpec.parse(text).name == name
+
+
+@pytest.mark.parametrize("text", ["a@x", "a:rnd", "@8"])
+def test_malformed_backbone_says_what_is_expected(text):
+    with pytest.raises(ValueError, match="expected arch, arch@8"):
+        BackboneSpec.parse(text)
+
+
+def test_words_as_fire_passes_them():
+    assert words("a, b") == words(("a", "b")) == ["a", "b"]
+    assert words(3) == ["3"] and words((0, 1)) == ["0", "1"]
+
+
+def test_rows_hold_mean_and_standard_deviation_over_seeds():
+    cells = [
+        {
+            "method": "m",
+            "backbone": "b",
+            "seed": seed,
+            "metrics": {"pixel_auroc": value},
+            "fit_seconds": 1.0,
+            "head_seconds": 0.002,
+            "model_mb": 1.0,
+            "peak_memory_mb": 5.0,
+        }
+        for seed, value in enumerate([0.8, 0.9])
+    ]
+    (row,) = summarise(cells, {"b": 0.1})
+    assert row["pixel_auroc"] == pytest.approx(0.85)
+    assert row["pixel_auroc_std"] == pytest.approx(0.1 / 2**0.5)
+    assert (row["head_ms"], row["backbone_ms"]) == pytest.approx((2.0, 100.0))
+
+
+def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
+    labelled_pictures(tmp_path / "data")
+    arguments = {
+        "dataset_dir": str(tmp_path / "data"),
+        "bundles": "dpmm:n_components=4,anomaly_dino",
+        "backbones": "dinov2_vits14:random",
+        "out": str(tmp_path / "out"),
+        "image_size": 56,
+        "epochs": 1,
+        "permutations": 20,
+        "device": "cpu",
+    }
+    result = compare(**arguments)
+    names = [row["method"] for row in result["rows"]]
+    assert names == ["dpmm n_components=4", "anomaly_dino", "mean_distance", "intensity"]
+    # The lesion of these pictures is a white square: intensity alone finds it.
+    assert result["rows"][-1]["pixel_auroc"] == pytest.approx(1.0, abs=1e-6)
+    assert len(result["paired_tests"]) == 3
+    assert {"compare.md", "compare.csv", "compare.json", "compare.png"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+    assert "| dpmm n_components=4 |" in capsys.readouterr().out
+    cell = next((tmp_path / "out" / "cells").glob("anomaly_dino*/cell.json"))
+    stored = json.loads(cell.read_text())
+    cell.write_text(json.dumps(stored | {"fit_seconds": 123.0}))
+    again = compare(**arguments)
+    assert again["rows"][1]["fit_seconds"] == 123.0, "a finished cell is not run again"
+
+
+def test_histograms_of_a_cell_belong_to_its_test_images(tmp_path):
+    labelled_pictures(tmp_path / "data")
+    compare(
+        str(tmp_path / "data"), "anomaly_dino", "dinov2_vits14:random", out=str(tmp_path / "out"), image_size=56,
+        baselines=False, permutations=0, device="cpu",
+    )  # fmt: skip
+    counts = torch.load(next((tmp_path / "out" / "cells").glob("*/histograms.pt")), weights_only=True)
+    assert counts.shape[:2] == (4, 2)
+    assert counts[:, 1].sum() == 2 * 14 * 14
