@@ -46,6 +46,8 @@ def test_malformed_backbone_says_what_is_expected(text):
 def test_words_as_fire_passes_them():
     assert words("a, b") == words(("a", "b")) == ["a", "b"]
     assert words(3) == ["3"] and words((0, 1)) == ["0", "1"]
+    assert words("a:d=[1,2],b") == ["a:d=[1,2]", "b"]
+    assert Method.parse("a:d=[1,2]").settings == {"d": [1, 2]}
 
 
 def test_rows_hold_mean_and_standard_deviation_over_seeds():

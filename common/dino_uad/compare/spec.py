@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,11 +80,10 @@ class BackboneSpec:
 
 
 def words(value: str | Sequence[Any] | int) -> list[str]:
-    """Split ``a,b`` as fire passes it on: a string, a tuple of strings, or a single number."""
-    parts: Iterable[Any] = (
-        value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
-    )
-    return [str(part).strip() for part in parts if str(part).strip()]
+    """Split ``a,b`` as fire passes it on (a string, a tuple or one number); commas inside brackets do not separate."""
+    if isinstance(value, str):
+        return [word.strip() for word in re.split(r",(?![^\[(]*[\])])", value) if word.strip()]
+    return [str(part).strip() for part in (value if isinstance(value, Sequence) else [value])]
 
 
 def _literal(text: str) -> Any:
