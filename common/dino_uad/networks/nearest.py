@@ -177,15 +177,17 @@ def _rounding(queries: Tensor, low: Tensor) -> tuple[Tensor, float]:
 def _group_maxima(low: Tensor, bank: Tensor) -> Iterator[tuple[int, Tensor]]:
     """For each section of the bank its start and, ``[_SLAB,Q]``, the largest similarity in each group of rows.
 
-    The tensor is overwritten by the next section. Group ``i`` is ``_GROUP`` rows from ``start + i * _GROUP`` on.
+    Group ``i`` is ``_GROUP`` rows from ``start + i * _GROUP`` on; a negative largest similarity is given as 0. The
+    tensor is overwritten by the next section.
     """
     transposed = low.T.contiguous()
     exact = torch.empty(_SLAB, bank.shape[1], device=bank.device)
     rows = torch.empty_like(exact, dtype=low.dtype)
     product = torch.empty(_SLAB, len(low), dtype=low.dtype, device=low.device)
     largest = torch.empty_like(product)
+    bits = largest.view(torch.int16), product.view(torch.int16)
     for start in range(0, len(bank), _SLAB * _GROUP):
-        largest.fill_(-torch.inf)
+        largest.zero_()
         section = bank[start : start + _SLAB * _GROUP]
         for slab in (section[offset::_GROUP] for offset in range(_GROUP)):
             n = len(slab)
@@ -193,7 +195,8 @@ def _group_maxima(low: Tensor, bank: Tensor) -> Iterator[tuple[int, Tensor]]:
             norm = exact[:n].norm(dim=1, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny)
             rows[:n].copy_(exact[:n].mul_(norm.reciprocal_()))
             torch.mm(rows[:n], transposed, out=product[:n])
-            torch.maximum(largest[:n], product[:n], out=largest[:n])
+            # Bit patterns of non-negative floats are ordered like integers, whose maximum takes half the time.
+            torch.maximum(bits[0][:n], bits[1][:n], out=bits[0][:n])
         yield start, largest
 
 
