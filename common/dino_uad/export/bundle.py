@@ -70,6 +70,11 @@ def export_bundle(bundle: str, out: str = "dist", model: str | None = None, **ov
 def import_bundle(file: str, out: str = "bundles", sha256: str | None = None) -> Path:
     """Unpack a bundle's zip into ``OUT/<name>``, whole or not at all.
 
+    Args:
+        file: the zip.
+        out: folder of bundles.
+        sha256: hash that the zip must have; None takes any.
+
     Raises:
         FileNotFoundError: no such file.
         FileExistsError: there is a bundle of this name already.
