@@ -132,12 +132,21 @@ class _Scorer(torch.nn.Module):
         return self.head.score(embeddings, cls)
 
 
-@pytest.mark.parametrize("normalization", ["minmax", "none"])
-def test_trace_holds_for_other_queries(normalization):
-    scorer = _Scorer(_fitted(normalization=normalization))
-    query, cls, _ = _batch(3, seed=9)
-    traced = torch.jit.trace(scorer, (query[:1], cls[:1]))
+@pytest.mark.parametrize("normalization", ["minmax", "none", "calibrated"])
+def test_trace_and_onnx_hold_for_other_queries(normalization, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    head = _fitted(normalization=normalization)
+    head.calibrate_batch(*_batch(4, seed=5))
+    head.end_calibration()
+    scorer = _Scorer(head).eval()
+    (example, example_cls, _), (query, cls, _) = _batch(2, seed=8), _batch(2, seed=9)
+    traced = torch.jit.trace(scorer, (example, example_cls))
     torch.testing.assert_close(traced(query, cls), scorer(query, cls))
+    torch.onnx.export(scorer, (example, example_cls), tmp_path / "head.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "head.onnx", providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    (output,) = session.run(None, dict(zip(names, (query.numpy(), cls.numpy()), strict=True)))
+    torch.testing.assert_close(torch.from_numpy(output), scorer(query, cls), rtol=1e-4, atol=1e-4)
 
 
 def test_errors():

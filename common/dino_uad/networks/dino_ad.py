@@ -102,7 +102,8 @@ class DinoADHead(Head):
             low, high = distance.amin(dim=(2, 3), keepdim=True), distance.amax(dim=(2, 3), keepdim=True)
             return (distance - low) / (high - low).clamp_min(1e-12)
         if self.normalization == "calibrated":
-            if not torch.jit.is_tracing() and self.normal_mean_std[1] == 0:
+            traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+            if not traced and self.normal_mean_std[1] == 0:
                 raise RuntimeError(
                     "DINO-AD is not calibrated: run the pass over normal validation images, see train.json"
                 )
