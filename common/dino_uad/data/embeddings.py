@@ -22,7 +22,7 @@ from dino_uad import parallel
 from dino_uad.data.collate import stack_images
 from dino_uad.data.files import atomic_path, describe, digest_paths
 from dino_uad.data.hold_out import Slice, hold_out
-from dino_uad.errors import root_cause
+from dino_uad.errors import explain
 from dino_uad.networks.backbone import DinoBackbone
 from dino_uad.transforms.foreground import to_patches
 
@@ -175,8 +175,8 @@ class EmbeddingDataset(Dataset):
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            return index, [], f"{Path(str(entry.get('image'))).name}: {root_cause(error)}"
-        slices = slices if isinstance(slices, list) else [slices]
+            return index, [], f"{Path(str(entry.get('image'))).name}: {explain(error)}"
+        slices = list(_flattened(slices))
         keep = ("image", "foreground")
         plain = [{k: torch.as_tensor(s[k]).as_subclass(Tensor) for k in keep if k in s} for s in slices]
         return index, plain, None
@@ -247,6 +247,15 @@ class _Slices(Dataset):
 
     def __getitem__(self, item: int) -> tuple[int, list[dict[str, Tensor]], str | None]:
         return self.owner.slices(self.entries[item])
+
+
+def _flattened(slices: Any) -> Iterator[dict[str, Any]]:
+    """What a transform made of one entry: a dictionary, or lists of them (the views of the slices of a volume)."""
+    if isinstance(slices, list):
+        for part in slices:
+            yield from _flattened(part)
+    else:
+        yield slices
 
 
 def _unchanged(item: Any) -> Any:

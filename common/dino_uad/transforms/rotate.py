@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import torch
+from monai.transforms import MapTransform
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,3 +45,15 @@ def rotate_image(image: Tensor, degrees: float) -> Tensor:
 def rotated_views(image: Tensor) -> Tensor:
     """``[C,H,W]`` to the eight rotations ``[8,C,H,W]`` by multiples of 45°, the first unrotated."""
     return torch.stack([rotate_image(image, angle) for angle in ANGLES])
+
+
+class RotatedViewsd(MapTransform):
+    """Makes one image dictionary a list of eight, rotated by multiples of 45°; the first is the image itself.
+
+    Args:
+        keys: images ``[C,H,W]`` to rotate together.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+        turned = {key: rotated_views(torch.as_tensor(data[key])) for key in self.key_iterator(dict(data))}
+        return [{**data, **{key: views[i] for key, views in turned.items()}} for i in range(len(ANGLES))]
