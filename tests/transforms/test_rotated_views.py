@@ -1,10 +1,10 @@
 """Eight views of a reference, in the order the head expects them."""
 
 import torch
-from helpers import backbone, load_unit, pictures
 
 from dino_uad.data.embeddings import EmbeddingDataset
 from dino_uad.transforms.rotate import RotatedViewsd
+from helpers import backbone, load_unit, pictures
 
 
 def test_first_view_is_the_image_and_the_fifth_is_turned_by_180_degrees():

@@ -44,7 +44,7 @@ def rotate_image(image: Tensor, degrees: float) -> Tensor:
 
 def rotated_views(image: Tensor) -> Tensor:
     """``[C,H,W]`` to the eight rotations ``[8,C,H,W]`` by multiples of 45°, the first unrotated."""
-    return torch.stack([rotate_image(image, angle) for angle in ANGLES])
+    return torch.stack([image, *(rotate_image(image, angle) for angle in ANGLES[1:])])
 
 
 class RotatedViewsd(MapTransform):
