@@ -21,7 +21,8 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
 
     Returns:
         ``image`` ``[B,C,H,W]``; lists of length B: ``label`` (``[1,h,w]`` uint8 each, sizes may differ), ``has_mask``,
-        ``group``, ``name`` (file name without folder) and ``slice_index`` (None for a 2-D image).
+        ``group``, ``name`` (file name without folder), ``slice_index`` (None for a 2-D image) and ``spacing``
+        (millimetres per row, column and slice of the label; None for pictures, whose files do not say).
     """
     items = [item for entry in batch for item in (entry if isinstance(entry, list | tuple) else [entry])]
     files = [Path(str(item["image"].meta.get("filename_or_obj", ""))) for item in items]
@@ -32,4 +33,14 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
         "group": [str(item.get("group", file.name)) for item, file in zip(items, files, strict=True)],
         "name": [file.name for file in files],
         "slice_index": [item.get("slice_index") for item in items],
+        "spacing": [spacing(item["label"]) for item in items],
     }
+
+
+def spacing(image: Tensor) -> tuple[float, float, float] | None:
+    """Millimetres per row, column and slice of a ``MetaTensor`` ``[C,H,W]`` of a scan; None for a picture."""
+    meta = getattr(image, "meta", {})
+    if "affine" not in meta or meta.get("unit_range", True):
+        return None
+    columns = torch.as_tensor(meta["affine"])[:3, :3].double()
+    return tuple(columns.norm(dim=0).tolist())

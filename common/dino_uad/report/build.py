@@ -1,0 +1,55 @@
+"""Puts the page of one evaluation together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine
+
+from dino_uad.networks.detector import AnomalyDetector
+from dino_uad.report import overview, results
+from dino_uad.report.collect import Collector
+from dino_uad.report.methods import MethodContext, method_section
+from dino_uad.report.page import Page
+from dino_uad.report.training import TrainingPictures
+
+
+def build_page(
+    collector: Collector,
+    engine: Engine,
+    network: AnomalyDetector,
+    run: Mapping[str, Mapping[str, Any]],
+    training: TrainingPictures | None,
+    command: str,
+) -> Page:
+    """Draw everything that the evaluator ``engine`` has measured and ``collector`` has kept."""
+    metrics = engine.state.metrics
+    thresholds = results.threshold_names(network.thresholds)
+    scale = results.colour_scale(collector, thresholds)
+    shown = results.shown_cases(collector)
+    context = MethodContext(network, engine.state.device, shown, collector.position_mean(), training)
+    axcodes = str(network.facts["preprocessing"].get("axcodes", "PLS"))
+    sections = [
+        results.data_section(collector),
+        results.curve_section(collector, metrics, thresholds),
+        results.case_section(collector, scale, thresholds),
+        results.volume_section(collector, scale, axcodes),
+        method_section(network.head, context),
+    ]
+    rows = results.metric_rows(metrics)
+    headlines = [row for name in results.HEADLINES for row in rows if row.name == name]
+    groups = len({row.group for row in collector.rows if row.has_mask})
+    note = f"Intervals: bootstrap over the {groups:,} groups (patients, or images where names do not tell)."
+    return Page(
+        title=f"Anomaly detection: {type(network.head).__name__.removesuffix('Head')}",
+        subtitle=f"{len(collector.rows):,} test images, {network.facts['arch']} at "
+        f"{network.image_size[0]} × {network.image_size[1]} px",
+        headlines=headlines,
+        metrics=rows,
+        interval_note=note if any(row.low is not None for row in rows) else "",
+        sections=[section for section in sections if section is not None],
+        run=run,
+        command=command,
+        overview=overview.cases_figure(shown, scale),
+    )

@@ -1,0 +1,216 @@
+"""What a report needs of an evaluation, gathered image by image in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dino_uad import parallel
+from dino_uad.metrics.curves import average_precision, tied_levels
+from dino_uad.metrics.histogram import ScoreHistogram
+from dino_uad.report.cases import Case, CaseSketch, shrink
+
+PIXEL_BINS = 1 << 16
+VOLUME_SIDE = 192
+EXAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of one image."""
+
+    name: str
+    group: str
+    anomalous: bool
+    has_mask: bool
+    score: float
+    average_precision: float
+    dice: float
+    anomalous_fraction: float
+    seconds: float
+
+
+class Collector:
+    """Sums up the outputs of a :class:`~dino_uad.engines.evaluate.DetectorEvaluator`.
+
+    Per image it keeps a :class:`Row` of numbers; of the pixels a histogram of 1 MB; of the pictures at most the
+    capacity of its sketches.
+
+    Args:
+        threshold: score at and above which a pixel counts as predicted, for the Dice of an image; NaN for none.
+        anonymous_names: replace file and group names by numbers in the order of evaluation.
+    """
+
+    def __init__(self, threshold: float = math.nan, anonymous_names: bool = False) -> None:
+        self.threshold, self.anonymous_names = threshold, anonymous_names
+        self.rows: list[Row] = []
+        self.pixels = ScoreHistogram(2, PIXEL_BINS)
+        self.examples: dict[str, list[Case]] = {"normal": [], "anomalous": []}
+        # Anomalous images by average precision; the others, for want of a mask, by image score.
+        self.anomalous, self.unmasked, self.normal = CaseSketch(), CaseSketch(), CaseSketch(8)
+        self.volumes = CaseSketch(3, 1)
+        self.position_sum: Tensor | None = None
+        self.position_count = 0
+        self._aliases: dict[str, str] = {}
+
+    def add(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Add the images of one batch; the slices of a volume come together."""
+        for item in items:
+            self._add_image(item)
+        for slices in by_volume(items):
+            if len(slices) > 1:
+                self._add_volume(slices)
+
+    def gather(self) -> None:
+        """Bring everything together on every rank; the identity outside ``torch.distributed``."""
+        if not parallel.is_distributed():
+            return
+        self.pixels = self.pixels.all_reduced()
+        states: list[Any] = [None] * parallel.world_size()
+        dist.all_gather_object(states, {key: value for key, value in vars(self).items() if key != "pixels"})
+        others = [state for rank, state in enumerate(states) if rank != parallel.rank()]
+        for other in others:
+            self._merge(other)
+
+    def position_mean(self) -> Tensor | None:
+        """Mean patch score of normal images by grid position, ``[gh,gw]``."""
+        return None if self.position_sum is None else self.position_sum / self.position_count
+
+    def _merge(self, other: Mapping[str, Any]) -> None:
+        self.rows += other["rows"]
+        for key, cases in other["examples"].items():
+            self.examples[key] = (self.examples[key] + cases)[:EXAMPLES]
+        for key in ("anomalous", "unmasked", "normal", "volumes"):
+            getattr(self, key).merge(other[key])
+        if other["position_sum"] is not None:
+            mine = 0 if self.position_sum is None else self.position_sum
+            self.position_sum = mine + other["position_sum"]
+            self.position_count += other["position_count"]
+
+    def _add_image(self, item: Mapping[str, Any]) -> None:
+        scores, mask = item["pred"][0].float(), item["label"][0] > 0
+        anomalous = bool(mask.any()) or not item["has_mask"]
+        if item["has_mask"]:
+            self.pixels.update(scores, mask)
+        row = Row(
+            name=self._caption(item),
+            group=self._alias("group", str(item["group"])),
+            anomalous=anomalous,
+            has_mask=item["has_mask"],
+            score=float(item["image_score"]),
+            average_precision=float(average_precision(*tied_levels(scores.flatten(), mask.flatten()))),
+            dice=self._dice(scores, mask),
+            anomalous_fraction=float(mask.float().mean()),
+            seconds=float(item["seconds"]),
+        )
+        self.rows.append(row)
+        if not anomalous:
+            patch_scores = item["patch_scores"][0].double()
+            self.position_sum = patch_scores if self.position_sum is None else self.position_sum + patch_scores
+            self.position_count += 1
+        self._offer(row, picture_case(item, row))
+
+    def _offer(self, row: Row, case: Case) -> None:
+        if not row.anomalous:
+            self.normal.add(row.score, case)
+        elif row.has_mask:
+            self.anomalous.add(row.average_precision, case)
+        else:
+            self.unmasked.add(row.score, case)
+        examples = self.examples["anomalous" if row.anomalous else "normal"]
+        if len(examples) < EXAMPLES:
+            examples.append(case)
+
+    def _add_volume(self, slices: Sequence[Mapping[str, Any]]) -> None:
+        masked = all(item["has_mask"] for item in slices)
+        scores = torch.cat([item["pred"].flatten() for item in slices]).float()
+        mask = torch.cat([item["label"].flatten() for item in slices]) > 0
+        precision = float(average_precision(*tied_levels(scores, mask))) if masked else math.nan
+        numbers = {"highest score": float(scores.max())}
+        if not math.isnan(precision):
+            numbers = {"average precision": precision, "Dice": self._dice(scores, mask)} | numbers
+        # Volumes without an annotated anomaly rank below those with one.
+        key = precision if not math.isnan(precision) else -1.0
+        self.volumes.add(key, volume_case(self._name(slices[0]), slices, numbers, masked))
+
+    def _dice(self, scores: Tensor, mask: Tensor) -> float:
+        if math.isnan(self.threshold) or not mask.any():
+            return math.nan
+        predicted = scores >= self.threshold
+        return float(2 * (predicted & mask).sum() / (predicted.sum() + mask.sum()))
+
+    def _caption(self, item: Mapping[str, Any]) -> str:
+        return f"{self._name(item)}, slice {item['slice_index']}" if item.get("slice_index") else self._name(item)
+
+    def _name(self, item: Mapping[str, Any]) -> str:
+        name, group = str(item["name"]), str(item["group"])
+        # Volumes are often called flair.nii.gz, one in each patient's folder.
+        return self._alias("image", name if group in name else f"{group}/{name}")
+
+    def _alias(self, kind: str, name: str) -> str:
+        if not self.anonymous_names:
+            return name
+        return self._aliases.setdefault(f"{kind} {name}", f"{kind} {len(self._aliases) + 1}")
+
+
+def by_volume(items: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Split a batch into runs of slices of one volume; a 2-D image, always slice 0, is a run of its own."""
+    run: list[Mapping[str, Any]] = []
+    for item in items:
+        index = item.get("slice_index") or 0
+        if run and (item["name"] != run[-1]["name"] or index <= (run[-1].get("slice_index") or 0)):
+            yield run
+            run = []
+        run.append(item)
+    if run:
+        yield run
+
+
+def picture_case(item: Mapping[str, Any], row: Row) -> Case:
+    """What is kept of one evaluated image."""
+    numbers = {"average precision": row.average_precision, "Dice": row.dice, "image score": row.score}
+    spacing, factor = item.get("spacing"), item["label"].shape[-1] / shrink(item["label"]).shape[-1]
+    return Case(
+        name=row.name,
+        image=item["image"].half(),
+        anomaly_map=shrink(item["pred"])[0].half(),
+        label=shrink((item["label"] > 0).float())[0] >= 0.5 if item["has_mask"] else None,
+        numbers={key: value for key, value in numbers.items() if not math.isnan(value)},
+        spacing=spacing and (spacing[0] * factor, spacing[1] * factor, spacing[2]),
+    )
+
+
+def volume_case(name: str, slices: Sequence[Mapping[str, Any]], numbers: dict[str, float], masked: bool) -> Case:
+    """The slices of a volume at their places along the last axis; places that were not evaluated stay empty."""
+    indices = [int(item["slice_index"]) for item in slices]
+    stride = min(b - a for a, b in pairwise(indices))
+    places = [(index - min(indices)) // stride for index in indices]
+    maps = [shrink(item["pred"], VOLUME_SIDE).half() for item in slices]
+    labels = [shrink((item["label"] > 0).float(), VOLUME_SIDE) >= 0.5 for item in slices]
+    images = [shrink(item["image"].mean(dim=0, keepdim=True), VOLUME_SIDE).half() for item in slices]
+    spacing = slices[0].get("spacing")
+    factor = slices[0]["label"].shape[-1] / maps[0].shape[-1]
+    return Case(
+        name=name,
+        image=_stack(images, places),
+        anomaly_map=_stack(maps, places)[0],
+        label=_stack(labels, places)[0] if masked else None,
+        numbers=numbers,
+        spacing=spacing and (spacing[0] * factor, spacing[1] * factor, spacing[2] * stride),
+        first_slice=indices[0],
+        stride=stride,
+    )
+
+
+def _stack(planes: Sequence[Tensor], places: Sequence[int]) -> Tensor:
+    stacked = planes[0].new_zeros((*planes[0].shape, max(places) + 1))
+    for plane, place in zip(planes, places, strict=True):
+        stacked[..., place] = plane
+    return stacked

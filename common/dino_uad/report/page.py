@@ -1,0 +1,63 @@
+"""From sections to one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dino_uad.data.files import atomic_path
+from dino_uad.report.sections import MetricRow, Section
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the template shows.
+
+    Attributes:
+        title: heading of the page.
+        subtitle: what was evaluated, in one line.
+        headlines: the metrics on the tiles.
+        metrics: all metrics.
+        interval_note: how the intervals were made; empty without intervals.
+        sections: in reading order, the data set first.
+        run: settings, versions, time and memory, as titled tables.
+        overview: a PNG for those who want one picture; not on the page, which shows the cases in detail.
+        command: the command line; empty to leave it out.
+    """
+
+    title: str
+    subtitle: str
+    headlines: Sequence[MetricRow]
+    metrics: Sequence[MetricRow]
+    interval_note: str
+    sections: Sequence[Section]
+    run: Mapping[str, Mapping[str, Any]]
+    overview: bytes
+    command: str = ""
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Render ``template.html.j2`` to ``path``, every picture inside it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("dino_uad", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    html = environment.get_template("template.html.j2").render(page=page, now=now)
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def write_figures(page: Page, folder: Path) -> None:
+    """Write the overview and the pictures that have a file name to ``folder``."""
+    galleries = (gallery for section in page.sections for gallery in section.galleries)
+    files = {picture.file: picture.png for gallery in galleries for picture in gallery.pictures if picture.file}
+    for name, content in (files | {"overview.png": page.overview}).items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_bytes(content)

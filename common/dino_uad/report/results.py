@@ -1,0 +1,210 @@
+"""The sections every method has: data set, metrics, curves, score histograms, cases, volumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dino_uad.metrics.curves import tied_levels
+from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
+from dino_uad.report import charts, curves, overview, panels, volumes
+from dino_uad.report.cases import Case, best_median_worst
+from dino_uad.report.collect import Collector
+from dino_uad.report.overview import Scale
+from dino_uad.report.sections import Gallery, MetricRow, Picture, Section
+
+METRICS = {
+    "pixel_auroc": ("Pixel AUROC", "area under the ROC curve of all pixels; 0.5 is chance"),
+    "pixel_aupr": ("Pixel AUPR", "average precision of all pixels; chance is the share of anomalous pixels"),
+    "pixel_f1_max": ("Pixel F1, largest", "at the threshold that is best for the test set: an upper bound"),
+    "pixel_aupro": ("Pixel AUPRO", "overlap per region, false positive rates up to 0.3"),
+    "image_auroc": ("Image AUROC", "normal against anomalous images"),
+    "image_aupr": ("Image AUPR", "average precision of the images"),
+    "image_f1_max": ("Image F1, largest", "at the best threshold for the test set: an upper bound"),
+} | {
+    f"pixel_dice_fpr{100 * rate:g}{suffix}": (f"Dice at {rate:.0%} FPR{name}", f"{how}, threshold from normal images")
+    for rate in FALSE_POSITIVE_RATES
+    for suffix, name, how in (("", "", "all pixels"), ("_per_image", ", per image", "mean of the anomalous images"))
+}
+HEADLINES = ("pixel_auroc", "pixel_aupr", "pixel_dice_fpr5", "image_auroc")
+BINS = 60
+CASES_EACH = 2
+
+
+def threshold_names(thresholds: torch.Tensor) -> dict[str, float]:
+    """Calibrated thresholds by what they are called; those that were never calibrated are left out."""
+    named = zip(FALSE_POSITIVE_RATES, thresholds.tolist(), strict=True)
+    return {f"{rate:.0%} FPR": value for rate, value in named if math.isfinite(value)}
+
+
+def metric_rows(metrics: Mapping[str, float]) -> list[MetricRow]:
+    """Every scalar metric with its interval, the known ones first and in a fixed order."""
+    values = {name: float(value) for name, value in metrics.items() if np.isscalar(value)}
+    bounds = {name for name in values if name.endswith(("_low", "_high"))}
+    names = [n for n in METRICS if n in values] + sorted(set(values) - set(METRICS) - bounds)
+
+    def number(name: str) -> float | None:
+        value = values.get(name, math.nan)
+        return None if math.isnan(value) else value
+
+    return [
+        MetricRow(name, *METRICS.get(name, (name, "")), number(name), number(f"{name}_low"), number(f"{name}_high"))
+        for name in names
+    ]
+
+
+def colour_scale(collector: Collector, thresholds: Mapping[str, float]) -> Scale:
+    """One scale for all pictures: transparent for the usual scores of normal pixels, brightest for the largest."""
+    counts, edges = _pixel_levels(collector)
+    if counts.sum():
+        normal = counts[0] if counts[0].sum() else counts[1]
+        low, high = curves.quantile(normal, edges, 0.8), curves.quantile(counts.sum(axis=0), edges, 0.9995)
+    else:
+        kept = collector.unmasked.highest(1) + collector.normal.highest(1)
+        extremes = [float(case.anomaly_map.float().max()) for case in kept]
+        low, high = min(thresholds.values(), default=0.0), max(extremes, default=1.0)
+    middle = list(thresholds.values())[1] if len(thresholds) > 1 else None
+    return Scale(low, max(high, low + 1e-6), middle)
+
+
+def data_section(collector: Collector) -> Section:
+    """How many images of what kind, and examples."""
+    rows = collector.rows
+    anomalous = [row for row in rows if row.anomalous]
+    masked = [row for row in anomalous if row.has_mask]
+    facts = {
+        "images": f"{len(rows):,}",
+        "normal": f"{len(rows) - len(anomalous):,}",
+        "anomalous": f"{len(anomalous):,} ({len(masked):,} with annotation)",
+        "groups (patients, where names tell)": f"{len({row.group for row in rows}):,}",
+    }
+    if len(collector.volumes):
+        facts["volumes"] = f"{len(collector.volumes):,}"
+    if masked:
+        fractions = [row.anomalous_fraction for row in masked]
+        facts["anomalous part of an annotated image"] = (
+            f"median {np.median(fractions):.2%}, {min(fractions):.2%} to {max(fractions):.2%}"
+        )
+    galleries = [
+        Gallery(f"{kind} examples".capitalize(), [_example(case) for case in cases], "strip")
+        for kind, cases in collector.examples.items()
+        if cases
+    ]
+    return Section("Data set", "The test images; annotations are outlined in blue.", facts, galleries)
+
+
+def curve_section(collector: Collector, metrics: Mapping[str, float], thresholds: Mapping[str, float]) -> Section:
+    """ROC and precision-recall curves, score histograms, and Dice against false positive rate."""
+    counts, edges = _pixel_levels(collector)
+    pictures = _curve_pair("pixel", counts, edges, metrics, thresholds)
+    pixels = curves.operating_curve(*counts, edges)
+    if pixels:
+        points = {name: pixels.at(value) for name, value in thresholds.items()}
+        chart = charts.dice_against_fpr(pixels, points)
+        pictures.append(Picture("Dice against false positive rate, pixels", chart, "pixel_dice.png"))
+    pictures += _score_chart("pixel", counts, edges, thresholds, BINS)
+    galleries = [Gallery("Pixels", pictures, "charts")] if pictures else []
+    counts, scores = _image_levels(collector)
+    pictures = _curve_pair("image", counts, scores, metrics, {}) + _score_chart("image", counts, scores, {}, BINS // 3)
+    galleries += [Gallery("Images", pictures, "charts")]
+    text = "Marks and vertical lines are the thresholds calibrated on normal validation pixels, by the rate aimed at."
+    if pixels is None:
+        text += " Curves of pixels need annotated anomalous images, curves of images both kinds."
+    return Section("Curves and scores", text, galleries=galleries)
+
+
+def case_section(collector: Collector, scale: Scale, thresholds: Mapping[str, float]) -> Section:
+    """Best, median and worst anomalous images, and the normal images with the highest scores."""
+    chosen = best_median_worst(collector.anomalous, CASES_EACH)
+    text = "Anomalous images ranked by their own average precision. "
+    if not chosen:
+        chosen = [(f"{kind} by score", case) for kind, case in best_median_worst(collector.unmasked, CASES_EACH)]
+        text = "Anomalous images have no annotation and are ranked by image score. "
+    chosen += [("Normal, highest score", case) for case in collector.normal.highest(CASES_EACH)]
+    bar = charts.colour_bar(scale.low, scale.high, thresholds, panels.MAP_COLOURS)
+    galleries = [Gallery("", [Picture("colours of the anomaly maps, in all pictures of this page", bar)], "bar")]
+    for kind, case in chosen:
+        pictures = [
+            Picture(caption, panels.png(picture))
+            for caption, picture in zip(overview.COLUMNS, overview.case_panels(case, scale), strict=True)
+        ]
+        galleries.append(Gallery(f"{kind}: {case.name}", pictures, numbers=case.numbers))
+    predicted = "Predictions are at the threshold for 5% FPR." if scale.threshold is not None else ""
+    return Section("Cases", text + predicted, galleries=galleries)
+
+
+def shown_cases(collector: Collector) -> list[tuple[str, Case]]:
+    """The few cases of the overview figure and of the method's section."""
+    chosen = best_median_worst(collector.anomalous, 1) or best_median_worst(collector.unmasked, 1)
+    return chosen + [("Normal, highest score", case) for case in collector.normal.highest(1)]
+
+
+def volume_section(collector: Collector, scale: Scale, axcodes: str) -> Section | None:
+    """Slice strip and three planes of the best, median and worst volume; None without volumes."""
+    galleries = []
+    for kind, case in best_median_worst(collector.volumes, 1):
+        title = f"{kind}: {case.name}" if len(collector.volumes) > 1 else case.name
+        strip = [Picture(name, panels.png(picture)) for name, picture in volumes.slice_strip(case, scale)]
+        planes = [Picture(name, panels.png(picture)) for name, picture in volumes.three_planes(case, scale, axcodes)]
+        galleries += [Gallery(title, strip, "strip"), Gallery("", planes, numbers=case.numbers)]
+    text = "Evenly spaced slices, then three planes through the highest score (cross); annotations in blue."
+    return Section("Volumes", text, galleries=galleries) if galleries else None
+
+
+def _curve_pair(
+    level: str, counts: NDArray, scores: NDArray, metrics: Mapping[str, float], thresholds: Mapping[str, float]
+) -> list[Picture]:
+    curve = curves.operating_curve(*counts, scores)
+    if curve is None:
+        return []
+    points = {name: curve.at(value) for name, value in thresholds.items()}
+    area, precision = (float(metrics.get(f"{level}_{name}", math.nan)) for name in ("auroc", "aupr"))
+    prevalence = counts[1].sum() / counts.sum()
+    return [
+        Picture(f"ROC curve, {level}s", charts.roc(curve, points, area), f"{level}_roc.png"),
+        Picture(
+            f"Precision-recall curve, {level}s",
+            charts.precision_recall(curve, points, precision, prevalence),
+            f"{level}_pr.png",
+        ),
+    ]
+
+
+def _score_chart(
+    level: str, counts: NDArray, scores: NDArray, thresholds: Mapping[str, float], bins: int
+) -> list[Picture]:
+    if not counts.sum():
+        return []
+    edges = np.linspace(scores[0], max(scores[-1], scores[0] + 1e-6), bins + 1)
+    normal, anomalous = (curves.linear_histogram(row, scores, edges) for row in counts)
+    chart = charts.histogram(edges, normal, anomalous, thresholds, f"{level}s", log=level == "pixel")
+    return [Picture(f"Scores of normal and anomalous {level}s", chart, f"{level}_scores.png")]
+
+
+def _pixel_levels(collector: Collector) -> tuple[NDArray, NDArray]:
+    """Counts ``[2,L]`` of normal and anomalous pixels and the smallest score ``[L]`` of each occupied bin."""
+    histogram = collector.pixels
+    counts, edges = histogram.counts.cpu().numpy(), histogram.lower_edges().cpu().numpy()[:-1]
+    occupied = counts.sum(axis=0) > 0
+    return counts[:, occupied], edges[occupied].astype(np.float64)
+
+
+def _image_levels(collector: Collector) -> tuple[NDArray, NDArray]:
+    """The same of images, exact."""
+    scores = torch.tensor([row.score for row in collector.rows], dtype=torch.float64)
+    labels = torch.tensor([row.anomalous for row in collector.rows], dtype=torch.bool)
+    if not len(scores):
+        return np.zeros((2, 0)), np.zeros(0)
+    return np.stack([level.numpy() for level in tied_levels(scores, labels)]), scores.unique().numpy()
+
+
+def _example(case: Case) -> Picture:
+    height, width = case.anomaly_map.shape
+    aspect = height / width * case.image.shape[-1] / case.image.shape[-2]
+    picture = panels.grey_rgb(case.image.float().numpy(), 240, aspect)
+    label = None if case.label is None else case.label.numpy()
+    return Picture(case.name, panels.png(panels.contours_rgb(picture, label, None)))
