@@ -20,6 +20,17 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check common tests
 	$(BIN)/ruff format --check common tests
 
+# MONAI Label needs an environment of its own: it cannot share the pins of the development tools.
+test-monailabel: .venv-monailabel/.ready
+	.venv-monailabel/bin/python -m pytest tests/monailabel
+
+.venv-monailabel/.ready: requirements.txt pyproject.toml tests/monailabel/requirements.txt tests/monailabel/no-deps.txt
+	test -x .venv-monailabel/bin/python || $(PYTHON) -m venv .venv-monailabel
+	.venv-monailabel/bin/python -m pip --disable-pip-version-check -q install -r requirements.txt -r tests/monailabel/requirements.txt
+	.venv-monailabel/bin/python -m pip --disable-pip-version-check -q install --no-deps -r tests/monailabel/no-deps.txt
+	.venv-monailabel/bin/python tests/monailabel/patch_torchvision.py
+	touch $@
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m dino_uad bench --out runs/bench
 

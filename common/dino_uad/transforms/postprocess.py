@@ -85,6 +85,24 @@ class ThresholdMapd(MapTransform):
         return result
 
 
+class ServedMapd(MapTransform):
+    """Gives a map ``[1,...]`` the form that MONAI Label can write: no channel axis, pictures in 8 bit.
+
+    The server writes a map in its image's format, and a PNG holds no float. The anomaly map ``[1,W,H]`` of a picture is
+    scaled from its lowest to its highest score; volumes and label maps keep their values.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            served = result[key][0]
+            if served.ndim == 2 and served.is_floating_point():
+                low, high = float(served.min()), float(served.max())
+                served = ((served - low) * (255 / max(high - low, 1e-12))).round().to(torch.uint8)
+            result[key] = served
+        return result
+
+
 class FillLabeld(MapTransform):
     """Gives an image without a label file an all-zero one, and makes every label binary (``> 0``) uint8.
 

@@ -1,0 +1,23 @@
+"""The forms in which maps leave: for the MONAI Label server."""
+
+import torch
+from monai.data import MetaTensor
+
+from dino_uad.transforms.postprocess import ServedMapd
+
+
+def served(image):
+    return ServedMapd("pred")({"pred": image})["pred"]
+
+
+def test_volumes_and_label_maps_keep_their_values():
+    volume = MetaTensor(torch.rand(1, 5, 4, 3), affine=torch.diag(torch.tensor([2.0, 3, 4, 1])))
+    assert torch.equal(served(volume), volume[0]) and torch.equal(served(volume).affine, volume.affine)
+    label = MetaTensor((torch.rand(1, 5, 4) > 0.5).to(torch.uint8))
+    assert torch.equal(served(label), label[0])
+
+
+def test_anomaly_map_of_a_picture_fits_a_png():
+    result = served(MetaTensor(torch.tensor([[[-1.0, 0.0], [1.0, 3.0]]])))
+    assert result.dtype == torch.uint8 and result.tolist() == [[0, 64], [128, 255]]
+    assert served(MetaTensor(torch.ones(1, 2, 2))).tolist() == [[0, 0], [0, 0]]
