@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from dino_uad.data.readers import PICTURE_AFFINE
 
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:
@@ -40,7 +43,7 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
 def spacing(image: Tensor) -> tuple[float, float, float] | None:
     """Millimetres per row, column and slice of a ``MetaTensor`` ``[C,H,W]`` of a scan; None for a picture."""
     meta = getattr(image, "meta", {})
-    if "affine" not in meta or meta.get("unit_range", True):
+    if "scan_affine" not in meta or np.array_equal(meta["scan_affine"], PICTURE_AFFINE):
         return None
     columns = torch.as_tensor(meta["affine"])[:3, :3].double()
     return tuple(columns.norm(dim=0).tolist())

@@ -126,6 +126,7 @@ def bars(values: Sequence[float], xlabel: str, ylabel: str, colours: Sequence[st
     with chart() as (figure, axes):
         axes.bar(np.arange(1, len(values) + 1), values, width=0.85, color=colours)
         axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         return to_png(figure)
 
 

@@ -53,18 +53,19 @@ class Collector:
         self.rows: list[Row] = []
         self.pixels = ScoreHistogram(2, PIXEL_BINS)
         self.examples: dict[str, list[Case]] = {"normal": [], "anomalous": []}
-        # Anomalous images by average precision; the others, for want of a mask, by image score.
+        # Annotated images and volumes by average precision; the others, for want of a mask, by score.
         self.anomalous, self.unmasked, self.normal = CaseSketch(), CaseSketch(), CaseSketch(8)
-        self.volumes = CaseSketch(3, 1)
+        self.volumes, self.other_volumes = CaseSketch(3, 1), CaseSketch(3, 1)
         self.position_sum: Tensor | None = None
         self.position_count = 0
         self._aliases: dict[str, str] = {}
+        self._example_groups: set[str] = set()
 
     def add(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Add the images of one batch; the slices of a volume come together."""
-        for item in items:
-            self._add_image(item)
         for slices in by_volume(items):
+            for item in slices:
+                self._add_image(item, f", slice {item['slice_index']}" if len(slices) > 1 else "")
             if len(slices) > 1:
                 self._add_volume(slices)
 
@@ -87,20 +88,20 @@ class Collector:
         self.rows += other["rows"]
         for key, cases in other["examples"].items():
             self.examples[key] = (self.examples[key] + cases)[:EXAMPLES]
-        for key in ("anomalous", "unmasked", "normal", "volumes"):
+        for key in ("anomalous", "unmasked", "normal", "volumes", "other_volumes"):
             getattr(self, key).merge(other[key])
         if other["position_sum"] is not None:
             mine = 0 if self.position_sum is None else self.position_sum
             self.position_sum = mine + other["position_sum"]
             self.position_count += other["position_count"]
 
-    def _add_image(self, item: Mapping[str, Any]) -> None:
+    def _add_image(self, item: Mapping[str, Any], suffix: str) -> None:
         scores, mask = item["pred"][0].float(), item["label"][0] > 0
         anomalous = bool(mask.any()) or not item["has_mask"]
         if item["has_mask"]:
             self.pixels.update(scores, mask)
         row = Row(
-            name=self._caption(item),
+            name=self._name(item) + suffix,
             group=self._alias("group", str(item["group"])),
             anomalous=anomalous,
             has_mask=item["has_mask"],
@@ -125,29 +126,29 @@ class Collector:
         else:
             self.unmasked.add(row.score, case)
         examples = self.examples["anomalous" if row.anomalous else "normal"]
-        if len(examples) < EXAMPLES:
+        if len(examples) < EXAMPLES and row.group not in self._example_groups:
             examples.append(case)
+            self._example_groups.add(row.group)
 
     def _add_volume(self, slices: Sequence[Mapping[str, Any]]) -> None:
         masked = all(item["has_mask"] for item in slices)
         scores = torch.cat([item["pred"].flatten() for item in slices]).float()
         mask = torch.cat([item["label"].flatten() for item in slices]) > 0
         precision = float(average_precision(*tied_levels(scores, mask))) if masked else math.nan
-        numbers = {"highest score": float(scores.max())}
-        if not math.isnan(precision):
-            numbers = {"average precision": precision, "Dice": self._dice(scores, mask)} | numbers
-        # Volumes without an annotated anomaly rank below those with one.
-        key = precision if not math.isnan(precision) else -1.0
-        self.volumes.add(key, volume_case(self._name(slices[0]), slices, numbers, masked))
+        highest = float(scores.max())
+        numbers = {"average precision": precision, "Dice": self._dice(scores, mask), "highest score": highest}
+        numbers = {name: value for name, value in numbers.items() if not math.isnan(value)}
+        case = volume_case(self._name(slices[0]), slices, numbers, masked)
+        if math.isnan(precision):
+            self.other_volumes.add(highest, case)
+        else:
+            self.volumes.add(precision, case)
 
     def _dice(self, scores: Tensor, mask: Tensor) -> float:
         if math.isnan(self.threshold) or not mask.any():
             return math.nan
         predicted = scores >= self.threshold
         return float(2 * (predicted & mask).sum() / (predicted.sum() + mask.sum()))
-
-    def _caption(self, item: Mapping[str, Any]) -> str:
-        return f"{self._name(item)}, slice {item['slice_index']}" if item.get("slice_index") else self._name(item)
 
     def _name(self, item: Mapping[str, Any]) -> str:
         name, group = str(item["name"]), str(item["group"])

@@ -82,8 +82,8 @@ def data_section(collector: Collector) -> Section:
         "anomalous": f"{len(anomalous):,} ({len(masked):,} with annotation)",
         "groups (patients, where names tell)": f"{len({row.group for row in rows}):,}",
     }
-    if len(collector.volumes):
-        facts["volumes"] = f"{len(collector.volumes):,}"
+    if collector.volumes or collector.other_volumes:
+        facts["volumes"] = f"{len(collector.volumes) + len(collector.other_volumes):,}"
     if masked:
         fractions = [row.anomalous_fraction for row in masked]
         facts["anomalous part of an annotated image"] = (
@@ -146,11 +146,13 @@ def shown_cases(collector: Collector) -> list[tuple[str, Case]]:
 def volume_section(collector: Collector, scale: Scale, axcodes: str) -> Section | None:
     """Slice strip and three planes of the best, median and worst volume; None without volumes."""
     galleries = []
-    for kind, case in best_median_worst(collector.volumes, 1):
-        title = f"{kind}: {case.name}" if len(collector.volumes) > 1 else case.name
+    chosen = best_median_worst(collector.volumes, 1)
+    chosen += [("No annotated anomaly, highest score", case) for case in collector.other_volumes.highest(1)]
+    for kind, case in chosen:
+        title = f"{kind}: {case.name}"
         strip = [Picture(name, panels.png(picture)) for name, picture in volumes.slice_strip(case, scale)]
         planes = [Picture(name, panels.png(picture)) for name, picture in volumes.three_planes(case, scale, axcodes)]
-        galleries += [Gallery(title, strip, "strip"), Gallery("", planes, numbers=case.numbers)]
+        galleries += [Gallery(title, strip, "strip", case.numbers), Gallery("", planes)]
     text = "Evenly spaced slices, then three planes through the highest score (cross); annotations in blue."
     return Section("Volumes", text, galleries=galleries) if galleries else None
 

@@ -1,0 +1,195 @@
+"""The page as a whole: its numbers, its independence, its privacy, and how it looks in a browser."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from PIL import Image
+
+from dino_uad.handlers.report import ReportHandler
+from dino_uad.metrics import select
+from dino_uad.metrics.bootstrap import BootstrapIntervals
+from dino_uad.metrics.dice import DiceAtThresholds
+from dino_uad.metrics.image import ImageCurves
+from dino_uad.metrics.pixel import PixelCurves
+from helpers import SIZE, detector
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags are closed in order, and collects what the tests ask for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.cells: dict[str, str] = {}
+        self._cell: str | None = None
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        attributes = dict(attrs)
+        for kind in ("metric", "interval"):
+            if f"data-{kind}" in attributes:
+                self._cell = f"{kind} {attributes[f'data-{kind}']}"
+                self.cells[self._cell] = ""
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self._cell = None
+
+    def handle_data(self, data):
+        if self._cell:
+            self.cells[self._cell] += data
+
+
+def items(anomalous: bool, slices: int = 1, has_mask: bool = True, seed: int = 0) -> list[dict]:
+    """Outputs of an evaluator for one picture or one volume, with a square that scores higher."""
+    generator = torch.Generator().manual_seed(seed)
+    result = []
+    for k in range(slices):
+        label = torch.zeros(1, 60, 80, dtype=torch.uint8)
+        if anomalous and has_mask:
+            label[0, 20:35, 30:55] = 1
+        pred = torch.rand(1, 60, 80, generator=generator) + 0.6 * label
+        image = torch.rand(1, *SIZE, generator=generator)
+        result.append(
+            {"image": image, "label": label, "pred": pred, "has_mask": has_mask, "slice_index": k}
+            | {"patch_scores": torch.rand(1, 4, 4, generator=generator), "image_score": pred.max(), "seconds": 0.01}
+            | {"name": f"secret_{seed}.png", "group": f"secret_{seed}", "spacing": (1.0, 1.0, 4.0)}
+        )
+    return result
+
+
+def evaluate(folder, batches, **kwargs) -> tuple[str, dict[str, float]]:
+    """Run the handler on an engine that yields ``batches``; the page and the metrics."""
+    network = detector()
+    network.head.fit_batch(torch.randn(2, network.head.embed_dim, 4, 4))
+    network.thresholds.copy_(torch.tensor([0.9, 0.95, 0.99]))
+    engine = Engine(lambda engine, batch: batch)
+    engine.state.device = torch.device("cpu")
+    PixelCurves(select.pixels).attach(engine, "pixel")
+    BootstrapIntervals(select.grouped_pixels, replicates=50).attach(engine, "pixel_interval")
+    DiceAtThresholds(lambda: network.thresholds, select.pixels).attach(engine, "dice")
+    ImageCurves(select.images).attach(engine, "image")
+    ReportHandler(str(folder), network, settings={"seed": 7}, **kwargs).attach(engine)
+    engine.run(batches)
+    return (folder / "report.html").read_text(), engine.state.metrics
+
+
+def batches() -> list[list[dict]]:
+    pictures = [items(anomalous=i % 3 == 0, seed=i) for i in range(9)]
+    return [*pictures, items(anomalous=True, slices=5, seed=20), items(anomalous=False, slices=4, seed=21)]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return folder, *evaluate(folder, batches())
+
+
+def test_every_number_is_the_metric(evaluated):
+    _, html, metrics = evaluated
+    cells = Reader(html).cells
+    scalars = {name: value for name, value in metrics.items() if np.isscalar(value)}
+    bounds = {name for name in scalars if name.endswith(("_low", "_high"))}
+    assert {name.removeprefix("metric ") for name in cells if name.startswith("metric ")} == set(scalars) - bounds
+    for name in set(scalars) - bounds:
+        assert cells[f"metric {name}"] == f"{scalars[name]:.4f}"
+    for name in ("pixel_auroc", "pixel_aupr", "pixel_f1_max"):
+        assert cells[f"interval {name}"] == f"{metrics[name + '_low']:.4f} – {metrics[name + '_high']:.4f}"
+
+
+def test_the_page_needs_nothing_but_itself(evaluated):
+    _, html, _ = evaluated
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"base64,[A-Za-z0-9+/=]+", "", html))
+    for tag, attributes in Reader(html).tags:
+        assert tag not in ("script", "link", "iframe", "object")
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("href", "#").startswith("#")
+
+
+def test_the_page_is_well_formed_and_accessible(evaluated):
+    _, html, _ = evaluated
+    tags = Reader(html).tags
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for tag, a in tags if tag == "a"} == set(ids)
+    assert all(attributes.get("alt") for tag, attributes in tags if tag == "img")
+    assert html.startswith("<!DOCTYPE html>")
+
+
+def test_figures_lie_beside_the_page(evaluated):
+    folder, _, _ = evaluated
+    names = {path.name for path in (folder / "figures").iterdir()}
+    curves = {f"{level}_{kind}.png" for level in ("pixel", "image") for kind in ("roc", "pr", "scores")}
+    assert names == {"overview.png", "pixel_dice.png", *curves}
+    for name in names:
+        with Image.open(folder / "figures" / name) as picture:
+            picture.verify()
+
+
+def test_the_page_tells_counts_volumes_and_the_run(evaluated):
+    _, html, _ = evaluated
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+    assert "images 18" in text
+    assert "anomalous 8 (8 with annotation)" in text
+    assert "volumes 2" in text
+    assert "sagittal" in text
+    assert "seed 7" in text
+    assert "secret_3.png" in text
+
+
+def test_anonymous_names_keep_files_patients_and_settings_out(tmp_path):
+    html, _ = evaluate(tmp_path, batches(), anonymous_names=True)
+    assert "secret" not in html
+    assert "image 1" in html
+    assert "Command" not in html
+
+
+def test_one_class_and_missing_masks_are_said_not_made_up(tmp_path):
+    only_normal = [items(anomalous=False, seed=i) for i in range(3)]
+    with pytest.warns(UserWarning, match="undefined"):
+        html, _ = evaluate(tmp_path / "normal", only_normal)
+    assert Reader(html).cells["metric pixel_auroc"] == "not defined"
+    unmasked = [items(anomalous=True, has_mask=False, seed=i) for i in range(2)]
+    with pytest.warns(UserWarning, match="undefined"):
+        html, metrics = evaluate(tmp_path / "unmasked", only_normal + unmasked)
+    cells = Reader(html).cells
+    assert cells["metric pixel_auroc"] == "not defined"
+    assert cells["metric image_auroc"] == f"{metrics['image_auroc']:.4f}"
+    assert "ranked by image score" in html
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_browser_shows_the_page_without_sideways_scrolling(evaluated, tmp_path, width):
+    folder, _, _ = evaluated
+    # Chromium's own window is at least 500 pixels wide; a frame can be as narrow as a phone.
+    frame = (
+        f'<body style="margin:0"><iframe src="file://{folder}/report.html" style="border:0" width={width} height=3000>'
+    )
+    (tmp_path / "frame.html").write_text(frame)
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
+    command += [f"--user-data-dir={tmp_path}/profile", f"--window-size={max(width, 500)},3000"]
+    command += [f"--screenshot={tmp_path}/page.png", f"file://{tmp_path}/frame.html"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with Image.open(tmp_path / "page.png") as picture:
+        shown = np.asarray(picture.convert("L"))[:, :width]
+    assert (shown < 128).mean() > 0.01
+    # Whatever is wider than the page would reach into the margins.
+    assert (shown[:, :10] == 255).all()
+    assert (shown[:, -10:] == 255).all()
