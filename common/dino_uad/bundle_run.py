@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import subprocess
@@ -40,7 +39,7 @@ def command(bundle: Path, workflow: str, **overrides: Any) -> list[str]:
     line = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(bundle)]
     line += ["--config_file", files[0] if len(files) == 1 else str(files)]
     for key, value in overrides.items():
-        line += [f"--{key.replace('__', '#')}", value if isinstance(value, str) else json.dumps(value)]
+        line += [f"--{key.replace('__', '#')}", value if isinstance(value, str) else repr(value)]  # fire reads Python
     return line
 
 

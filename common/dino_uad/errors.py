@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
+import traceback
+from collections.abc import Iterator
 from types import TracebackType
+
+SELF_EXPLANATORY = (ValueError, RuntimeError, OSError, ImportError)
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first exception of a chain: MONAI and ignite wrap the one that says what happened."""
-    while True:
-        inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if inner is None:
-            return error
-        error = inner
+    """The exception of a chain that says what happened.
+
+    MONAI and ignite wrap ours, and ours may name the file that a library's exception is silent about: it is the
+    outermost one raised by this package, or, where there is none, the first of all.
+    """
+    chain = list(_chain(error))
+    return next((one for one in chain if _raised_here(one)), chain[-1])
+
+
+def explain(error: BaseException) -> str:
+    """One message for :func:`root_cause`, also where a ``DataLoader`` worker put a whole traceback into the text."""
+    cause = root_cause(error)
+    text = str(cause)
+    if "Original Traceback (most recent call last):" in text:
+        return _from_worker(text)
+    if isinstance(cause, SELF_EXPLANATORY) and text:
+        return (cause.strerror or text) if isinstance(cause, OSError) and _raised_here(cause) else text
+    return f"{type(cause).__name__}: {text}".removesuffix(": ")
 
 
 def short_tracebacks(debug: bool = False) -> None:
@@ -25,12 +44,41 @@ def short_tracebacks(debug: bool = False) -> None:
     if debug or os.environ.get("DINO_UAD_DEBUG"):
         return
 
-    def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not issubclass(kind, Exception):  # Ctrl-C
-            sys.__excepthook__(kind, error, traceback)
+            sys.__excepthook__(kind, error, trace)
             return
-        cause = root_cause(error)
-        print(f"error: {str(cause) or type(cause).__name__}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=sys.stderr)
         print("(set DINO_UAD_DEBUG=1 for the full traceback)", file=sys.stderr)
 
     sys.excepthook = show
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_not_an_error_on_its_way)
+
+
+def _not_an_error_on_its_way(record: logging.LogRecord) -> bool:
+    """Leave out what ignite's engines and MONAI's handlers log of an exception that they raise again."""
+    return not record.exc_info and "terminating due to exception" not in record.getMessage()
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and what it was raised from, outermost first."""
+    inner: BaseException | None = error
+    while inner is not None:
+        yield inner
+        inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether a line of this package raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(PACKAGE)
+
+
+def _from_worker(text: str) -> str:
+    """The message in the traceback that torch carries from a worker process, chosen as by :func:`root_cause`."""
+    blocks = re.split(r"\n\n(?:The above exception|During handling)[^\n]*\n\n", text.strip())
+    files = [re.findall(r'^  File "([^"]+)"', block, re.MULTILINE) for block in blocks]
+    ours = [block for block, names in zip(blocks, files, strict=True) if names and names[-1].startswith(PACKAGE)]
+    message = re.split(r"\n(?=[A-Za-z_][\w.]*: )", (ours or blocks[:1])[-1], maxsplit=1)[-1]
+    return message.partition(": ")[2] or message

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import torch
+
+PART = ".part."
+DAY = 24 * 3600  # seconds
 
 
 @contextmanager
@@ -21,41 +25,51 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: the folder cannot be written or the disk is full; ``path`` is left as it was.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers that choose a format by suffix must see the same one.
-    temporary = target.with_name(f".{uuid4().hex[:8]}.{target.name}")
+    temporary = target.with_name(f".{uuid4().hex[:8]}{PART}{target.name}")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(
-            error.errno, f"cannot write {target.name} ({reason}); free space or choose another folder"
-        ) from error
+        raise OSError(error.errno, f"cannot write {target} ({reason}); free space or choose another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
-    """``torch.save`` through :func:`atomic_path`."""
-    with atomic_path(path) as temporary:
-        torch.save(value, temporary)
+    """``torch.save`` through :func:`atomic_path`; equal values give equal bytes."""
+    # A file, not its name: torch writes the name, here a random one, into the zip.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(value, file)
 
 
 def require_writable(folder: str | os.PathLike[str]) -> None:
     """Create ``folder`` and prove that a file can be written there, before hours of work depend on it.
 
+    Also removes what runs killed more than a day ago left of :func:`atomic_path`.
+
     Raises:
         OSError: it cannot; the message names the folder.
     """
+    folder = Path(folder)
     try:
-        with atomic_path(Path(folder) / "write-test") as temporary:
+        with atomic_path(folder / "write-test") as temporary:
             temporary.write_bytes(b"x" * 4096)
-        (Path(folder) / "write-test").unlink(missing_ok=True)
+        (folder / "write-test").unlink(missing_ok=True)
     except OSError as error:
-        raise OSError(error.errno, f"output folder {folder} cannot be written: {error.strerror or error}") from error
+        reason = getattr(error.__cause__, "strerror", None) or error.strerror or error
+        raise OSError(
+            error.errno, f"output folder {folder} cannot be written ({reason}); free space or choose another folder"
+        ) from error
+    for leftover in folder.glob(f".????????{PART}*"):
+        with suppress(OSError):  # another process may have removed it
+            if time.time() - leftover.stat().st_mtime > DAY:
+                leftover.unlink()
 
 
 def digest_paths(paths: Sequence[str | os.PathLike[str]]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dino_uad
-from dino_uad.errors import root_cause
+from dino_uad.errors import explain
 from dino_uad.export.archive import extract_archive, write_archive
 from dino_uad.export.backbone import large_files
 from dino_uad.weights.registry import SOURCES
@@ -136,7 +136,7 @@ def _build(files: Mapping[str, bytes | Path], model: Path, root: Path) -> Anomal
         return parser.get_parsed_content("network_def")
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{model} does not fit configs/inference.json of {root.name}: {root_cause(error)}. Pass export the same "
+            f"{model} does not fit configs/inference.json of {root.name}: {explain(error)}. Pass export the same "
             "overrides that train was run with"
         ) from None
 

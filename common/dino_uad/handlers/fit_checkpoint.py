@@ -16,6 +16,7 @@ from ignite.engine import Engine, Events
 
 from dino_uad import parallel
 from dino_uad.data.files import describe, require_writable, save_torch
+from dino_uad.data.loader import EmbeddingLoader
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,14 @@ class FitCheckpoint:
             return
         try:
             stored = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            logger.warning(f"{self.path.name} cannot be read ({error}); the fit starts from the beginning")
+            owner = stored["run"]
+        except Exception as error:  # pickle raises almost anything on damaged bytes
+            logger.warning(
+                f"{self.path} is damaged or no checkpoint ({error!r}); the fit starts again and will replace it"
+            )
             return
-        if stored["run"] != self._run_key(engine):
-            logger.warning(f"{self.path.name} belongs to a fit with other settings or data; it will be overwritten")
+        if owner != self._run_key(engine):
+            logger.warning(f"{self.path} belongs to a fit with other settings or data; it will be overwritten")
             return
         for name, thing in self.save_dict.items():
             thing.load_state_dict(stored[name])
@@ -111,17 +115,21 @@ class FitCheckpoint:
 
     def _run_key(self, engine: Engine) -> str:
         """Digest of everything that the remaining epochs depend on, but for their number."""
-        loader = engine.data_loader
-        head = self.save_dict["model"].head
+        model, loader = self.save_dict["model"], engine.data_loader
+        head = {key: value for key, value in vars(model.head).items() if not key.startswith("_") and key != "training"}
+        sizes = {key: list(value.shape) for key, value in model.head.state_dict().items()}
         facts = {
             "settings": self.settings,
-            "network": self.save_dict["model"].facts,
-            "head": {
-                key: describe(value)
-                for key, value in vars(head).items()
-                if not key.startswith("_") and key != "training"
-            },
-            "data": [len(loader.dataset), *(str(entry.get("image")) for entry in loader.dataset.data)],
+            "network": model.facts,
+            "head": describe(head),
+            "sizes": {key: size for key, size in sizes.items() if key not in model.head.dynamic_buffers},
+            "optimizer": {name: getattr(thing, "defaults", None) for name, thing in self.save_dict.items()},
+            "data": [_images(loader), _images(self.evaluator.data_loader)],
             "loader": [loader.batch_size, loader.shuffle, loader.drop_last, loader.seed],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _images(loader: EmbeddingLoader) -> list[str]:
+    """How many slices a loader has, and the files they come from."""
+    return [str(len(loader.dataset)), *(str(entry.get("image")) for entry in loader.dataset.data)]

@@ -12,6 +12,7 @@ from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
 from dino_uad.networks import fingerprint
 from dino_uad.networks.backbone import DinoBackbone
 from dino_uad.networks.head import Head
+from dino_uad.networks.model_file import load_model
 from dino_uad.networks.upsample import upsample_scores
 
 
@@ -44,6 +45,10 @@ class AnomalyDetector(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if len(image_size) != 2 or any(isinstance(side, str) or int(side) != side for side in image_size):
+            raise ValueError(
+                f"image size is {image_size!r}; expected height and width, two positive whole numbers of pixels"
+            )
         self.image_size = (int(image_size[0]), int(image_size[1]))
         if any(side < backbone.patch_size or side % backbone.patch_size for side in self.image_size):
             raise ValueError(
@@ -72,7 +77,7 @@ class AnomalyDetector(nn.Module):
         self.register_buffer("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
         self.register_buffer("image_score_range", torch.full((2,), torch.nan))
         if checkpoint is not None:
-            self.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+            load_model(self, checkpoint)
 
     @property
     def grid_size(self) -> tuple[int, int]:

@@ -69,6 +69,10 @@ class SpatialARHead(Head):
             raise ValueError(f"direction {direction!r} found, one of {sorted(REVERSED)} expected")
         if combine not in ("mean", "min"):
             raise ValueError(f"combine {combine!r} found, 'mean' or 'min' expected")
+        if hidden < 1 or not len(dilations):
+            raise ValueError(
+                f"hidden {hidden}, dilations {list(dilations)} found, at least one channel and layer expected"
+            )
         self.hidden = hidden
         self.dilations = tuple(dilations)
         self.direction = direction

@@ -23,6 +23,10 @@ class OrientScand(Orientationd):
     """
 
     def __init__(self, keys: KeysCollection, axcodes: str = "PLS", allow_missing_keys: bool = False) -> None:
+        if [sum(letter in pair for letter in str(axcodes)) for pair in ("LR", "AP", "IS")] != [1, 1, 1]:
+            raise ValueError(
+                f"axcodes is {axcodes!r}; expected one letter each of LR, AP and IS, such as 'PLS' (axial)"
+            )
         super().__init__(keys, axcodes=axcodes, labels=None, allow_missing_keys=allow_missing_keys)
         self.picture_transform = Orientation(axcodes="PL", labels=None)
 

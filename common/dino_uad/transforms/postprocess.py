@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
+
+MOSTLY = 0.8  # share of an image; a label above it is likely normal tissue marked instead of the anomaly
+
+logger = logging.getLogger(__name__)
 
 
 def operating_point(value: Any) -> int:
@@ -133,8 +138,14 @@ class FillLabeld(MapTransform):
             label = result[key].amax(dim=0, keepdim=True)
             if label.shape[1:] != image.shape[1:]:
                 raise ValueError(
-                    f"{Path(str(label.meta.get('filename_or_obj', key))).name}: label of size {list(label.shape[1:])} "
-                    f"found, its image has {list(image.shape[1:])}; a label must have the size of its image"
+                    f"{_file(label, key)}: label of size {list(label.shape[1:])} found, its image has "
+                    f"{list(image.shape[1:])}; expected equal sizes. Resample the label to the image's grid"
                 )
             result[key] = (label > 0).to(torch.uint8)
+            if result[key].float().mean() > MOSTLY:
+                logger.warning(f"{_file(label, key)}: the label marks most of its image; is it inverted?")
         return result
+
+
+def _file(label: torch.Tensor, key: Hashable) -> str:
+    return Path(str(getattr(label, "meta", {}).get("filename_or_obj", key))).name

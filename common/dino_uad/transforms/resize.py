@@ -8,7 +8,6 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import Resize, Resized
 from monai.transforms.spatial.functional import resize
-from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
 
@@ -20,9 +19,10 @@ class InPlaneResize(Resize):
     """
 
     def __init__(self, size: Sequence[int] | int) -> None:
-        self.size = tuple(int(side) for side in ensure_tuple_rep(size, 2))
-        if min(self.size) < 1:
-            raise ValueError(f"spatial_size is {size!r}; expected positive numbers of pixels")
+        sides = size if isinstance(size, Sequence) else (size, size)
+        if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+            raise ValueError(f"image size is {size!r}; expected height and width, two positive whole numbers of pixels")
+        self.size = tuple(sides)
         super().__init__(spatial_size=self.size)
 
     def __call__(self, img: Tensor, mode: str = "bilinear", **kwargs) -> Tensor:

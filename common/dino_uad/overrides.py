@@ -1,0 +1,134 @@
+"""Overrides on the command line of ``monai.bundle run``, checked against the config before any work starts.
+
+MONAI adds a key that it does not know to the config without a word: ``--max_epoch 5`` would train for 40 epochs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+EXPRESSION = ("$", "@", "%")  # of MONAI's config language
+KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a dictionary"}
+
+
+def check_overrides(argv: Sequence[str] | None = None) -> None:
+    """Refuse unknown keys and values of another kind than the config's.
+
+    Args:
+        argv: command line of a process; this one's when None. Anything but ``monai.bundle run`` is not looked at.
+
+    Raises:
+        ValueError: the message names the key, what was given, and the key or kind of value that was expected.
+    """
+    argv = sys.argv if argv is None else argv
+    if Path(argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or "run" not in argv[1:2]:
+        return
+    import monai.bundle
+    from monai.bundle import ConfigParser
+
+    options = parse_options(argv[2:])
+    config = ConfigParser.load_config_files(options.get("config_file", {}))
+    for key, value in options.items():
+        if key not in inspect.signature(monai.bundle.run).parameters:
+            check_override(key.lstrip("+~"), value, config)
+
+
+def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: int) -> None:
+    """Refuse numbers that torch, ignite or numpy would refuse later, without saying which setting they come from.
+
+    Raises:
+        ValueError: the message names the setting, what was found and what was expected.
+    """
+    smallest = {"max_epochs": 1, "val_interval": 1, "num_workers": 0, "seed": 0}
+    found = {"max_epochs": max_epochs, "val_interval": val_interval, "num_workers": num_workers, "seed": seed}
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < smallest[name]:
+            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {smallest[name]}")
+
+
+def parse_options(tokens: Sequence[str]) -> dict[str, Any]:
+    """``--key value`` and ``--key=value``, parsed as python-fire does; a key without a value is True."""
+    from fire.parser import DefaultParseValue
+
+    options: dict[str, Any] = {}
+    key = None
+    for token in tokens:
+        flag = re.match(r"--?([^\W\d][^=]*)(?:=(.*))?$", token, re.DOTALL)
+        if flag:
+            key, value = flag[1].replace("-", "_"), flag[2]
+            options[key] = True if value is None else DefaultParseValue(value)
+        elif key is not None:
+            options[key], key = DefaultParseValue(token), None
+    return options
+
+
+def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:
+    """Check one override, ``a#b#c`` and its new value, against the nested config."""
+    node: Any = config
+    for depth, part in enumerate(key.split("#")):
+        if isinstance(node, str) and node.startswith(EXPRESSION):
+            return  # what an expression gives is not known yet
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif part.startswith("_") or _takes(node, part):
+            return
+        else:
+            raise ValueError(_unknown(key, depth, node))
+    _check_kind(key, value, node)
+
+
+def _takes(node: Any, name: str) -> bool:
+    """Whether the class that a config node makes has an argument that the config leaves at its default."""
+    arguments = _arguments(node)
+    return arguments is None or name in arguments
+
+
+def _arguments(node: Any) -> list[str] | None:
+    """Names of the arguments of a node's ``_target_``; None where they cannot be known, none for other nodes."""
+    target = node.get("_target_", "") if isinstance(node, Mapping) else ""
+    made = locate(target) if "." in target else None
+    if made is None:
+        return None if target else []
+    parameters = inspect.signature(made).parameters.values()
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else [p.name for p in parameters]
+
+
+def _unknown(key: str, depth: int, node: Any) -> str:
+    parts = key.split("#")
+    known = sorted(map(str, node)) if isinstance(node, Mapping) else []
+    known = [name for name in dict.fromkeys([*known, *(_arguments(node) or [])]) if not name.startswith("_")]
+    close = get_close_matches(parts[depth], known, n=1)
+    meant = "#".join([*parts[:depth], *close, *parts[depth + 1 :]]) if close else ""
+    hint = f"did you mean --{meant}? " if meant else ""
+    expected = f"one of {', '.join(known)}" if known else "an index of the list" if isinstance(node, list) else "no key"
+    return f"--{key}: the config has no {'#'.join(parts[: depth + 1])}; {hint}Expected {expected}"
+
+
+def _check_kind(key: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the one it replaces; expressions and nulls say nothing of their kind."""
+    if value is None or default is None or any(_is_expression(thing) for thing in (value, default)):
+        return
+    kinds: tuple[type, ...] = (type(default),)
+    if isinstance(default, float):
+        kinds = (float, int)
+    elif isinstance(default, list):
+        kinds = (list, tuple)
+    if isinstance(default, str) or (isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)):
+        return
+    raise ValueError(
+        f"--{key}: found {value!r}, expected {KINDS.get(type(default), type(default).__name__)}"
+        f"{'' if isinstance(default, bool | dict) else f' such as {default!r}'}"
+    )
+
+
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(EXPRESSION)

@@ -1,0 +1,108 @@
+"""Overrides and config values: each wrong one names its key, what was found and what was expected."""
+
+import re
+
+import pytest
+from monai.bundle import ConfigParser
+
+from dino_uad.errors import explain
+from dino_uad.overrides import check_overrides
+from workflows import BUNDLES, run
+
+PROGRAM = "/site-packages/monai/bundle/__main__.py"
+
+OVERRIDES = {
+    ("--max_epochs", "abc"): r"--max_epochs: found 'abc', expected a whole number such as 40",
+    ("--max_epoch", "5"): r"--max_epoch: the config has no max_epoch; did you mean --max_epochs\?",
+    ("--network_def#backbone#arhc", "x"): r"no network_def#backbone#arhc; did you mean --network_def#backbone#arch\?",
+    ("--network_def#head#n_component", "9"): r"did you mean --network_def#head#n_components\?",
+    ("--network_def#head#shots", "1"): r"no network_def#head#shots; Expected one of embed_dim, n_components",
+    ("--slices#strid=2",): r"did you mean --slices#stride\? Expected one of min_foreground, preset, stride",
+    ("--image_size", "50"): r"--image_size: found 50, expected a list such as \[448, 448\]",
+    ("--debug", "yes"): r"--debug: found 'yes', expected True or False",
+    ("--seed=1.5",): r"--seed: found 1\.5, expected a whole number such as 0",
+    ("--train#preprocessing#transforms#9", "x"): r"no train#preprocessing#transforms#9; Expected an index of the list",
+    ("--train#handlers#0#sed", "1"): r"did you mean --train#handlers#0#seed\?",
+    ("--intensity", "auto"): r"--intensity: found 'auto', expected a dictionary",
+}
+ALLOWED = [
+    ("--max_epochs=3", "--image_size", "[56,56]", "--debug"),
+    ("--network_def#backbone#weights", "random", "--device", "cpu"),
+    ("--intensity#window", "[-160,240]", "--tracking", "mlflow"),
+    ("--network_def#head#step_size", "1", "--seed", "$1+1", "--train_data", "@val_data"),
+]
+
+
+def check(*tokens):
+    files = str([str(BUNDLES / "dpmm/configs/train.json")])
+    check_overrides([PROGRAM, "run", "--config_file", files, "--bundle_root", "x", *tokens])
+
+
+@pytest.mark.parametrize("tokens", OVERRIDES)
+def test_bad_override(tokens):
+    with pytest.raises(ValueError, match=OVERRIDES[tokens]):
+        check(*tokens)
+
+
+@pytest.mark.parametrize("tokens", ALLOWED)
+def test_good_overrides(tokens):
+    check(*tokens)
+
+
+def test_other_programs_are_not_looked_at():
+    check_overrides(["pytest", "run", "--max_epoch", "5"])
+
+
+# (bundle, key): (value, message)
+VALUES = {
+    ("dpmm", "network_def#backbone#arch", "dinov9"): r"unknown backbone 'dinov9'; known: dinov2_vits14",
+    ("dpmm", "network_def#backbone#layers", (99,)): r"blocks 0 to 1 .* got layers=\[99\]",
+    ("dpmm", "network_def#backbone#precision", "int4"): r"unknown precision 'int4'; known: float32",
+    ("dpmm", "image_size", (50, 50)): r"image_size \[50, 50\] is not a multiple of the 14 px patches.*use for example",
+    ("dpmm", "image_size", (56,)): r"image size is \[56\]; expected height and width, two",
+    ("dpmm", "network_def#head#n_components", 0): r"n_components is 0, expected at least 2",
+    ("dpmm", "network_def#head#step_size", 2): r"step_size is 2, expected in \(0, 1\]",
+    ("dpmm", "network_def#head#covariance", "x"): r"covariance is 'x', expected one of diag",
+    ("dpmm", "network_def#head#score_type", "x"): r"score_type is 'x', expected one of cosine",
+    ("dpmm", "max_epochs", 0): r"max_epochs is 0; expected a whole number of at least 1",
+    ("dpmm", "val_interval", 0): r"val_interval is 0; expected a whole number of at least 1",
+    ("dpmm", "train#dataloader#batch_size", 0): r"batch_size is 0; expected at least 1",
+    ("dpmm", "num_workers", -1): r"num_workers is -1; expected a whole number of at least 0",
+    ("dpmm", "device", "gpu7"): r"gpu7",
+    ("dpmm", "axcodes", "XYZ"): r"axcodes is 'XYZ'; expected one letter each of LR, AP and IS",
+    ("dpmm", "on_error", "x"): r"on_error is 'x'; expected 'raise' or 'skip'",
+    ("dpmm", "seed", -1): r"seed is -1; expected a whole number of at least 0",
+    ("dpmm", "intensity#mode", "x"): r"mode is 'x'; expected 'auto' or 'window'",
+    ("dpmm", "slices#preset", "x"): r"preset is 'x'; expected one of",
+    ("dpmm", "slices#stride", 0): r"stride 0.*expected a stride of at least 1",
+    ("dpmm", "train_data#split", "x"): r"split='x'.*expected split train, valid, test or all",
+    ("dpmm", "dataset_dir", "/absent"): r"/absent: no such folder\. Give the data set's folder as dataset_dir",
+    ("spatial_ar", "network_def#head#direction", "x"): r"direction 'x' found, one of .* expected",
+    ("spatial_ar", "network_def#head#dilations", (0,)): r"dilation must be at least 1 token, found 0",
+    ("spatial_ar", "network_def#head#dilations", ()): r"dilations \[\] found, at least one channel and layer",
+    ("spatial_ar", "network_def#head#hidden", 0): r"hidden 0, .* found, at least one channel and layer",
+    ("spatial_ar", "train#optimizer#lr", -1): r"[Ii]nvalid learning rate: -1",
+    ("spatial_ar", "train#prepare_batch#noise_scale", -1): r"noise_scale -1 .* a scale of at least 0",
+    ("dino_ad", "network_def#head#n_clusters", 0): r"n_clusters must be at least 1, found 0",
+    ("dino_ad", "network_def#head#normalization", "x"): r"normalization must be .* found 'x'",
+    ("anomaly_dino", "network_def#head#coreset", 2): r"coreset is the share of the bank .* found 2",
+    ("anomaly_dino", "network_def#head#shots", 0): r"shots 0, .* each must be at least 1",
+}
+
+
+@pytest.mark.parametrize("case", VALUES, ids=lambda case: "-".join(map(str, case)))
+def test_bad_value(case, tmp_path):
+    method, key, value = case
+    with pytest.raises(Exception) as caught:
+        run(method, tmp_path, **{key: list(value) if isinstance(value, tuple) else value})
+    message = explain(caught.value)
+    assert re.search(f"(?s){VALUES[case]}", message), message
+    assert not list(tmp_path.glob("models/*")), "nothing was fitted, nothing may be written"
+
+
+def test_every_bundle_checks_its_overrides_and_shortens_tracebacks():
+    for path in BUNDLES.glob("*/configs/*.json"):
+        config = ConfigParser.load_config_file(path)
+        if "initialize" in config:
+            targets = [step.get("_target_") for step in config["initialize"] if isinstance(step, dict)]
+            assert targets[:2] == ["dino_uad.errors.short_tracebacks", "dino_uad.overrides.check_overrides"], path

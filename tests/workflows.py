@@ -1,0 +1,126 @@
+"""Runs the bundles' own configs on tiny pictures: in this process, or in cheap processes that may be killed."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+
+from helpers import labelled_pictures
+
+BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+FILES = {"train": ["train"], "evaluate": ["train", "evaluate"], "inference": ["inference"]}
+FILES["distributed"] = ["train", "multi_gpu_train"]
+
+TINY = {
+    "image_size": [56, 56],
+    "network_def#backbone#arch": "dino_uad_tiny14",
+    "network_def#backbone#weights": "random",
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "dpmm": {"network_def#head#n_components": 6},
+    "spatial_ar": {"network_def#head#hidden": 8},
+    "dino_ad": {"network_def#backbone#layers": [0]},
+    "anomaly_dino": {"network_def#head#coreset": 0.5},
+}
+FIT = {
+    "dpmm": {"max_epochs": 4, "train#dataloader#batch_size": 2},
+    "spatial_ar": {"max_epochs": 4, "train#dataloader#batch_size": 2},
+    "dino_ad": {"train#dataloader#batch_size": 2},
+    "anomaly_dino": {"train#dataloader#batch_size": 2},
+}
+
+# Children of a server that has imported the slow parts start in a fraction of a second.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["monai.bundle", "monai.handlers", "torch.utils.tensorboard", "torch._dynamo", "dino_uad.handlers.fit_checkpoint"]
+)
+
+
+def overrides(method: str, folder: Path, kind: str = "train", **more: Any) -> dict[str, Any]:
+    """Overrides of one small run; its pictures are in ``folder/data``, all it writes goes below ``folder``."""
+    if not (folder / "data").exists():
+        labelled_pictures(folder / "data")
+    places = {"dataset_dir": "data", "ckpt_dir": "models", "output_dir": kind}
+    if kind != "inference":
+        places["cache_dir"] = "cache"
+    places = {key: str(folder / name) for key, name in places.items()}
+    fit = {} if kind == "inference" else FIT[method]
+    return {**TINY, **METHODS[method], **places, **fit, "bundle_root": str(BUNDLES / method), "debug": True, **more}
+
+
+def run(method: str, folder: Path, kind: str = "train", **more: Any) -> None:
+    """What ``python -m monai.bundle run`` does, in this process; ``more`` are overrides."""
+    config = [str(BUNDLES / method / "configs" / f"{name}.json") for name in FILES[kind]]
+    path, threads = list(sys.path), torch.get_num_threads()
+    try:
+        workflow = ConfigWorkflow(config, logging_file=False, **overrides(method, folder, kind, **more))
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    finally:
+        sys.path[:] = path
+        torch.set_num_threads(threads)
+
+
+def command(method: str, folder: Path, kind: str = "train", **more: Any) -> list[str]:
+    """The same as a command line; pass ``debug=False`` to see what users see."""
+    config = [str(BUNDLES / method / "configs" / f"{name}.json") for name in FILES[kind]]
+    line = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config)]
+    for key, value in overrides(method, folder, kind, **more).items():
+        line += [f"--{key}", value if isinstance(value, str) else repr(value)]
+    return line
+
+
+def model(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "models" / "model.pt", weights_only=True)
+
+
+def start(function: Callable, *arguments: Any) -> multiprocessing.Process:
+    """Run a function in a process of its own, with one thread."""
+    process = SERVER.Process(target=_quietly, args=(function, *arguments))
+    process.start()
+    return process
+
+
+def _quietly(function: Callable, *arguments: Any) -> None:
+    torch.set_num_threads(1)
+    logging.disable(logging.INFO)
+    function(*arguments)
+
+
+def run_and_die(method: str, folder: Path, event: str, count: int, more: dict[str, Any]) -> None:
+    """A fit that sends itself SIGKILL before or after the ``count``-th file it completes, or in its n-th batch."""
+    with killing(event, count):
+        run(method, folder, **more)
+
+
+@contextmanager
+def killing(event: str, count: int):
+    """Count calls of what ``event`` names; SIGKILL on the ``count``-th."""
+    from dino_uad.engines import batch, fit, prepare_embedding
+
+    owner, name = {"batch": (batch, "unpack")}.get(event, (os, "replace"))
+    original, seen = getattr(owner, name), 0
+
+    def counted(*args, **kwargs):
+        nonlocal seen
+        seen += 1
+        if seen == count and event != "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if seen == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, counted)
+    if event == "batch":
+        fit.unpack = prepare_embedding.unpack = counted
+    yield
