@@ -2,10 +2,15 @@
 
 import pytest
 import torch
-from helpers import backbone, embeddings, load_unit, pictures
+from monai.transforms import Compose
 
 from dino_uad.data.embeddings import EmbeddingDataset
+from dino_uad.data.files import describe
 from dino_uad.data.loader import EmbeddingLoader
+from dino_uad.transforms.load import LoadScand
+from dino_uad.transforms.orient import OrientScand
+from dino_uad.transforms.resize import InPlaneResized
+from helpers import backbone, embeddings, load_unit, pictures
 
 
 @pytest.fixture
@@ -130,3 +135,12 @@ def test_given_validation_images_are_used_and_an_empty_list_alone_is_an_error(tm
     assert (len(train), len(valid)) == (3, 2)
     with pytest.raises(ValueError, match="data list is empty"):
         len(EmbeddingDataset([], load_unit, train.backbone))
+
+
+def test_cache_key_of_a_transform_does_not_change_when_it_is_used(tmp_path):
+    image = pictures(tmp_path, 1)[0]
+    transform = Compose([LoadScand("image"), OrientScand("image"), InPlaneResized("image", (28, 28))])
+    before = describe(transform)
+    transform(dict(image))
+    assert describe(transform) == before
+    assert describe(Compose([LoadScand("image"), InPlaneResized("image", (14, 14))])) != before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -97,5 +98,6 @@ def describe(thing: Any) -> Any:
     settings = getattr(thing, "__dict__", None)
     if settings is None or isinstance(thing, torch.Tensor):
         return repr(thing)
-    kept = {key: value for key, value in settings.items() if key not in ("R", "decollate_batch")}
+    # MONAI's transforms keep a random state and, once used, a thread's tracing flag: neither is a setting.
+    kept = {key: value for key, value in settings.items() if key != "R" and not isinstance(value, threading.local)}
     return [describe(type(thing)), describe(kept)]
