@@ -117,6 +117,8 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
     """Refuse a value of another kind than the one it replaces; expressions and nulls say nothing of their kind."""
     if value is None or default is None or any(_is_expression(thing) for thing in (value, default)):
         return
+    if isinstance(default, list) and value in default:
+        return  # one entry of a drop-down of MONAI Label
     kinds: tuple[type, ...] = (type(default),)
     if isinstance(default, float):
         kinds = (float, int)
