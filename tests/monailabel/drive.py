@@ -80,7 +80,13 @@ class Server:
         settings = {"models": ",".join(models), "zoo_source": "local", "sam2": "false", **(conf or {})}
         for key, value in settings.items():
             self.command += ["--conf", key, value]
-        self.environment = {**os.environ, "MONAI_LABEL_TRACKING_ENABLED": "false", **(environment or {})}
+        self.environment = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "MONAI_LABEL_TRACKING_ENABLED": "false",
+            "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
+            **(environment or {}),
+        }
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> Server:

@@ -148,3 +148,12 @@ def test_singular_affine_is_refused(tmp_path):
     header_path.write_bytes(data)
     with pytest.raises(ValueError, match=r"a\.nrrd"):
         LoadScan()(header_path)
+
+
+def test_loader_can_be_shared_by_threads(tmp_path, monkeypatch):
+    """MONAI Label scores images in several threads with one loader: no call may change what another one returns."""
+    path = write_nifti(tmp_path / "p1.nii.gz", volume())
+    loader = LoadScan(image_only=False)
+    monkeypatch.setattr(LoadScan, "__setattr__", lambda *_: pytest.fail("the loader changed while it was used"))
+    image, meta = loader(path)
+    assert image.shape == (1, 12, 10, 7) and meta is image.meta

@@ -62,18 +62,15 @@ class LoadScan(LoadImage):
             ValueError: unreadable, truncated, of another dimension, empty, or with NaN or infinite values.
         """
         path = check_path(filename)
-        image_only, self.image_only = self.image_only, True
         try:
-            image = super().__call__(path, reader)
+            loaded = super().__call__(path, reader)
         except Exception as error:
             raise ValueError(
                 f"{path}: cannot be read: {first_line(error)}. Expected {EXPECTED}, complete and not damaged. "
                 "Copy or export the file again, or leave it out (on_error='skip')."
             ) from error
-        finally:
-            self.image_only = image_only
-        image = checked_scan(image, path)
-        return image if image_only else (image, image.meta)
+        image = checked_scan(loaded if self.image_only else loaded[0], path)
+        return image if self.image_only else (image, image.meta)
 
 
 class LoadScand(LoadImaged):
