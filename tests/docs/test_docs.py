@@ -1,6 +1,8 @@
 """The documentation is true where a machine can tell: links, commands, options, verbs, versions."""
 
 import ast
+import functools
+import importlib
 import inspect
 import json
 import re
@@ -102,17 +104,19 @@ def test_commands_of_dino_uad_name_verbs_and_options_that_exist(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_settings_in_the_text_exist_in_a_bundle(page: Path):
     """Inline code such as `--network_def#head#coreset 0.1` is a key of some bundle's configs."""
-    bundles = [json.loads(path.read_text()) for path in sorted((ROOT / "bundles").glob("*/configs/train.json"))]
-    merged = [
-        ConfigParser.load_config_files([str(path.with_name(file)) for file in ("train.json", "evaluate.json")])
-        for path in sorted((ROOT / "bundles").glob("*/configs/train.json"))
-    ]
-    inferences = [json.loads(path.read_text()) for path in sorted((ROOT / "bundles").glob("*/configs/inference.json"))]
     for code in re.findall(r"`(--[\w#]+#\w[^`]*)`", prose(page)):
         if "…" in code or "#NAME" in code:
             continue
         for key, value in parse_options(shlex.split(code)).items():
-            assert any(accepts(key, value, config) for config in (*bundles, *merged, *inferences)), code
+            assert any(accepts(key, value, config) for config in all_configs()), code
+
+
+@functools.cache
+def all_configs() -> list[dict]:
+    """What the four bundles' training, evaluation and inference are configured by."""
+    folders = sorted((ROOT / "bundles").glob("*/configs"))
+    runs = [("train.json",), ("train.json", "evaluate.json"), ("inference.json",)]
+    return [ConfigParser.load_config_files([str(folder / name) for name in run]) for folder in folders for run in runs]
 
 
 def accepts(key: str, value: object, config: dict) -> bool:
@@ -139,7 +143,7 @@ def test_every_backbone_is_described():
 def test_every_argument_of_a_head_is_described():
     heads = {"dpmm": "DPMMHead", "spatial_ar": "SpatialARHead", "dino_ad": "DinoADHead"}
     for module, name in (heads | {"anomaly_dino": "AnomalyDinoHead"}).items():
-        head = getattr(__import__(f"dino_uad.networks.{module}", fromlist=[name]), name)
+        head = getattr(importlib.import_module(f"dino_uad.networks.{module}"), name)
         text = (ROOT / "common" / "docs" / "methods" / f"{module}.md").read_text()
         for argument in list(inspect.signature(head).parameters)[1:]:
             assert f"`{argument}`" in text, f"{module}.md does not describe {argument}"
