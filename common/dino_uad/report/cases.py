@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import torch.nn.functional as F
@@ -57,7 +56,6 @@ class CaseSketch:
         self.capacity, self.extremes = capacity, extremes
         self.keys: list[float] = []
         self._kept: list[tuple[float, int, Any]] = []
-        self._order = count()  # ties are broken by arrival, for cases do not compare
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -65,7 +63,8 @@ class CaseSketch:
     def add(self, key: float, case: Any) -> None:
         """Offer one case."""
         insort(self.keys, key)
-        insort(self._kept, (key, next(self._order), case))
+        # Cases do not compare: ties are broken by the order of arrival.
+        insort(self._kept, (key, len(self.keys), case))
         if len(self._kept) > self.capacity:
             self._drop_one()
 

@@ -9,7 +9,7 @@ A new method needs no change here: its module registers a function of its own::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -31,6 +31,7 @@ from dino_uad.report.sections import Gallery, Picture, Section
 from dino_uad.report.training import TrainingPictures
 
 TITLE = "What the method learned"
+NORMAL_SCORES = "mean patch score of normal test images"
 HEAVIEST = 20
 # Okabe and Ito's palette, for the components most frequent in the pictures; bars of others share a grey.
 COMPONENT_COLOURS = np.array(
@@ -68,7 +69,7 @@ class MethodContext:
 @singledispatch
 def method_section(head: Head, context: MethodContext) -> Section:
     """Describe what ``head`` learned; without a function of its own, by the scores of normal images."""
-    galleries = _position_gallery(context.position_mean, "mean patch score of normal test images")
+    galleries = _by_position({NORMAL_SCORES: context.position_mean})
     return Section(TITLE, f"Head {type(head).__name__}.", galleries=galleries)
 
 
@@ -114,11 +115,9 @@ def _assignments(context: MethodContext, assigned: Sequence[Tensor], shown: Sequ
 @method_section.register
 def spatial_ar_section(head: SpatialARHead, context: MethodContext) -> Section:
     """Prediction error by grid position, from calibration and from the test images."""
-    galleries = _position_gallery(
-        head.position_error[0].cpu() if head.position_error.numel() else None,
-        "mean squared error of normal validation images, which scores are divided by",
-    )
-    galleries += _position_gallery(context.position_mean, "mean patch score of normal test images")
+    calibration = head.position_error[0].cpu() if head.position_error.numel() else None
+    error = "mean squared error of normal validation images, which scores are divided by"
+    galleries = _by_position({error: calibration, NORMAL_SCORES: context.position_mean})
     parameters = sum(parameter.numel() for parameter in head.parameters())
     return Section(
         TITLE,
@@ -218,13 +217,15 @@ def _cosine(a: Tensor, b: Tensor) -> float:
     return float(F.cosine_similarity(a.float().flatten(), b.float().flatten(), dim=0))
 
 
-def _position_gallery(values: Tensor | None, caption: str) -> list[Gallery]:
-    """``[gh,gw]`` as a map with its range in the caption; nothing for None."""
-    if values is None:
-        return []
-    low, high = float(values.min()), float(values.max())
-    picture = panels.png(panels.map_rgb(values.numpy(), low, high, "viridis"))
-    return [Gallery("By position", [Picture(f"{caption}: {low:.3g} (dark) to {high:.3g} (bright)", picture)])]
+def _by_position(maps: Mapping[str, Tensor | None]) -> list[Gallery]:
+    """Maps ``[gh,gw]`` by caption, which is completed by their range; None is left out."""
+    pictures = []
+    for caption, values in maps.items():
+        if values is not None:
+            low, high = float(values.min()), float(values.max())
+            picture = panels.png(panels.map_rgb(values.numpy(), low, high, "viridis"))
+            pictures.append(Picture(f"{caption}: {low:.3g} (dark) to {high:.3g} (bright)", picture))
+    return [Gallery("By position", pictures)] if pictures else []
 
 
 def _assignment_rgb(background: panels.Rgb, component: Tensor, shown: Sequence[int]) -> panels.Rgb:

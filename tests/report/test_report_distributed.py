@@ -1,0 +1,50 @@
+"""Two processes with unequal shares of the images report what one process does."""
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from dino_uad.report.collect import Collector
+
+
+def item(index: int) -> dict:
+    generator = torch.Generator().manual_seed(index)
+    label = torch.zeros(1, 12, 12, dtype=torch.uint8)
+    label[0, 3:6, 4:8] = index % 2
+    scores = torch.rand(1, 12, 12, generator=generator) + 0.5 * label
+    result = {"image": torch.rand(1, 14, 14, generator=generator), "label": label, "pred": scores, "has_mask": True}
+    result |= {"patch_scores": scores[:, ::6, ::6], "image_score": scores.max(), "seconds": 0.1}
+    return result | {"group": f"patient {index}", "name": f"patient {index}.png", "slice_index": 0}
+
+
+def collected(share: range) -> dict:
+    collector = Collector(threshold=1.0)
+    for index in share:
+        collector.add([item(index)])
+    collector.gather()
+    return {
+        "rows": sorted(collector.rows, key=lambda row: row.name),
+        "counts": collector.pixels.counts,
+        "keys": collector.anomalous.keys,
+        "best": [case.name for case in collector.anomalous.highest(2)],
+        "worst": [case.name for case in collector.anomalous.lowest(2)],
+        "false alarm": [case.name for case in collector.normal.highest(2)],
+        "position": collector.position_mean(),
+    }
+
+
+def process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.save(collected(range(0, 7) if rank == 0 else range(7, 10)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    mp.spawn(process, (str(tmp_path),), nprocs=2)
+    expected = collected(range(10))
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        torch.testing.assert_close(found.pop("counts"), expected["counts"])
+        torch.testing.assert_close(found.pop("position"), expected["position"])
+        assert str(found) == str({key: value for key, value in expected.items() if key in found})
