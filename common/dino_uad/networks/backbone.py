@@ -23,7 +23,7 @@ class DinoBackbone(nn.Module):
     Args:
         arch: name of a backbone, see :data:`dino_uad.networks.architectures.ARCHITECTURES`.
         layers: indices of the blocks to read, negative ones count from the end; several are averaged.
-        final_norm: apply the model's final layer norm to what is read.
+        final_norm: apply the model's final layer norm, and the heads of a distilled student, to what is read.
         weights: None takes the architecture's own weights from the weight store, downloading them if need be; else the
             path of a checkpoint, or ``"random"`` for seeded random weights (a baseline, never a fallback).
         precision: ``float32``, or ``bfloat16`` / ``float16`` autocast of the transformer. The output is float32.
@@ -59,7 +59,7 @@ class DinoBackbone(nn.Module):
         self.layers = _resolve_layers(layers, config.depth, arch)
         self.final_norm = final_norm
         self.precision = precision
-        self.embed_dim = config.embed_dim
+        self.embed_dim = (final_norm and config.output_dim) or config.embed_dim
         self.patch_size = config.patch_size
         with torch.device("meta"):
             self.vit = VisionTransformer(config)

@@ -1,0 +1,68 @@
+"""``python -m dino_uad distill``: from a folder of images to a student's weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save
+from torch import Tensor
+
+from dino_uad import parallel
+from dino_uad.data.files import atomic_path
+from dino_uad.distill.data import DistillationDataset
+from dino_uad.distill.recipe import Recipe
+from dino_uad.distill.train import Trainer
+from dino_uad.networks.backbone import DinoBackbone
+
+
+def write_student(state: dict[str, Tensor], path: str | Path) -> None:
+    """Write weights as half-precision safetensors; the same weights give the same bytes."""
+    content = save({key: value.half().contiguous() for key, value in sorted(state.items())}, {"format": "pt"})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def distill(
+    data_dir: str,
+    output: str,
+    arch: str = "dino_uad_tiny14",
+    teacher: str = "dinov2_vits14",
+    layers: Sequence[int] = (-1,),
+    final_norm: bool = True,
+    image_size: int = 448,
+    device: str | None = None,
+    **recipe: float,
+) -> str:
+    """Distil a small backbone from a teacher's features of the images in a folder; an interrupted run goes on.
+
+    Args:
+        data_dir: folder of pictures (PNG, JPEG, ...) and volumes (NIfTI, NRRD, DICOM, ...).
+        output: folder for ``student.safetensors``, the checkpoint and the cached features.
+        arch: the student's architecture.
+        teacher: the teacher's architecture; its weights come from the weight store.
+        layers: the teacher's blocks to predict, their mean if several.
+        final_norm: whether the target went through the teacher's final norm.
+        image_size: side of the images in pixels.
+        device: cpu or cuda; the GPU by default if there is one.
+        recipe: attributes of :class:`Recipe`, for example ``--steps 4000 --batch_size 8 --seed 0``.
+
+    Returns:
+        Path of the student's weights; give it as a backbone's ``weights``.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        dist.init_process_group()
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    plan, folder = Recipe(**recipe), Path(output)
+    blocks = [layers] if isinstance(layers, int) else list(layers)
+    frozen = DinoBackbone(teacher, blocks, final_norm, precision=plan.precision).to(chosen)
+    data = DistillationDataset(data_dir, frozen, image_size, folder / "features", plan.batch_size, chosen)
+    trainer = Trainer(arch, data, plan, folder / "checkpoint.pt", chosen)
+    path = folder / "student.safetensors"
+    state = trainer.run()
+    if parallel.rank() == 0:
+        write_student(state, path)
+    return str(path)
