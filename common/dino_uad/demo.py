@@ -34,9 +34,28 @@ def run_demo(out: str, bundle: str = "dpmm", arch: str = "dinov2_vits14", epochs
         path for path in sorted((data / "volumes" / "test").glob("*_flair.nii.gz")) if label_of(path).exists()
     )
     run(command(root, "inference", dataset_dir=str(volume), output_dir=str(folder / "inference"), **shared))
+    draw_inference(volume, folder / "inference", folder / "models" / "model.pt")
     print_metrics(json.loads((folder / "evaluation" / "metrics.json").read_text()))
     print(f"\nEverything is in {out}/: evaluation/report.html and evaluation/figures/ to look at,")
-    print(f"inference/ with the anomaly map and label map of {volume.name}.  {time.time() - start:.0f} s in all.")
+    print(f"inference/ with the anomaly map, label map and a figure of {volume.name}.")
+    print(f"{time.time() - start:.0f} s in all.")
+
+
+def draw_inference(volume: Path, folder: Path, model: Path) -> None:
+    """Draw the slice with the highest score: image, anomaly map, and annotation with prediction at 5 % FPR."""
+    from dino_uad.report.overview import overview_figure
+    from dino_uad.transforms.intensity import ScaleToUnitd
+    from dino_uad.transforms.load import LoadScand
+    from dino_uad.transforms.orient import OrientScand
+    from dino_uad.transforms.postprocess import ThresholdMapd
+
+    stem = volume.name.removesuffix(".nii.gz")
+    item = {"image": volume, "map": folder / f"{stem}_anomaly.nii.gz", "label": label_of(volume)}
+    item = OrientScand(tuple(item))(LoadScand(tuple(item))(item))
+    item = ScaleToUnitd("image")(item)
+    threshold = ThresholdMapd("map", str(model), 0.05).threshold
+    spacing = item["image"].pixdim[:2].tolist()
+    overview_figure(item["image"], item["map"], item["label"], folder / f"{stem}.png", threshold, spacing)
 
 
 def label_of(volume: Path) -> Path:
