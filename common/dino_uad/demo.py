@@ -42,7 +42,7 @@ def run_demo(out: str, bundle: str = "dpmm", arch: str = "dinov2_vits14", epochs
 
 
 def draw_inference(volume: Path, folder: Path, model: Path) -> None:
-    """Draw the slice with the highest score: image, anomaly map, and annotation with prediction at 5 % FPR."""
+    """Draw the slice with the largest lesion: image, anomaly map, and annotation with prediction at 5 % FPR."""
     from dino_uad.report.overview import overview_figure
     from dino_uad.transforms.intensity import ScaleToUnitd
     from dino_uad.transforms.load import LoadScand
@@ -55,7 +55,9 @@ def draw_inference(volume: Path, folder: Path, model: Path) -> None:
     item = ScaleToUnitd("image")(item)
     threshold = ThresholdMapd("map", str(model), 0.05).threshold
     spacing = item["image"].pixdim[:2].tolist()
-    overview_figure(item["image"], item["map"], item["label"], folder / f"{stem}.png", threshold, spacing)
+    largest = int((item["label"] > 0).sum(dim=(0, 1, 2)).argmax())
+    image, anomaly_map, label = (item[key][..., largest] for key in ("image", "map", "label"))
+    overview_figure(image, anomaly_map, label, folder / f"{stem}.png", threshold, spacing)
 
 
 def label_of(volume: Path) -> Path:
