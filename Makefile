@@ -31,7 +31,7 @@ test-monailabel: .venv-monailabel/.ready
 	.venv-monailabel/bin/python tests/monailabel/patch_torchvision.py
 	touch $@
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	$(BIN)/python -m dino_uad bench --out runs/bench
 
 $(VENV)/.runtime: requirements.txt pyproject.toml
@@ -42,6 +42,10 @@ $(VENV)/.runtime: requirements.txt pyproject.toml
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	$(PIP) -r requirements-dev.txt
+	touch $@
+
+$(VENV)/.bench: requirements-bench.txt $(VENV)/.dev
+	$(PIP) -r requirements-bench.txt
 	touch $@
 
 clean:

@@ -257,7 +257,7 @@ class DPMMHead(Head):
 
     def _count_rows(self, rows: Tensor) -> int:
         """Rows of all ranks, after checking that every rank can use its own, so that all ranks raise together."""
-        usable = bool(rows.abs().amax() < LARGEST_EMBEDDING) if len(rows) else True
+        usable = bool(torch.maximum(rows.amax(), -rows.amin()) < LARGEST_EMBEDDING) if len(rows) else True
         n_rows, n_bad = parallel.all_reduce_sum(torch.tensor([len(rows), not usable], device=rows.device))[0].tolist()
         if n_bad:
             raise ValueError(

@@ -84,8 +84,8 @@ def _sums_diagonal(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
         resp, log_likelihood = responsibilities(joint)
         total += wide(log_likelihood).sum()
         # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
-        used = torch.nonzero((resp > 0).any(0)).squeeze(1)
-        resp, centred = wide(resp[:, used]), wide(chunk) - wide(center)
+        used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
+        resp, centred = wide(resp.index_select(1, used)), wide(chunk) - wide(center)
         counts.index_add_(0, used, resp.sum(0))
         first.index_add_(0, used, resp.T @ centred)
         second.index_add_(0, used, resp.T @ centred.square_())

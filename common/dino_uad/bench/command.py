@@ -1,0 +1,128 @@
+"""``python -m dino_uad bench``: run rows, write each at once to ``bench.json`` and ``bench.md``."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from dino_uad import parallel
+from dino_uad.bench.machine import describe_machine, load_per_core
+from dino_uad.bench.markdown import to_markdown
+from dino_uad.bench.registry import PEERS, ROWS, select_rows
+from dino_uad.bench.settings import Settings
+from dino_uad.data.files import atomic_path
+
+Report = dict[str, Any]
+
+
+def bench(
+    out: str = "runs/bench",
+    rows: str | Sequence[str] | None = None,
+    quick: bool = False,
+    resume: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+    repeats: int = 5,
+    render: str | None = None,
+) -> str | None:
+    """Measure and write ``out/bench.json`` and ``out/bench.md``.
+
+    Rows of an earlier run in the same folder are kept unless they are measured again; a machine, device, number of
+    threads or size that differs starts over.
+
+    Args:
+        out: folder of the two files.
+        rows: names separated by commas, see :data:`~dino_uad.bench.registry.ROWS`; all but the slow options when None.
+        quick: small sizes: a test of the benchmark, not a measurement.
+        resume: leave out rows that the folder has already.
+        device: "cpu" or "cuda"; CUDA when None and there is one.
+        threads: of every library that takes part; torch's default when None.
+        repeats: timed runs of each variant.
+        render: a ``bench.json`` to show again instead of measuring.
+
+    Returns:
+        The report as Markdown; None on ranks other than the first.
+    """
+    if render is not None:
+        return _render(Path(render))
+    with _process_group(device) as place:
+        settings = Settings(place, threads or torch.get_num_threads(), repeats, quick)
+        torch.set_num_threads(settings.threads)
+        report = _start_report(Path(out), settings)
+        for name in select_rows(rows, parallel.is_distributed()):
+            if resume and name in report["rows"]:
+                continue
+            if parallel.rank() == 0:
+                print(f"measuring {name} ...", file=sys.stderr, flush=True)
+            report["rows"] = _in_order({**report["rows"], name: _run_row(name, settings)})
+            if parallel.rank() == 0:
+                _write(Path(out), report)
+        return to_markdown(report) if parallel.rank() == 0 else None
+
+
+def _render(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"no benchmark result at {path}; expected the bench.json that `bench --out DIR` writes")
+    return to_markdown(json.loads(path.read_text()))
+
+
+def _run_row(name: str, settings: Settings) -> dict[str, Any]:
+    if name in PEERS and find_spec(PEERS[name]) is None:
+        return {"name": name, "skipped": f"{PEERS[name]} is not installed, see requirements-bench.txt"}
+    before = load_per_core()
+    row = ROWS[name](settings).to_json()
+    gc.collect()
+    return {**row, "load_per_core": [before, load_per_core()]}
+
+
+def _start_report(out: Path, settings: Settings) -> Report:
+    """What the folder holds, if it was measured in the same way; else a report without rows."""
+    report: Report = {
+        "machine": describe_machine(settings.device),
+        "device": settings.device.type,
+        "threads": settings.threads,
+        "ranks": parallel.world_size(),
+        "repeats": settings.repeats,
+        "quick": settings.quick,
+    }
+    path = out / "bench.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    same = all(found.get(key) == value for key, value in report.items())
+    return {**report, "rows": found["rows"] if same else {}}
+
+
+def _in_order(rows: dict[str, Any]) -> dict[str, Any]:
+    return {name: rows[name] for name in ROWS if name in rows}
+
+
+def _write(out: Path, report: Report) -> None:
+    for name, text in (("bench.json", json.dumps(report, indent=1) + "\n"), ("bench.md", to_markdown(report))):
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(text)
+
+
+@contextmanager
+def _process_group(device: str | None) -> Iterator[torch.device]:
+    """The device of this rank, within a process group if ``torchrun`` started several ranks."""
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield torch.device(kind)
+        return
+    place = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
+    if kind == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield place
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,52 @@
+"""Where the numbers come from."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+PACKAGES = ("torch", "monai", "numpy", "scikit-learn", "faiss-cpu", "transformers")
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Processor, memory, accelerator and versions; nothing that names the machine or its user."""
+    facts: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "amx": torch.cpu._is_amx_tile_supported(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts["accelerator"] = f"{properties.name}, {properties.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
+    return facts
+
+
+def load_per_core() -> float:
+    """Running processes per core over the last minute; timings above about 1 were disturbed."""
+    return round(psutil.getloadavg()[0] / (os.cpu_count() or 1), 2)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,60 @@
+"""The rows by name, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dino_uad.bench.row import Row
+from dino_uad.bench.rows import (
+    mixture,
+    neighbours,
+    pixels,
+    ranks,
+    scoring,
+    selection,
+    start,
+    transformer,
+    whole_fit,
+)
+from dino_uad.bench.settings import Settings
+
+ROWS: dict[str, Callable[[Settings], Row]] = {
+    "start": start.command_line,
+    "em": mixture.em_step,
+    "sklearn": mixture.scikit_learn,
+    "score": scoring.cosine_heads,
+    "ar": scoring.autoregressive,
+    "forward": transformer.forward,
+    "fit": whole_fit.whole_fit,
+    "pixels": pixels.pixel_curves,
+    "coreset": selection.coreset,
+    "nearest": neighbours.nearest,
+    "em_ranks": ranks.mixture_ranks,
+    "nearest_ranks": ranks.nearest_ranks,
+    "options": transformer.options,
+}
+DISTRIBUTED = ("em_ranks", "nearest_ranks")
+"""Rows that have something to measure under ``torchrun``."""
+ON_REQUEST = ("options",)
+"""Rows that run only when they are named: compiling takes minutes."""
+PEERS = {"sklearn": "sklearn"}
+"""Packages without which a row has nothing to compare with."""
+
+
+def select_rows(names: str | Sequence[str] | None, distributed: bool) -> list[str]:
+    """Names of the rows to run; the default leaves out those on request and, under ``torchrun``, all single ones.
+
+    Args:
+        names: row names, a sequence or separated by commas; None for the default.
+        distributed: whether several ranks run.
+    """
+    if names is None:
+        return [name for name in ROWS if (name in DISTRIBUTED if distributed else name not in ON_REQUEST)]
+    wanted = names.split(",") if isinstance(names, str) else list(names)
+    unknown = [name for name in wanted if name not in ROWS]
+    if unknown:
+        raise ValueError(f"unknown rows {', '.join(unknown)}; known: {', '.join(ROWS)}")
+    alone = [name for name in wanted if distributed and name not in DISTRIBUTED]
+    if alone:
+        raise ValueError(f"{', '.join(alone)} run on one process; under torchrun there are {', '.join(DISTRIBUTED)}")
+    return wanted

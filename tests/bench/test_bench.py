@@ -1,0 +1,110 @@
+"""The benchmark at small sizes: every row runs, is right, and can be written and read. Nothing here looks at times."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dino_uad.bench.command import bench
+from dino_uad.bench.memory import peak_extra_megabytes
+from dino_uad.bench.registry import DISTRIBUTED, ON_REQUEST, ROWS, select_rows
+from dino_uad.bench.row import Figure, Row
+from dino_uad.bench.rows import ranks, selection
+from dino_uad.bench.rows.pixels import sorted_curves
+from dino_uad.bench.settings import Settings
+from dino_uad.bench.timing import interleave
+
+QUICK = Settings(torch.device("cpu"), 1, repeats=1, quick=True)
+
+
+@pytest.mark.parametrize("name", ["em", "sklearn", "score", "ar", "forward", "fit", "pixels", "coreset", "nearest"])
+def test_timed_code_is_right(name):
+    row = ROWS[name](QUICK).to_json()
+    assert row["name"] == name and row["quick"] and row["timings"] and row["figures"]
+    assert all(timing["wall_median"] > 0 and len(timing["wall"]) == 1 for timing in row["timings"].values())
+    assert all(figure["reached"] is None for figure in row["figures"]), "quick sizes reach nothing"
+    assert row["checks"] and all(check["ok"] for check in row["checks"]), row["checks"]
+    json.dumps(row, allow_nan=False)
+
+
+def test_writes_rows_and_resumes(tmp_path, monkeypatch):
+    arguments = {"quick": True, "threads": torch.get_num_threads(), "repeats": 1, "device": "cpu", "out": str(tmp_path)}
+    monkeypatch.setitem(ROWS, "em", _row("em"))
+    monkeypatch.setitem(ROWS, "ar", _row("ar"))
+    bench(rows="ar", **arguments)
+    monkeypatch.setitem(ROWS, "ar", None)
+    markdown = bench(rows=("em", "ar"), resume=True, **arguments)
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert list(report["rows"]) == ["em", "ar"]
+    assert report["machine"]["versions"]["torch"] == torch.__version__
+    assert markdown == (tmp_path / "bench.md").read_text() == bench(render=str(tmp_path / "bench.json"))
+    assert "| em | speed | 2 × |  | ≥ 1 × |  |" in markdown
+    bench(rows="em", **{**arguments, "repeats": 2})
+    assert list(json.loads((tmp_path / "bench.json").read_text())["rows"]) == ["em"], "other settings start over"
+
+
+def _row(name):
+    def measure(settings):
+        row = Row(name, "a row", {}, settings)
+        row.figure("speed", 2.0, "×", at_least=1)
+        return row
+
+    return measure
+
+
+def test_row_without_its_peer_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("dino_uad.bench.command.find_spec", lambda name: None)
+    markdown = bench(str(tmp_path), rows="sklearn", device="cpu", threads=torch.get_num_threads())
+    assert "sklearn is not installed, see requirements-bench.txt" in markdown
+
+
+def test_selection_of_rows():
+    assert select_rows(None, distributed=True) == list(DISTRIBUTED)
+    assert not set(ON_REQUEST) & set(select_rows(None, distributed=False))
+    assert select_rows("em,ar", distributed=False) == ["em", "ar"]
+    with pytest.raises(ValueError, match=r"unknown rows em2; known: start, em"):
+        select_rows("em2", distributed=False)
+    with pytest.raises(ValueError, match="under torchrun"):
+        select_rows("em", distributed=True)
+
+
+def test_variants_take_turns(monkeypatch):
+    monkeypatch.setattr("dino_uad.bench.timing.SHORTEST_RUN", 0.0)
+    calls = []
+    timings = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, replace(QUICK, repeats=3))
+    assert "".join(calls).endswith("ababab")
+    assert all(len(timing.wall) == len(timing.cpu) == 3 for timing in timings.values())
+
+
+def test_memory_is_that_of_the_call():
+    peak = peak_extra_megabytes(lambda: torch.ones(100_000_000 // 4).sum(), torch.device("cpu"))
+    assert 90 < peak < 130
+
+
+def test_aims():
+    assert Figure("ratio", 2.0, at_most=2.5).reached
+    assert Figure("ratio", 2.0, at_least=2.5).reached is False
+    assert Figure("ratio", 2.0).reached is None
+
+
+def test_sorted_curves_agree_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = torch.Generator().manual_seed(0)
+    scores, mask = torch.rand(500, generator=generator), torch.rand(500, generator=generator) > 0.7
+    area, precision = sorted_curves(scores, mask)
+    assert math.isclose(area, metrics.roc_auc_score(mask, scores), abs_tol=1e-12)
+    assert math.isclose(precision, metrics.average_precision_score(mask, scores), abs_tol=1e-12)
+
+
+def test_plain_greedy_covers_a_line():
+    angles = torch.linspace(0, 1, 101)
+    chosen = selection.plain_greedy(torch.stack([angles.cos(), angles.sin()], 1), 3)
+    assert {0, 100} <= set(chosen.tolist())
+
+
+def test_rows_of_a_rank_can_be_compared(tmp_path, monkeypatch):
+    monkeypatch.setenv(ranks.RESULT, str(tmp_path / "result.pt"))
+    ranks._leave(torch.arange(3))
+    assert torch.load(tmp_path / "result.pt", weights_only=True).tolist() == [0, 1, 2]
