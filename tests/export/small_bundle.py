@@ -1,0 +1,38 @@
+"""The bundles of the repository, made small: a random one-block backbone at 56 pixels, fitted to noise in a second."""
+
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+
+from dino_uad.handlers.finish import calibrate
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+SIDE = 56
+HEADS = {"dpmm": {"n_components": 8}, "spatial_ar": {"hidden": 16}, "dino_ad": {}, "anomaly_dino": {}}
+BACKBONE = {"weights": "random", "layers": [0], "final_norm": False}
+OVERRIDES = {"image_size": [SIDE, SIDE]} | {f"network_def#backbone#{key}": value for key, value in BACKBONE.items()}
+
+
+def overrides(name: str) -> dict:
+    """What makes a bundle of the repository small: the overrides of its training, and so of its export."""
+    return OVERRIDES | {f"network_def#head#{key}": value for key, value in HEADS[name].items()}
+
+
+def fit(name: str, model: Path) -> None:
+    """Fit the network of a bundle's ``train.json`` to noise and write ``model``."""
+    parser = ConfigParser()
+    parser.read_config(BUNDLES / name / "configs" / "train.json")
+    parser.update(overrides(name))
+    network = parser.get_parsed_content("network_def")
+    images = torch.rand(4, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    embeddings, cls = network.embed(images)
+    batch = {"embedding": embeddings.half(), "cls": cls}
+    if name == "spatial_ar":
+        network.head.train()(embeddings)
+    else:
+        network.head.fit_batch(embeddings, cls)
+        network.head.end_epoch()
+    calibrate(network, [batch], "cpu")
+    model.parent.mkdir(parents=True)
+    torch.save(network.state_dict(), model)

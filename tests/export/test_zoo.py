@@ -1,0 +1,98 @@
+"""Shared bundles in an empty folder and an environment without this repository."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import monai.bundle
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_bundle import BUNDLES, HEADS, overrides
+
+from dino_uad.networks.detector import AnomalyDetector
+from helpers import pictures
+
+HERE = Path(__file__).parent
+SCHEMA = HERE / "meta_schema_20240725.json"
+
+
+@pytest.fixture(scope="module")
+def received(exported, alone, tmp_path_factory):
+    """The folder in which ``receive.py`` took all four bundles through the model zoo's checks, in one process."""
+    folder = tmp_path_factory.mktemp("received")
+    shutil.copy(HERE / "receive.py", folder)
+    pictures(folder / "data", 1)
+    printed = alone(folder, "receive.py", str(SCHEMA), *(str(exported(name)) for name in HEADS))
+    assert f"package: {folder / 'dpmm' / 'dino_uad'}" in printed
+    return folder
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_loaded_torchscript_and_onnx_give_the_map_of_the_fitted_network(received, fitted, name):
+    maps = torch.load(received / "maps.pt", weights_only=True)[name]
+    network = _network(fitted(name)).eval()
+    image = torch.rand(1, 1, *network.image_size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = network(image)
+    assert expected.std() > 0
+    for kind in ("loaded", "torchscript"):
+        torch.testing.assert_close(maps[kind], expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(maps["onnx"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_run_trains_and_infers_with_the_code_the_bundle_carries(received, alone, tmp_path):
+    for split in ("train/good", "valid/good", "test/good"):
+        pictures(tmp_path / "data" / split, 3)
+    shutil.copytree(received / "dpmm", tmp_path / "there" / "dpmm")
+    (tmp_path / "here").mkdir()
+    root = tmp_path / "there" / "dpmm"
+    before = (root / "models" / "model.pt").read_bytes()
+    for config, data in (("train", "data"), ("inference", "data/test/good")):
+        line = ["-m", "monai.bundle", "run", "--bundle_root", str(root), "--dataset_dir", str(tmp_path / data)]
+        line += ["--max_epochs", "2"] if config == "train" else []
+        printed = alone(tmp_path / "here", *line, "--config_file", str(root / "configs" / f"{config}.json"))
+    assert (root / "models" / "model.pt").read_bytes() != before
+    assert not list((tmp_path / "here").iterdir())
+    assert "code differs" not in printed
+    maps = sorted(path.name for path in (root / "eval").glob("**/*anomaly*"))
+    assert len(maps) == 3, maps
+
+
+@pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")])
+def test_training_and_evaluation_have_the_properties_monai_asks_for(fitted, tmp_path, configs):
+    for split in ("train/good", "valid/good", "test/Ungood/img"):
+        pictures(tmp_path / split, 2)
+    (tmp_path / "test" / "Ungood" / "label").mkdir()
+    for path in (tmp_path / "test" / "Ungood" / "img").iterdir():
+        Image.fromarray(np.eye(56, dtype=np.uint8) * 255).save(tmp_path / "test" / "Ungood" / "label" / path.name)
+    files = [str(fitted("dpmm") / "configs" / f"{name}.json") for name in configs]
+    paths = {"bundle_root": str(fitted("dpmm")), "dataset_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
+    workflow = monai.bundle.ConfigWorkflow(
+        files, workflow_type="train", logging_file=False, debug=True, **paths, **overrides("dpmm")
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_metadata_is_valid_and_states_the_pinned_versions(name):
+    path = BUNDLES / name / "configs" / "metadata.json"
+    monai.bundle.verify_metadata(meta_file=str(path), filepath=str(SCHEMA))
+    metadata = json.loads(path.read_text())
+    assert metadata["version"] in metadata["changelog"]
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)", (BUNDLES.parent / "requirements.txt").read_text(), re.MULTILINE))
+    stated = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
+    for package, key in stated.items():
+        assert metadata[key] == pins[package]
+    for package, version in metadata["required_packages_version"].items():
+        assert pins[package] == version, package
+
+
+def _network(bundle: Path) -> AnomalyDetector:
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.json")
+    parser.update(overrides(bundle.name) | {"bundle_root": str(bundle)})
+    return parser.get_parsed_content("network_def")
