@@ -151,6 +151,13 @@ class Server:
         """Rank the images for active learning; returns the last lines of the log."""
         return self._background("scoring", f"/scoring/{method}", params)
 
+    def said(self, text: str, patience: float = 20) -> bool:
+        """Whether the server's log holds a text; an error is written there just after it was answered with 500."""
+        deadline = time.monotonic() + patience
+        while text not in self.log.read_text(errors="replace") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return text in self.log.read_text(errors="replace")
+
     def _background(self, task: str, path: str, params: Mapping[str, Any]) -> list[str]:
         self._json("POST", path, params)
         deadline = time.monotonic() + self.patience
