@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -232,7 +232,7 @@ class EmbeddingDataset(Dataset):
     def _save(self, record: Record, key: str | None) -> None:
         if key:
             with atomic_path(self.cache_dir / f"{key}.safetensors") as temporary:
-                save_file(record, temporary)
+                temporary.write_bytes(save(record))
 
 
 class _Slices(Dataset):

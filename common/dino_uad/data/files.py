@@ -46,7 +46,11 @@ def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
     """``torch.save`` through :func:`atomic_path`; equal values give equal bytes."""
     # A file, not its name: torch writes the name, here a random one, into the zip.
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(value, file)
+        try:
+            torch.save(value, file)
+        except RuntimeError as error:
+            # torch's zip writer covers up the error that stopped it, such as a full disk, with one about its position.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def require_writable(folder: str | os.PathLike[str]) -> None:

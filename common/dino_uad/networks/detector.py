@@ -140,4 +140,7 @@ class AnomalyDetector(nn.Module):
             return ["no fingerprint found: this is not a checkpoint of an AnomalyDetector; fit it with train.json"]
         if stored.dtype != torch.uint8 or stored.shape != self.fingerprint.shape:
             return [f"fingerprint of {stored.dtype} {list(stored.shape)} found, uint8 [{fingerprint.SIZE}] expected"]
-        return fingerprint.differences(fingerprint.decode(stored), self.facts)
+        try:
+            return fingerprint.differences(fingerprint.decode(stored), self.facts)
+        except (ValueError, AttributeError) as error:
+            return [f"fingerprint cannot be read ({error}): the file is damaged"]
