@@ -11,21 +11,25 @@ BUNDLES = Path(__file__).parents[2] / "bundles"
 SIDE = 56
 HEADS = {"dpmm": {"n_components": 8}, "spatial_ar": {"hidden": 16}, "dino_ad": {}, "anomaly_dino": {}}
 BACKBONE = {"weights": "random", "layers": [0], "final_norm": False}
-OVERRIDES = {"image_size": [SIDE, SIDE]} | {f"network_def#backbone#{key}": value for key, value in BACKBONE.items()}
+REAL_SIDE = 224
 
 
-def overrides(name: str) -> dict:
-    """What makes a bundle of the repository small: the overrides of its training, and so of its export."""
-    return OVERRIDES | {f"network_def#head#{key}": value for key, value in HEADS[name].items()}
+def overrides(name: str, real: bool = False) -> dict:
+    """What makes a bundle of the repository small, for its training and so for its export; ``real``: not that small."""
+    heads = {f"network_def#head#{key}": value for key, value in HEADS[name].items()}
+    if real:
+        return {"image_size": [REAL_SIDE, REAL_SIDE], **heads}
+    backbone = {f"network_def#backbone#{key}": value for key, value in BACKBONE.items()}
+    return {"image_size": [SIDE, SIDE], **backbone, **heads}
 
 
-def fit(name: str, model: Path) -> None:
+def fit(name: str, model: Path, real: bool = False) -> None:
     """Fit the network of a bundle's ``train.json`` to noise and write ``model``."""
     parser = ConfigParser()
     parser.read_config(BUNDLES / name / "configs" / "train.json")
-    parser.update(overrides(name))
+    parser.update(overrides(name, real))
     network = parser.get_parsed_content("network_def")
-    images = torch.rand(4, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(4, 1, *network.image_size, generator=torch.Generator().manual_seed(0))
     embeddings, cls = network.embed(images)
     batch = {"embedding": embeddings.half(), "cls": cls}
     if name == "spatial_ar":

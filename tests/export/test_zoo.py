@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_bundle import BUNDLES, HEADS, overrides
+from small_bundle import BUNDLES, HEADS, fit, overrides
 
-from dino_uad.networks.detector import AnomalyDetector
+from dino_uad.export.bundle import export_bundle
 from helpers import pictures
 
 HERE = Path(__file__).parent
@@ -32,15 +32,21 @@ def received(exported, alone, tmp_path_factory):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_loaded_torchscript_and_onnx_give_the_map_of_the_fitted_network(received, fitted, name):
-    maps = torch.load(received / "maps.pt", weights_only=True)[name]
-    network = _network(fitted(name)).eval()
-    image = torch.rand(1, 1, *network.image_size, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        expected = network(image)
-    assert expected.std() > 0
-    for kind in ("loaded", "torchscript"):
-        torch.testing.assert_close(maps[kind], expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(maps["onnx"], expected, rtol=1e-4, atol=1e-4)
+    _compare(torch.load(received / "maps.pt", weights_only=True)[name], fitted(name), overrides(name))
+
+
+@pytest.mark.slow
+def test_the_same_with_the_real_backbone(alone, tmp_path):
+    bundle = tmp_path / "source" / "anomaly_dino"
+    shutil.copytree(BUNDLES / bundle.name, bundle, ignore=shutil.ignore_patterns("models", "eval", "cache"))
+    fit(bundle.name, bundle / "models" / "model.pt", real=True)
+    settings = overrides(bundle.name, real=True)
+    archive = export_bundle(str(bundle), str(tmp_path / "dist"), **settings)
+    (tmp_path / "empty").mkdir()
+    shutil.copy(HERE / "receive.py", tmp_path)
+    pictures(tmp_path / "empty" / "data", 1)
+    alone(tmp_path / "empty", str(tmp_path / "receive.py"), str(SCHEMA), str(archive))
+    _compare(torch.load(tmp_path / "empty" / "maps.pt", weights_only=True)[bundle.name], bundle, settings)
 
 
 def test_run_trains_and_infers_with_the_code_the_bundle_carries(received, alone, tmp_path):
@@ -91,8 +97,16 @@ def test_metadata_is_valid_and_states_the_pinned_versions(name):
         assert pins[package] == version, package
 
 
-def _network(bundle: Path) -> AnomalyDetector:
+def _compare(maps: dict[str, torch.Tensor], bundle: Path, settings: dict) -> None:
+    """Maps that the receiver got against those of the network that was shared."""
     parser = monai.bundle.ConfigParser()
     parser.read_config(bundle / "configs" / "inference.json")
-    parser.update(overrides(bundle.name) | {"bundle_root": str(bundle)})
-    return parser.get_parsed_content("network_def")
+    parser.update(settings | {"bundle_root": str(bundle)})
+    network = parser.get_parsed_content("network_def").eval()
+    image = torch.rand(1, 1, *network.image_size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = network(image)
+    assert expected.std() > 0
+    for kind in ("loaded", "torchscript"):
+        torch.testing.assert_close(maps[kind], expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(maps["onnx"], expected, rtol=1e-4, atol=1e-4)
