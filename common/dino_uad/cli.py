@@ -25,7 +25,7 @@ VERBS = {
         "dino_uad.compare.run:compare",
         "Fit, evaluate and tabulate methods on one data set, with paired tests.",
     ),
-    "distill": ("dino_uad.distill.train:distill", "Train a small backbone to predict the features of a large one."),
+    "distill": ("dino_uad.distill.command:distill", "Train a small backbone to predict the features of a large one."),
     "export": (
         "dino_uad.export.bundle:export_bundle",
         "Make a trained bundle a zip that works without this repository.",

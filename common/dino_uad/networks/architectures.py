@@ -22,6 +22,8 @@ ARCHITECTURES: dict[str, ViTConfig] = {
         f"dinov3_vit{size}16": ViTConfig(**shape, patch_size=16, num_registers=4, rope=True)
         for size, shape in SIZES.items()
     },
+    # The student that ships with the package, see `dino_uad/weights/dino_uad_tiny14.md`.
+    "dino_uad_tiny14": ViTConfig(embed_dim=384, depth=2, num_heads=6, output_dim=384),
 }
 
 

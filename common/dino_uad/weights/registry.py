@@ -82,10 +82,18 @@ DINOV2_SMALL = WeightSource(
     ),
 )
 
+TINY_STUDENT = WeightSource(
+    name="dino_uad_tiny14",
+    file_names=("dino_uad_tiny14.safetensors",),
+    licence="Apache-2.0",
+    packaged="dino_uad_tiny14.safetensors",
+)
+
 SOURCES: dict[str, WeightSource] = {
     source.name: source
     for source in (
         DINOV2_SMALL,
+        TINY_STUDENT,
         _dinov2("dinov2_vitb14", sha256="0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73"),
         _dinov2("dinov2_vitl14", sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"),
         _dinov2("dinov2_vits14", "_reg4"),
