@@ -1,5 +1,6 @@
 """All bundles in one real MONAI Label server: what it lists, infers, and does after retraining."""
 
+import json
 import shutil
 
 import nibabel as nib
@@ -113,10 +114,11 @@ def model_of(app, name):
     return torch.load(app / "model" / name / "models" / "model.pt", weights_only=True)
 
 
-def test_scoring_by_dropout_ranks_the_images(retraining):
+def test_scoring_by_dropout_ranks_the_images(retraining, tmp_path):
     retraining.score("dpmm", simulation_size=2, max_workers=1)
-    scores = [image["info"].get("epistemic_entropy") for image in retraining.datastore().values()]
-    assert all(score is not None and np.isfinite(score) for score in scores)
+    stored = json.loads((tmp_path / "studies" / "datastore_v2.json").read_text())["objects"]
+    scores = [entry["image"]["info"].get("epistemic_entropy") for entry in stored.values()]
+    assert len(scores) == 4 and all(np.isfinite(scores))
 
 
 def test_retraining_replaces_the_model_that_the_next_request_uses(retraining, tmp_path):
