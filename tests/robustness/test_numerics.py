@@ -82,16 +82,16 @@ def test_finite_for_degenerate_embeddings(name, kind, images, side, scale, seed)
 
 
 @pytest.mark.slow
-def test_hundred_thousand_steps_do_not_drift():
+def test_twenty_thousand_steps_do_not_drift():
     generator = torch.Generator().manual_seed(0)
     means = torch.tensor([[-4.0, 0, 0], [4, 0, 0], [0, 4, 0]])
     rows = (means.repeat(8, 1) + 0.3 * torch.randn(24, 3, generator=generator)).T.reshape(1, 3, 4, 6)
     single, double = (
         DPMMHead(3, 6, normalize=False, reg_covar=1e-3, step_size=0.05).to(kind) for kind in (torch.float, torch.double)
     )
-    for _ in range(100_000):
+    for _ in range(20_000):
         single.fit_batch(rows)
-    for _ in range(5_000):  # where it stays from then on
+    for _ in range(2_000):  # where it stays from then on
         double.fit_batch(rows)
     torch.testing.assert_close(single.weights().double(), double.weights(), atol=1e-4, rtol=0)
     expected, found = double.log_likelihood(rows), single.log_likelihood(rows).double()
