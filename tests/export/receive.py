@@ -33,8 +33,8 @@ def verify(name: str, schema: str) -> torch.jit.ScriptModule:
     """The checks of the model zoo: files, version, metadata, properties, shapes, TorchScript."""
     root = Path(name)
     files = {"config_file": f"{name}/configs/inference.json", "meta_file": f"{name}/configs/metadata.json"}
-    for file in ("LICENSE", "models/model.pt", "configs/inference.json", "docs"):
-        assert (root / file).exists() or file == "docs", file
+    for file in ("LICENSE", "docs/README.md", "models/model.pt", "configs/inference.json"):
+        assert (root / file).is_file(), file
     metadata = json.loads((root / "configs" / "metadata.json").read_text())
     assert metadata["version"] in metadata["changelog"]
     mb.verify_metadata(meta_file=files["meta_file"], filepath=schema)

@@ -10,10 +10,10 @@ from small_bundle import BUNDLES, overrides
 
 import dino_uad
 from dino_uad.export.backbone import large_files
-from dino_uad.export.bundle import export_bundle, import_bundle
+from dino_uad.export.bundle import export_bundle, import_bundle, package_files
 from dino_uad.export.same_package import require_same_package
 from dino_uad.weights import store
-from dino_uad.weights.registry import SOURCES
+from dino_uad.weights.registry import SOURCES, WeightSource
 
 SMALL = overrides("dpmm")
 
@@ -103,6 +103,14 @@ def test_large_files_names_what_the_store_looks_for(arch, tmp_path, monkeypatch)
 
 def test_gated_weights_have_no_address():
     assert large_files("dinov3_vits16") is None
+
+
+def test_a_bundle_on_packaged_weights_takes_them_along(monkeypatch):
+    source = WeightSource(name="student", file_names=("s.safetensors",), licence="Apache-2.0", packaged="s.safetensors")
+    monkeypatch.setitem(SOURCES, "student", source)
+    assert "dino_uad/weights/s.safetensors" in package_files("student")
+    assert not [name for name in package_files("dinov2_vits14") if name.endswith(".safetensors")]
+    assert large_files("student") is None
 
 
 def test_import_gives_back_the_bundle_whole_or_not_at_all(exported, tmp_path):

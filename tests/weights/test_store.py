@@ -190,6 +190,12 @@ def test_weights_that_ship_with_the_package(tiny, state, tmp_path, monkeypatch):
         resolve("tiny")
 
 
+def test_packaged_weights_that_an_exported_copy_lacks(tiny, cache, tmp_path):
+    tiny(url=None, packaged=str(tmp_path / "tiny.safetensors"))
+    with pytest.raises(RuntimeError, match="ship with dino_uad, but this copy does not hold them"):
+        fetch("tiny")
+
+
 def test_explicit_path_of_another_architecture(tiny, state, tmp_path):
     tiny()
     save_file(state, tmp_path / "tiny.safetensors")

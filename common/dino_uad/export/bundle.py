@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-REQUIRED = ("LICENSE", "configs/metadata.json", "configs/inference.json")
+REQUIRED = ("LICENSE", "docs/README.md", "configs/metadata.json", "configs/inference.json")
 PACKAGE_SUFFIXES = (".py", ".json", ".j2", ".css", ".md")
 ZOO_LIMIT = 25 << 20  # bytes of one file
 
@@ -52,7 +52,7 @@ def export_bundle(bundle: str, out: str = "dist", model: str | None = None, **ov
     files = _own_files(root) | {"models/model.pt": weights} | _overridden(root, overrides)
     network = _build(files, weights, root)
     files |= _metadata(files, network.image_size)
-    files |= _package_files(network.backbone.arch)
+    files |= package_files(network.backbone.arch)
     files |= _backbone(network, files)
     version = json.loads(_read(files["configs/metadata.json"]))["version"]
     if weights.stat().st_size > ZOO_LIMIT:
@@ -155,7 +155,7 @@ def _metadata(files: Mapping[str, bytes | Path], image_size: tuple[int, int]) ->
     return {"configs/metadata.json": _json(content)}
 
 
-def _package_files(arch: str) -> dict[str, bytes | Path]:
+def package_files(arch: str) -> dict[str, bytes | Path]:
     """The package under its own name, with the weights that ship with it only where this bundle needs them."""
     package = Path(dino_uad.__file__).parent
     packaged = SOURCES[arch].packaged if arch in SOURCES else None

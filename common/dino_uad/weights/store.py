@@ -67,6 +67,11 @@ def fetch(name: str) -> Path:
     if found:
         return found
     target = cache_folder() / source.file_names[0]
+    if source.packaged:
+        raise RuntimeError(
+            f"the weights of {name} ship with dino_uad, but this copy does not hold them (an exported bundle carries "
+            f"only its own backbone): copy {source.file_names[0]} from a full installation to {target}"
+        )
     if source.url is None:
         raise RuntimeError(
             f"the weights of {name} are not on this machine and have to be requested: visit {source.page}, accept the "
