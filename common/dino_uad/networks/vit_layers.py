@@ -12,14 +12,19 @@ Rope = tuple[Tensor, Tensor]
 
 
 class PatchEmbed(nn.Module):
-    """Linear projection of non-overlapping patches: ``[B,3,H,W]`` to ``[B,h*w,C]``."""
+    """Linear projection of non-overlapping patches: ``[B,3,H,W]`` to ``[B,h*w,C]``.
+
+    It stays in float32 under autocast: every later layer inherits its rounding. With bfloat16 this 1 % of the work is
+    most of the error: anomaly maps of brain slices then correlate with float32's to 0.996 instead of 0.999.
+    """
 
     def __init__(self, patch_size: int, embed_dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image).flatten(2).transpose(1, 2)
+        with torch.autocast(image.device.type, enabled=False):
+            return self.proj(image).flatten(2).transpose(1, 2)
 
 
 class MaskedBiasLinear(nn.Linear):

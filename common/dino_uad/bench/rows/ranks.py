@@ -61,12 +61,12 @@ def nearest_ranks(settings: Settings) -> Row:
     def search() -> Tensor:
         return parallel.gather_rows(nearest_neighbours_sharded(mine, shard))
 
-    return _measure(row, search, "distance", 1e-6)
+    return _measure(row, search, "distance", 1e-5)
 
 
 def _measure(row: Row, call: Callable[[], Tensor], checked: str, bound: float) -> Row:
     """Time ``call`` here; in a single process also under torchrun, between two timings of the single process."""
-    here = f"{row.ranks} process{'es' * (row.ranks > 1)}, {row.settings.threads} threads each"
+    here = _label(row.ranks, row.settings.threads)
     row.time({here: call})
     if row.ranks > 1:
         _leave(call())
@@ -74,7 +74,7 @@ def _measure(row: Row, call: Callable[[], Tensor], checked: str, bound: float) -
     before = row.timings[here]
     row.ranks = RANKS
     timing, figures, result = _under_torchrun(row)
-    there = f"{RANKS} processes, {_threads_of_rank(row)} threads each"
+    there = _label(RANKS, _threads_of_rank(row))
     row.time({here: call})
     after = row.timings[here]
     row.timings = {here: Timing(before.wall + after.wall, before.cpu + after.cpu, after.calls), there: timing}
@@ -83,6 +83,10 @@ def _measure(row: Row, call: Callable[[], Tensor], checked: str, bound: float) -
     row.figure("two processes / one, the same number of threads in all", wall, "×")
     row.check(f"{checked}, two processes against one", (result - call().cpu()).abs().max(), bound)
     return row
+
+
+def _label(processes: int, threads: int) -> str:
+    return f"{processes} process{'es' * (processes > 1)}, {threads} thread{'s' * (threads > 1)} each"
 
 
 def _threads_of_rank(row: Row) -> int:

@@ -101,11 +101,11 @@ def _huggingface(backbone: DinoBackbone, side: int) -> nn.Module:
 
 
 def _map_correlation(exact: DinoBackbone, rounded: DinoBackbone, images: Tensor) -> float:
-    """Smallest correlation, over half of the images, of the maps of one DPMM fitted to the other half in float32."""
-    embeddings = exact(images)[0]
+    """Correlation over all pixels of the maps of half of the images, by a DPMM fitted to the rest in float32."""
     head = DPMMHead(exact.embed_dim, n_components=50).to(images.device)
+    embeddings = exact(images[::2])[0]
     for _ in range(10):
-        head.fit_batch(embeddings[::2])
+        head.fit_batch(embeddings)
     size = tuple(images.shape[-2:])
-    maps = [upsample_scores(head.score(e), size).flatten(1) for e in (embeddings[1::2], rounded(images[1::2])[0])]
-    return min(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(*maps, strict=True))
+    maps = [upsample_scores(head.score(backbone(images[1::2])[0]), size).flatten() for backbone in (exact, rounded)]
+    return float(torch.corrcoef(torch.stack(maps))[0, 1])
