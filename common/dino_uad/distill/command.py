@@ -17,6 +17,7 @@ from dino_uad.distill.data import DistillationDataset
 from dino_uad.distill.recipe import Recipe
 from dino_uad.distill.train import Trainer
 from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.networks.checkpoints import read_checkpoint
 
 
 def write_student(state: dict[str, Tensor], path: str | Path) -> None:
@@ -35,6 +36,7 @@ def distill(
     final_norm: bool = True,
     image_size: int = 448,
     device: str | None = None,
+    start: str | None = None,
     **recipe: float,
 ) -> str:
     """Distil a small backbone from a teacher's features of the images in a folder; an interrupted run goes on.
@@ -48,6 +50,7 @@ def distill(
         final_norm: whether the target went through the teacher's final norm.
         image_size: side of the images in pixels.
         device: cpu or cuda; the GPU by default if there is one.
+        start: weights of a student to go on from with another recipe or other images; else it starts from the teacher.
         recipe: attributes of :class:`Recipe`, for example ``--steps 4000 --batch_size 8 --seed 0``.
 
     Returns:
@@ -60,7 +63,8 @@ def distill(
     blocks = [layers] if isinstance(layers, int) else list(layers)
     frozen = DinoBackbone(teacher, blocks, final_norm, precision=plan.precision).to(chosen)
     data = DistillationDataset(data_dir, frozen, image_size, folder / "features", plan.batch_size, chosen)
-    trainer = Trainer(arch, data, plan, folder / "checkpoint.pt", chosen)
+    begin = read_checkpoint(start) if start else None
+    trainer = Trainer(arch, data, plan, folder / "checkpoint.pt", chosen, begin)
     path = folder / "student.safetensors"
     state = trainer.run()
     if parallel.rank() == 0:

@@ -35,6 +35,7 @@ class Trainer:
         recipe: how to train.
         checkpoint: file that the state is saved in and resumed from.
         device: where to train.
+        start: weights to begin with; None takes the teacher's first blocks and fits the heads by regression.
 
     Raises:
         ValueError: the student has no heads, or of another width; the checkpoint is of another run.
@@ -47,6 +48,7 @@ class Trainer:
         recipe: Recipe,
         checkpoint: str | Path,
         device: torch.device | str = "cpu",
+        start: dict[str, Tensor] | None = None,
     ) -> None:
         teacher, config = data.features.backbone, architecture(arch)
         if config.output_dim != teacher.embed_dim or config.patch_size != teacher.patch_size:
@@ -60,20 +62,17 @@ class Trainer:
         self.identity = {"arch": arch, "teacher": teacher.identity, "layers": list(teacher.layers), **asdict(recipe)}
         self.normalize = teacher.to(self.device).normalize
         self.student = VisionTransformer(config)
-        self.student.load_state_dict(start_state(self.student, teacher.vit, recipe.seed))
+        self.student.load_state_dict(start or start_state(self.student, teacher.vit, recipe.seed))
         self.student.to(self.device).train()  # evaluation mode would cache the position embedding
         self.student.mask_token.requires_grad_(False)
         self.optimizer = _adamw(self.student, recipe)
         self.step, self.losses = 0, []
         self.mean, self.std = feature_statistics(data)
-        self._start()
-
-    def _start(self) -> None:
+        if start is None and not self.checkpoint.is_file():
+            fit_heads(self.student, data, self.normalize, self.device, recipe.batch_size)
+        self.average = {key: value.detach().clone() for key, value in self.student.state_dict().items()}
         if self.checkpoint.is_file():
             self._load()
-            return
-        fit_heads(self.student, self.data, self.normalize, self.device, self.recipe.batch_size)
-        self.average = {key: value.detach().clone() for key, value in self.student.state_dict().items()}
 
     def run(self, until: int | None = None, save_every: int = 50) -> dict[str, Tensor]:
         """Train to the end of the recipe (or to step ``until``); returns the averaged weights, float32 on the CPU."""
