@@ -35,7 +35,8 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     thresholds = ThresholdAtFPR(fprs=FALSE_POSITIVE_RATES, device=device)
     moments = torch.zeros(3, dtype=torch.float64, device=device)  # count, sum, sum of squares
     for batch in loader:
-        patch_scores = network.head.score(*unpack(batch, device))
+        embeddings, cls, _ = unpack(batch, device)
+        patch_scores = network.head.score(embeddings, cls)  # without mask, as AnomalyDetector.predict scores
         if not len(patch_scores):
             continue
         thresholds.update(network.upsample(patch_scores))
