@@ -86,6 +86,7 @@ TINY_STUDENT = WeightSource(
     name="dino_uad_tiny14",
     file_names=("dino_uad_tiny14.safetensors",),
     licence="Apache-2.0",
+    sha256="79944933f2d85c2b78c3ece17ea02574d357ee69bd662029827d8101d8d96f3a",
     packaged="dino_uad_tiny14.safetensors",
 )
 

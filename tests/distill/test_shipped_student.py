@@ -1,0 +1,58 @@
+"""The student in the package: the promised file, usable without a network, close to its teacher on generated heads."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from dino_uad.data.phantom import acquire, make_anatomy
+from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.weights import locate, store
+from dino_uad.weights.registry import SOURCES
+
+NAME = "dino_uad_tiny14"
+
+
+@pytest.fixture
+def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DinoBackbone:
+    """The packaged weights, with an empty cache folder and downloads forbidden."""
+    monkeypatch.setenv(store.ENVIRONMENT_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(store, "download", lambda *_: pytest.fail("the packaged student was downloaded"))
+    return DinoBackbone(NAME)
+
+
+def test_file_is_small_and_has_the_registered_hash() -> None:
+    path = Path(store.__file__).parent / SOURCES[NAME].packaged
+    assert path.stat().st_size <= 12e6
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == SOURCES[NAME].sha256
+    assert locate(NAME) is not None
+
+
+def test_it_embeds_any_size_without_a_download(student: DinoBackbone) -> None:
+    assert student.embed_dim == 384
+    assert sum(parameter.numel() for parameter in student.vit.parameters()) < 6e6
+    for height, width in ((56, 70), (112, 112)):
+        embeddings, cls = student(torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(0)))
+        assert embeddings.shape == (2, 384, height // 14, width // 14)
+        assert cls.shape == (2, 384)
+        assert embeddings.isfinite().all()
+
+
+def test_the_weights_are_stored_in_half_precision(student: DinoBackbone) -> None:
+    assert all(torch.equal(tensor, tensor.half().float()) for tensor in student.vit.state_dict().values())
+
+
+@pytest.mark.slow
+def test_features_agree_with_the_teacher_on_a_generated_head(student: DinoBackbone, monkeypatch) -> None:
+    monkeypatch.undo()
+    subject = make_anatomy(np.random.default_rng(10_000))
+    volume = acquire(subject.signal, subject.spacing, np.random.default_rng(10_001)).astype(np.float32)
+    image = torch.from_numpy(volume[:, ::-1, 12].T / np.percentile(volume, 99.5)).clamp(0, 1)[None, None]
+    image = torch.nn.functional.interpolate(image, (448, 448), mode="bilinear")
+    found, expected = (model(image)[0] for model in (student, DinoBackbone("dinov2_vits14", layers=(8, -1))))
+    unrelated = DinoBackbone(NAME, weights="random")(image)[0]
+    assert float(cosine_similarity(found, expected, dim=1).mean()) > 0.75
+    assert float(cosine_similarity(unrelated, expected, dim=1).mean()) < 0.3
