@@ -31,12 +31,13 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "nearest": neighbours.nearest,
     "em_ranks": ranks.mixture_ranks,
     "nearest_ranks": ranks.nearest_ranks,
+    "fit_all": whole_fit.whole_fit_unabridged,
     "options": transformer.options,
 }
 DISTRIBUTED = ("em_ranks", "nearest_ranks")
 """Rows that have something to measure under ``torchrun``."""
-ON_REQUEST = ("options",)
-"""Rows that run only when they are named: compiling takes minutes."""
+ON_REQUEST = ("fit_all", "options")
+"""Rows that run only when they are named, because they take minutes."""
 PEERS = {"sklearn": "sklearn"}
 """Packages without which a row has nothing to compare with."""
 

@@ -71,6 +71,9 @@ def _measure(row: Row, call: Callable[[], Tensor], checked: str, bound: float) -
     if row.ranks > 1:
         _leave(call())
         return row
+    if row.settings.device.type == "cuda" and torch.cuda.device_count() < RANKS:
+        row.notes.append(f"{RANKS} processes need {RANKS} GPUs; this machine has {torch.cuda.device_count()}.")
+        return row
     before = row.timings[here]
     row.ranks = RANKS
     timing, figures, result = _under_torchrun(row)
