@@ -51,7 +51,7 @@ def test_inference_without_a_model(tmp_path):
     assert_one_message(fail(tmp_path, "inference"), "model.pt: no such model file", "set ckpt_dir")
 
 
-def test_error_in_the_middle_of_inference(tmp_path):
+def test_error_inside_an_engine(tmp_path):
     """Engines and handlers of ignite and MONAI log what passes through them; a person wants to read it once."""
     overrides("dpmm", tmp_path)
     (tmp_path / "file").write_text("in the way")

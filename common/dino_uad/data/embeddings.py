@@ -153,17 +153,16 @@ class EmbeddingDataset(Dataset):
         )
         waiting: list[tuple[int, list[dict[str, Tensor]]]] = []
         skipped: Counter[str] = Counter()
-        bar = tqdm(total=len(entries), desc="embedding", unit="file", disable=parallel.rank() > 0)
-        for entry, slices, problem in loader:
-            if problem is not None:
-                skipped[problem] += 1
-            waiting.append((entry, slices))
-            if sum(len(s) for _, s in waiting) >= self.batch_size:
-                yield from self._flush(waiting)
-                waiting = []
-            bar.update()
-        yield from self._flush(waiting)
-        bar.close()
+        with tqdm(total=len(entries), desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
+            for entry, slices, problem in loader:
+                if problem is not None:
+                    skipped[problem] += 1
+                waiting.append((entry, slices))
+                if sum(len(s) for _, s in waiting) >= self.batch_size:
+                    yield from self._flush(waiting)
+                    waiting = []
+                bar.update()
+            yield from self._flush(waiting)
         if skipped:
             logger.warning(f"skipped {skipped.total()} unreadable of {len(entries)}: " + "; ".join(skipped))
 
