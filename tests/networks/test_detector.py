@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from helpers import SIZE, backbone, detector
 from monai.networks.utils import copy_model_state
 
 from dino_uad.networks.detector import AnomalyDetector
 from dino_uad.networks.mean_distance import MeanDistanceHead
+from helpers import SIZE, backbone, detector
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ class DetectorEvaluator(SupervisedEvaluator):
     """Runs the whole detector on the batches of :func:`~dino_uad.data.collate.collate_slices`.
 
     ``engine.state.output`` is a list with one dictionary per image: what the batch says of it (``image``, ``label``,
-    ``has_mask``, ``group``, ``name``, ``slice_index``, ``spacing``) and ``pred`` ``[1,h,w]`` (the anomaly map at the label's size),
+    ``has_mask``, ``group``, ``name``, ``slice_index``, ``spacing``), ``pred`` ``[1,h,w]`` (map at the label's size),
     ``patch_scores`` ``[1,gh,gw]``, ``image_score`` and ``seconds`` (of the network, divided by the batch).
 
     Takes the arguments of MONAI's ``SupervisedEvaluator``. A batch may hold all slices of a volume, more than fit on
