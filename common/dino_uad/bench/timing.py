@@ -10,6 +10,7 @@ from statistics import median
 
 import torch
 
+from dino_uad import parallel
 from dino_uad.bench.settings import Settings
 
 Call = Callable[[], object]
@@ -58,11 +59,15 @@ def interleave(variants: Mapping[str, Call], settings: Settings) -> dict[str, Ti
 
 
 def _calls_per_run(call: Call, device: torch.device) -> int:
-    """Warm up, and count the calls that fill a run."""
-    seconds, _ = _run(call, 1, device)
+    """Warm up, and count the calls that fill a run; ranks do as the first one finds, or they would wait for ever."""
+    seconds = _first_rank(_run(call, 1, device)[0], device)
     if seconds < 10 * SHORTEST_RUN:
-        seconds, _ = _run(call, 1, device)
+        seconds = _first_rank(_run(call, 1, device)[0], device)
     return min(MOST_CALLS, max(1, math.ceil(SHORTEST_RUN / max(seconds, 1e-9))))
+
+
+def _first_rank(seconds: float, device: torch.device) -> float:
+    return parallel.broadcast(torch.tensor(seconds, dtype=torch.float64, device=device)).item()
 
 
 def _run(call: Call, calls: int, device: torch.device) -> tuple[float, float]:

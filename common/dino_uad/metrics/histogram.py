@@ -141,10 +141,10 @@ class ScoreHistogram:
         # Comparing would make the host wait for a CUDA device, where moving the counts costs less than that.
         if not low.is_cuda and shift == new_shift and base == new_base:
             return
-        bin_keys = base + torch.arange(self.bins, device=base.device)
-        target = (bin_keys >> (new_shift - shift)) - new_base
+        target = torch.arange(self.bins, device=base.device).add_(base)
+        target.bitwise_right_shift_(new_shift - shift).sub_(new_base)
         # Bins that fall outside are empty: all scores lie between low and high.
-        target = target.clamp_(0, self.bins - 1)
+        target.clamp_(0, self.bins - 1)
         self.counts = torch.zeros_like(self.counts).index_add_(1, target, self.counts)
 
 

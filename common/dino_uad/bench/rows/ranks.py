@@ -83,7 +83,7 @@ def _measure(row: Row, call: Callable[[], Tensor], checked: str, bound: float) -
     row.timings = {here: Timing(before.wall + after.wall, before.cpu + after.cpu, after.calls), there: timing}
     row.figures = figures
     wall = timing.wall_median / row.timings[here].wall_median
-    row.figure("two processes / one, the same number of threads in all", wall, "×")
+    row.figure(f"{there} / {here}", wall, "×")
     row.check(f"{checked}, two processes against one", (result - call().cpu()).abs().max(), bound)
     return row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -21,8 +22,8 @@ def command_line(settings: Settings) -> Row:
     row = Row("start", "Start of the command line", {"command": "python -m dino_uad --help"}, settings)
     _seconds(HELP)
     runs = [(_seconds(HELP), _seconds(EMPTY)) for _ in range(settings.repeats)]
-    for name, times in zip(("help", "empty interpreter"), zip(*runs, strict=True), strict=True):
-        row.timings[name] = Timing(list(times), list(times))
+    for name, pairs in zip(("help", "empty interpreter"), zip(*runs, strict=True), strict=True):
+        row.timings[name] = Timing([wall for wall, _ in pairs], [cpu for _, cpu in pairs])
     row.figure("seconds until the help is printed", median(row.timings["help"].wall), "s", at_most=1)
     row.ratio("help / empty interpreter", "help", "empty interpreter")
     heavy = subprocess.run([sys.executable, "-c", HEAVY], capture_output=True, text=True, check=True).stdout
@@ -30,7 +31,10 @@ def command_line(settings: Settings) -> Row:
     return row
 
 
-def _seconds(command: list[str]) -> float:
-    start = time.perf_counter()
+def _seconds(command: list[str]) -> tuple[float, float]:
+    """Wall clock and processor time of a command."""
+    start, before = time.perf_counter(), os.times()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - start
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - start, cpu
