@@ -99,7 +99,7 @@ def test_commands_of_dino_uad_name_verbs_and_options_that_exist(page: Path):
             assert hasattr(WeightCommands, words[1])
             assert all(name in SOURCES for name in words[2:])
             continue
-        positional = len(words) - 1 - len(options) * 2
+        positional = next((i for i, word in enumerate(words[1:]) if word.startswith("--")), len(words) - 1)
         inspect.signature(verb).bind(*["given"] * positional, **options)
 
 
