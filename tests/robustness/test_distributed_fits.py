@@ -47,7 +47,9 @@ def assert_same_model(folder, other):
     one, many = model(folder), model(other)
     assert one.keys() == many.keys()
     for key in one:
-        torch.testing.assert_close(many[key], one[key], rtol=1e-5, atol=1e-5, equal_nan=True, msg=key)
+        # A threshold is an order statistic: a rounding difference can move it to the neighbouring pixel's score.
+        bound = 1e-3 if key == "thresholds" else 1e-5
+        torch.testing.assert_close(many[key], one[key], rtol=bound, atol=bound, equal_nan=True, msg=key)
 
 
 @pytest.mark.parametrize("method", METHODS)
