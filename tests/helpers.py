@@ -14,8 +14,8 @@ from dino_uad.networks.mean_distance import MeanDistanceHead
 SIZE = (56, 56)
 
 
-def backbone() -> DinoBackbone:
-    return DinoBackbone("dinov2_vits14", layers=[0], final_norm=False, weights="random")
+def backbone(**kwargs) -> DinoBackbone:
+    return DinoBackbone("dinov2_vits14", layers=[0], final_norm=False, weights="random", **kwargs)
 
 
 def detector(**kwargs) -> AnomalyDetector:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from monai.transforms import Compose
 
+from dino_uad.data import embeddings as embedding_module
 from dino_uad.data.embeddings import EmbeddingDataset
 from dino_uad.data.files import describe
 from dino_uad.data.loader import EmbeddingLoader
@@ -75,6 +76,27 @@ def test_cache_knows_changed_images_and_changed_layers(tmp_path, counted):
     assert counted.seen == 4
     counted.layers = (1,)
     len(embeddings(tmp_path / "images", 2, backbone=counted, cache_dir=str(tmp_path / "cache")))
+    assert counted.seen == 6
+
+
+def test_cache_knows_the_precision(tmp_path):
+    sets = [
+        embeddings(tmp_path / "images", 2, backbone=backbone(precision=precision), cache_dir=str(tmp_path / "cache"))
+        for precision in ("float32", "bfloat16")
+    ]
+    assert not torch.equal(*(dataset[0]["embedding"] for dataset in sets))
+
+
+def test_a_rank_that_looks_later_embeds_its_share_all_the_same(tmp_path, counted, monkeypatch):
+    ranks = [embeddings(tmp_path / "images", 6, backbone=counted, cache_dir=str(tmp_path / "cache")) for _ in range(2)]
+    monkeypatch.setattr(embedding_module.parallel, "is_distributed", lambda: True)
+    monkeypatch.setattr(embedding_module.parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(embedding_module.dist, "barrier", lambda: None)
+    monkeypatch.setattr(embedding_module.parallel, "rank", lambda: 0)
+    with pytest.raises(RuntimeError, match="3 of 6 embeddings are not in"):
+        ranks[0].build()  # alone: the other rank has written nothing when the barrier opens
+    monkeypatch.setattr(embedding_module.parallel, "rank", lambda: 1)
+    assert len(ranks[1]) == 6
     assert counted.seen == 6
 
 

@@ -115,18 +115,28 @@ class EmbeddingDataset(Dataset):
         missing = [i for i, record in enumerate(records) if record is None]
         if missing:
             self._announce(len(missing))
-            mine = missing[parallel.rank() :: parallel.world_size()] if self.cache_dir else missing
-            for i, record in self._embed(mine):
+            # By the entry's number, not by its place among the missing: a rank that looks later misses fewer.
+            share = parallel.world_size() if self.cache_dir else 1
+            for i, record in self._embed([i for i in missing if i % share == parallel.rank() % share]):
                 records[i] = record
                 self._save(record, keys[i])
         if parallel.is_distributed() and self.cache_dir:
             dist.barrier()
             records = [self._load(key) if record is None else record for key, record in zip(keys, records, strict=True)]
+            self._require_all(records)
         self._records = [record for record in records if record is not None and len(record["cls"])]
         if not self._records:
             raise ValueError(f"none of the {len(self.data)} entries gave an image; see the warnings above")
         slices = [(r, s) for r, record in enumerate(self._records) for s in range(len(record["cls"]))]
         self._index, self._aside = hold_out(slices, self.held_out)
+
+    def _require_all(self, records: Sequence[Record | None]) -> None:
+        lost = [entry["image"] for entry, record in zip(self.data, records, strict=True) if record is None]
+        if lost:
+            raise RuntimeError(
+                f"{len(lost)} of {len(records)} embeddings are not in {self.cache_dir} after all ranks have written "
+                f"theirs, the first that of {lost[0]}: cache_dir must be one folder that every rank can read"
+            )
 
     def _take_over(self, other: EmbeddingDataset) -> None:
         other.build()
@@ -214,7 +224,7 @@ class EmbeddingDataset(Dataset):
         facts = {
             "files": digest_paths([entry[key] for key in PATH_KEYS if entry.get(key)]),
             "transform": describe(self.transform),
-            "backbone": [backbone.identity, list(backbone.layers), backbone.final_norm],
+            "backbone": [backbone.identity, list(backbone.layers), backbone.final_norm, backbone.precision],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
