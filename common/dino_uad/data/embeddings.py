@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,15 +10,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.data.collate import stack_images
-from dino_uad.data.files import atomic_path, describe, digest_paths
+from dino_uad.data.embedding_cache import EmbeddingCache
 from dino_uad.data.hold_out import Slice, hold_out
 from dino_uad.errors import explain
 from dino_uad.networks.backbone import DinoBackbone
@@ -29,7 +25,6 @@ from dino_uad.transforms.foreground import to_patches
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Tensor]
-PATH_KEYS = ("image", "label")
 
 
 class EmbeddingDataset(Dataset):
@@ -73,7 +68,7 @@ class EmbeddingDataset(Dataset):
         self.data = list(data)
         self.transform = transform
         self.backbone = backbone
-        self.cache_dir = Path(cache_dir) if cache_dir else None
+        self.cache = EmbeddingCache(cache_dir, transform, backbone) if cache_dir else None
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.on_error = on_error
@@ -110,19 +105,21 @@ class EmbeddingDataset(Dataset):
             return
         if not self.data:
             raise ValueError("the data list is empty: no image to embed; check dataset_dir and the split")
-        keys = [self._key(entry) for entry in self.data] if self.cache_dir else [None] * len(self.data)
-        records = [self._load(key) for key in keys]
+        paths = [self.cache.path(entry) for entry in self.data] if self.cache else []
+        records = [self.cache.load(path) for path in paths] or [None] * len(self.data)
         missing = [i for i, record in enumerate(records) if record is None]
         if missing:
             self._announce(len(missing))
             # By the entry's number, not by its place among the missing: a rank that looks later misses fewer.
-            share = parallel.world_size() if self.cache_dir else 1
+            share = parallel.world_size() if self.cache else 1
             for i, record in self._embed([i for i in missing if i % share == parallel.rank() % share]):
                 records[i] = record
-                self._save(record, keys[i])
-        if parallel.is_distributed() and self.cache_dir:
+                if self.cache:
+                    self.cache.save(record, paths[i])
+        if parallel.is_distributed() and self.cache:
             dist.barrier()
-            records = [self._load(key) if record is None else record for key, record in zip(keys, records, strict=True)]
+            pairs = zip(records, paths, strict=True)
+            records = [self.cache.load(path) if record is None else record for record, path in pairs]
             self._require_all(records)
         self._records = [record for record in records if record is not None and len(record["cls"])]
         if not self._records:
@@ -134,7 +131,7 @@ class EmbeddingDataset(Dataset):
         lost = [entry["image"] for entry, record in zip(self.data, records, strict=True) if record is None]
         if lost:
             raise RuntimeError(
-                f"{len(lost)} of {len(records)} embeddings are not in {self.cache_dir} after all ranks have written "
+                f"{len(lost)} of {len(records)} embeddings are not in {self.cache.folder} after all ranks have written "
                 f"theirs, the first that of {lost[0]}: cache_dir must be one folder that every rank can read"
             )
 
@@ -153,7 +150,7 @@ class EmbeddingDataset(Dataset):
             f"embedding {count} of {len(self.data)} entries with {self.backbone.arch}; a 448 px slice takes "
             f"{channels * (448 // patch) ** 2 * 2 / 1e6:.1f} MB in half precision, so at least "
             f"{count * channels * (448 // patch) ** 2 * 2 / 1e6:.0f} MB "
-            + (f"in {self.cache_dir.name}/ and in memory" if self.cache_dir else "in memory")
+            + (f"in {self.cache.folder.name}/ and in memory" if self.cache else "in memory")
         )
 
     def _embed(self, entries: Sequence[int]) -> Iterator[tuple[int, Record]]:
@@ -218,30 +215,6 @@ class EmbeddingDataset(Dataset):
         if not record["embedding"].isfinite().all():
             raise ValueError("the backbone gave NaN or Inf, or a value beyond half precision; check the image values")
         return record
-
-    def _key(self, entry: Mapping[str, Any]) -> str:
-        backbone = self.backbone
-        facts = {
-            "files": digest_paths([entry[key] for key in PATH_KEYS if entry.get(key)]),
-            "transform": describe(self.transform),
-            "backbone": [backbone.identity, list(backbone.layers), backbone.final_norm, backbone.precision],
-        }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-    def _load(self, key: str | None) -> Record | None:
-        path = self.cache_dir / f"{key}.safetensors" if key else None
-        if path is None or not path.is_file():
-            return None
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            logger.warning(f"cache file {path.name} is damaged ({error}); it is made again")
-            return None
-
-    def _save(self, record: Record, key: str | None) -> None:
-        if key:
-            with atomic_path(self.cache_dir / f"{key}.safetensors") as temporary:
-                temporary.write_bytes(save(record))
 
 
 class _Slices(Dataset):
