@@ -13,6 +13,13 @@ GOLDEN = Path(__file__).parent / "golden"
 # `make test-monailabel` runs these in an environment of their own, which has the server.
 collect_ignore = [] if find_spec("monailabel") else ["monailabel"]
 
+if find_spec("hypothesis"):  # MONAI Label's environment has none
+    from hypothesis import settings
+
+    # The same examples in every run, and no time limit for one: a busy machine must not make a test fail.
+    settings.register_profile("deterministic", deadline=None, derandomize=True)
+    settings.load_profile("deterministic")
+
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], tuple[dict[str, np.ndarray], dict]]:

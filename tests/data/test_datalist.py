@@ -236,7 +236,7 @@ def test_natural_order():
     assert sorted(["s10", "s2", "S1", "a"], key=natural_key) == ["S1", "a", "s2", "s10"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sets(st.text(min_size=1), min_size=3, max_size=30), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32))
 def test_drawn_sets_are_disjoint_whole_and_not_empty(names, first, second, seed):
     sets = split_groups(sorted(names), [first, second], seed)

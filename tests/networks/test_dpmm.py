@@ -85,7 +85,7 @@ def test_streaming_separates_outliers():
     assert float(head.score(images(outliers)).min()) > 0.1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     covariance=st.sampled_from(["diag", "full", "spherical"]),
     init=st.sampled_from(["kmeans++", "random", "first_rows"]),

@@ -30,7 +30,7 @@ def small_blocks(monkeypatch):
         monkeypatch.setattr(nearest, name, value)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 5), st.integers(0, 1000))
 def test_equals_scipy_in_float64(n_queries, n_rows, k, seed):
     queries, features = _features(n_queries, 384, seed), 7 * _features(n_rows, 384, seed + 1)

@@ -27,7 +27,7 @@ def test_matches_the_reference_map(golden, case):
     np.testing.assert_allclose(smoothed, expected_map, rtol=0, atol=tolerance)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.tuples(*[st.integers(1, 12)] * 2), st.tuples(*[st.integers(1, 40)] * 2), st.sampled_from([0.0, 0.7, 4.0]))
 def test_equals_interpolate_then_scipy(grid, size, sigma):
     patch = torch.rand(2, 1, *grid, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(grid)))

@@ -19,7 +19,7 @@ from dino_uad.report.overview import Scale, overview_figure
 from dino_uad.report.volumes import slice_strip, three_planes
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200), st.sampled_from(["as drawn", "rising", "falling"]))
 def test_sketch_keeps_the_extremes_exactly_and_the_median_nearly(keys, order):
     keys = {"as drawn": keys, "rising": sorted(keys), "falling": sorted(keys, reverse=True)}[order]

@@ -57,7 +57,7 @@ def fit(head, batch, cls):
 
 
 @pytest.mark.parametrize("name", HEADS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     kind=st.sampled_from(["random", "one patch repeated", "two patches repeated", "zero", "one channel"]),
     images=st.integers(1, 3),

@@ -96,7 +96,7 @@ def test_map_that_was_not_inverted_is_refused(tmp_path):
     assert not list((tmp_path / "out").glob("*"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 5), st.sampled_from(ORIENTATIONS), st.integers(1, 50))
 def test_any_size_and_orientation_inverts(height, width, depth, orientation, size):
     affine = affine_of(orientation)
