@@ -14,6 +14,7 @@ from dino_uad import parallel
 from dino_uad.data.files import save_torch
 from dino_uad.engines.batch import unpack
 from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES, ThresholdAtFPR
+from dino_uad.networks import fingerprint
 from dino_uad.networks.detector import AnomalyDetector
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class FinishFit:
 
     def __call__(self, engine: Engine) -> None:
         calibrate(self.network, self.loader, engine.state.device)
+        # A fit that went on from an older model (MONAI Label) has loaded that one's.
+        self.network.fingerprint.copy_(fingerprint.encode(self.network.facts))
         rates = ", ".join(
             f"{rate:.0%}: {threshold:.4g}"
             for rate, threshold in zip(FALSE_POSITIVE_RATES, self.network.thresholds.tolist(), strict=True)

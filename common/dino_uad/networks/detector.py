@@ -29,6 +29,8 @@ class AnomalyDetector(nn.Module):
         image_size: ``(H, W)`` of the images, a multiple of the backbone's patch size.
         smoothing_sigma: standard deviation in pixels of the Gaussian on the upsampled map; 0 turns it off.
         preprocessing: what was done to the images before (JSON types), stored in the fingerprint.
+        slices: how a fit chooses the slices of volumes (JSON types), stored there too; inference takes it as default
+            (:func:`~dino_uad.networks.model_file.fitted_slices`).
         checkpoint: a ``model.pt`` to load at construction. Heads with a memory bank have buffers of data-dependent
             size, which MONAI's ``bundle.load`` can only copy into a network that already has them.
         dropout: probability of zeroing an embedding channel in training mode; MONAI Label's epistemic scoring sets it.
@@ -41,6 +43,7 @@ class AnomalyDetector(nn.Module):
         image_size: Sequence[int] = (448, 448),
         smoothing_sigma: float = 0.0,
         preprocessing: Mapping[str, Any] | None = None,
+        slices: Mapping[str, Any] | None = None,
         checkpoint: str | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -72,6 +75,7 @@ class AnomalyDetector(nn.Module):
             "image_size": list(self.image_size),
             "method": type(head).__name__,
             "preprocessing": dict(preprocessing or {}),
+            "slices": dict(slices or {}),
         }
         self.register_buffer("fingerprint", fingerprint.encode(self.facts))
         self.register_buffer("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dino_uad.networks import fingerprint
 
-def read_model(path: str | Path) -> dict[str, Tensor]:
+ALL_SLICES = {"preset": None, "stride": 1, "min_foreground": 0.0}
+
+
+def read_model(path: str | Path, mmap: bool = False) -> dict[str, Tensor]:
     """The tensors of a model file.
+
+    Args:
+        path: the file.
+        mmap: leave the tensors in the file until they are looked at.
 
     Raises:
         FileNotFoundError: there is none.
@@ -24,7 +33,7 @@ def read_model(path: str | Path) -> dict[str, Tensor]:
         )
     advice = "expected the model.pt that train.json writes: copy it again, or train again"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # pickle raises almost anything on damaged bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
@@ -51,3 +60,20 @@ def load_model(network: nn.Module, path: str | Path) -> None:
             f"{path} does not fit this network: {'; '.join(problems)}. Expected a model of the same settings: repeat "
             "the overrides that train was run with, or train again"
         ) from error
+
+
+def fitted_slices(path: str | Path) -> dict[str, Any]:
+    """How the slices of volumes were chosen for the fit: ``preset``, ``stride`` and ``min_foreground``.
+
+    A model that does not say was given all slices. One whose fingerprint is missing or damaged is refused by
+    :func:`load_model`, so here it counts as one that does not say.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no model file.
+    """
+    state = read_model(path, mmap=True)
+    try:
+        return ALL_SLICES | fingerprint.decode(state["fingerprint"])["slices"]
+    except (KeyError, TypeError, ValueError):
+        return dict(ALL_SLICES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -12,14 +11,15 @@ from monai.data import MetaTensor
 from monai.transforms import HistogramNormalize, MapTransform
 from torch import Tensor
 
-logger = logging.getLogger(__name__)
-
-# brats_flair: the 155 axial slices of a BraTS volume, of which BMAD's brain benchmark takes 60 to 99.
-# liver_ct: as BMAD's liver benchmark; the label volume holds 1 in the liver and 2 in the tumour (LiTS).
-PRESETS: dict[str, dict[str, Any]] = {
-    "brats_flair": {"start": 60, "stop": 100, "min_foreground": 0.01},
-    "liver_ct": {"min_foreground": 0.01, "organ_masked": True, "anomalous_above": 1.0},
-}
+from dino_uad.transforms.slice_choice import (
+    ANNOTATED,
+    PRESETS,
+    foreground_share,
+    little_foreground,
+    log_left_out,
+    slice_range,
+    source,
+)
 
 
 class ExtractSlicesd(MapTransform):
@@ -43,7 +43,8 @@ class ExtractSlicesd(MapTransform):
         anomalous_above: label values above this are anomalies; labels become binary accordingly.
         organ_masked: set the image to 0 where the label is 0 (outside the organ) and equalise its histogram inside;
             images must be in [0, 1].
-        preset: ``"brats_flair"`` or ``"liver_ct"``: sets the arguments in :data:`PRESETS`, over the ones given.
+        preset: ``"brats_flair"`` or ``"liver_ct"``: sets the arguments in
+            :data:`~dino_uad.transforms.slice_choice.PRESETS`, over the ones given.
 
     Raises:
         ValueError: unknown preset, an empty range, a label of another size, or no organ label where it is needed.
@@ -83,18 +84,18 @@ class ExtractSlicesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         image = data[self.first_key(data)]
         if image.ndim == 3:
-            return [] if self._annotated(data) else [{**data, "slice_index": 0}]
-        depth = image.shape[1 + self.axis]
-        indices = range(*slice(self.start, self.stop, self.stride).indices(depth))
-        if not indices:
-            raise ValueError(
-                f"{source(image)}: no slices from {self.start} to {self.stop} in a volume with {depth} slices along "
-                f"axis {self.axis}; expected a range within the volume (a preset fits one kind of data set)"
-            )
+            return [] if self.drop_anomalous and self._annotated(data) else [{**data, "slice_index": 0}]
+        indices, left_out = slice_range(image, self.axis, self.start, self.stop, self.stride)
         self._check_label(data, image)
-        slices = (self._slice(data, index) for index in indices)
-        kept = [item for item in slices if self._wanted(item)]
-        logger.debug("%s: %d of %d slices kept", source(image), len(kept), depth)
+        kept = []
+        for index in indices:
+            item = self._slice(data, index)
+            reason = self._reason(item)
+            if reason is None:
+                kept.append(item)
+            else:
+                left_out[reason] += 1
+        log_left_out(image, self.axis, left_out, "left out")
         return kept
 
     def _check_label(self, data: Mapping[Hashable, Any], image: Tensor) -> None:
@@ -131,20 +132,17 @@ class ExtractSlicesd(MapTransform):
         equalised = self.equalise(image, mask=organ[None].expand(image.shape).cpu().numpy())
         return equalised * organ
 
-    def _wanted(self, item: Mapping[Hashable, Any]) -> bool:
-        image = item[self.first_key(item)]
-        if self.min_foreground > 0 and float((image > 0).any(dim=0).float().mean()) < self.min_foreground:
-            return False
-        return not self._annotated(item)
+    def _reason(self, item: Mapping[Hashable, Any]) -> str | None:
+        """Why a slice is left out; None if it is not."""
+        annotated = self._annotated(item)
+        if annotated and self.drop_anomalous:
+            return ANNOTATED
+        reason = little_foreground(float(foreground_share(item[self.first_key(item)])), self.min_foreground)
+        return f"{reason} {ANNOTATED}" if reason and annotated else reason
 
     def _annotated(self, item: Mapping[Hashable, Any]) -> bool:
-        label = item.get(self.label_key) if self.drop_anomalous and self.label_key in self.keys else None
+        label = item.get(self.label_key) if self.label_key in self.keys else None
         return label is not None and bool((label > 0).any())
-
-
-def source(image: Tensor) -> str:
-    """The file an image came from, for messages."""
-    return str(getattr(image, "meta", {}).get("filename_or_obj", "volume"))
 
 
 def take_slice(volume: Tensor, axis: int, index: int) -> Tensor:
