@@ -78,5 +78,5 @@ class LeaveOutSlicesd(MapTransform):
                 kept[index] = 1
             else:
                 left_out[reason] += 1
-        log_left_out(image, 2, left_out, "score zero")
+        log_left_out(image, 2, left_out, "slices score zero")
         return image * kept

@@ -66,7 +66,7 @@ def log_left_out(image: Tensor, axis: int, reasons: Mapping[str, int], what: str
     if count:
         listed = ", ".join(f"{number} {reason}" for reason, number in reasons.items() if number)
         level = logging.WARNING if count == depth else logging.INFO
-        logger.log(level, "%s: %d of %d slices %s: %s", Path(source(image)).name, count, depth, what, listed)
+        logger.log(level, "%s: %d of %d %s: %s", Path(source(image)).name, count, depth, what, listed)
 
 
 def source(image: Tensor) -> str:

@@ -95,7 +95,7 @@ class ExtractSlicesd(MapTransform):
                 kept.append(item)
             else:
                 left_out[reason] += 1
-        log_left_out(image, self.axis, left_out, "left out")
+        log_left_out(image, self.axis, left_out, "slices left out")
         return kept
 
     def _check_label(self, data: Mapping[Hashable, Any], image: Tensor) -> None:
