@@ -4,7 +4,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dino_uad.metrics import AUPRO, BootstrapIntervals, DiceAtThresholds, ImageCurves, PixelCurves, ThresholdAtFPR
+from dino_uad.metrics import (
+    AUPRO,
+    DiceAtThresholds,
+    ImageCurves,
+    ImageIntervals,
+    PixelCurves,
+    PixelIntervals,
+    ThresholdAtFPR,
+)
 
 
 def results(share):
@@ -15,13 +23,16 @@ def results(share):
     maps = scale * (torch.rand(masks.shape, generator=generator) + 0.3 * masks)
     image_pair = (maps.amax(dim=(1, 2, 3))[share], torch.tensor([0, 1, 0, 0, 1])[share])
     pixel_pair = (maps[share], masks[share])
+    # The last image, alone in its process, is of the second patient too.
+    groups = ["a", "b", "c", "d", "b"][share]
     found = {}
     for metric, output in [
         (PixelCurves(), pixel_pair),
         (ImageCurves(), image_pair),
         (AUPRO(), pixel_pair),
         (DiceAtThresholds([0.1, 0.5, 0.9]), pixel_pair),
-        (BootstrapIntervals(replicates=50), pixel_pair),
+        (PixelIntervals([0.1, 0.5, 0.9], replicates=50), (*pixel_pair, groups)),
+        (ImageIntervals(replicates=50), (*image_pair, groups)),
         (ThresholdAtFPR(), maps[share]),
     ]:
         metric.update(output)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from scipy import ndimage
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from dino_uad.metrics.histogram import DEFAULT_BINS, ScoreHistogram
 from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
-from dino_uad.parallel import all_reduce_sum
 
 
 class AUPRO(Metric):
@@ -50,46 +50,57 @@ class AUPRO(Metric):
     def reset(self) -> None:
         """Forget all pixels."""
         self.histogram = ScoreHistogram(2, self.bins, self._device, torch.float64)
-        self._regions = torch.zeros((), dtype=torch.int64, device=self._device)
 
     @reinit__is_reduced
     def update(self, output: tuple[Maps, Maps]) -> None:
         """Count the pixels of ``(y_pred, y)``; raises :class:`ValueError` for NaN or Inf scores, unequal shapes."""
         for scores, mask in paired_images(*output):
-            weights, regions = region_weights(mask[0])
-            self.histogram.update(scores[0], mask[0], weights)
-            self._regions += regions
+            self.histogram.update(scores[0], mask[0], region_weights(mask[0]))
 
     def compute(self) -> float:
         """AUPRO over all processes; NaN, with a warning, without a region or without a normal pixel."""
         histogram = self.histogram.all_reduced()
         histogram.require_finite()
-        (regions,) = all_reduce_sum(self._regions.clone())
-        normal, overlap = histogram.counts.flip(1).cumsum(1)
-        value = float(area_up_to(normal / normal[-1], overlap / regions, self.limit))
-        warn_undefined({"aupro": value}, f"found {int(regions)} regions and {int(normal[-1])} normal pixels")
+        normal, overlap = histogram.counts
+        value = float(aupro(normal, overlap, self.limit))
+        found = f"{round(float(overlap.sum()))} regions and {int(normal.sum())} normal pixels"
+        warn_undefined({"aupro": value}, f"found {found}, expected some of both")
         return value
 
 
-def region_weights(mask: Tensor) -> tuple[Tensor, int]:
-    """``1/|region|`` for each pixel of a connected region of ``mask [H,W]``, 1 elsewhere; and the number of regions."""
+def region_weights(mask: Tensor) -> Tensor:
+    """``1/|region|`` for each pixel of a connected region of ``mask [H,W]``, so that regions sum to 1; 1 elsewhere."""
     array = mask.cpu().numpy()
-    weights, regions = np.ones(array.shape), 0
+    weights = np.ones(array.shape)
     if array.any():
-        labels, regions = ndimage.label(array, structure=np.ones((3,) * array.ndim))
+        labels, _ = ndimage.label(array, structure=np.ones((3,) * array.ndim))
         inside = labels[array]
         weights[array] = 1 / np.bincount(inside)[inside]
-    return torch.from_numpy(weights), regions
+    return torch.from_numpy(weights)
 
 
-def area_up_to(fpr: Tensor, overlap: Tensor, limit: float) -> Tensor:
-    """Normalised trapezoid area under ``overlap [K]`` over ascending ``fpr [K]`` from (0, 0) to ``limit``."""
-    fpr, overlap = (torch.cat([curve.new_zeros(1), curve]) for curve in (fpr, overlap))
-    inside = fpr <= limit
-    last = int(inside.sum()) - 1
-    x, y = fpr[inside], overlap[inside]
-    if last + 1 < len(fpr):
-        slope = (overlap[last + 1] - overlap[last]) / (fpr[last + 1] - fpr[last])
-        x = torch.cat([x, x.new_tensor([limit])])
-        y = torch.cat([y, (overlap[last] + slope * (limit - fpr[last])).reshape(1)])
-    return torch.trapezoid(y, x) / limit if x.isfinite().all() and y.isfinite().all() else fpr.new_tensor(torch.nan)
+def aupro(normal: Tensor, overlap: Tensor, limit: float) -> Tensor:
+    """Normalised trapezoid area under the mean region overlap for false positive rates from 0 to ``limit``.
+
+    Args:
+        normal: ``[...,K]`` normal pixels at K levels, ascending in score.
+        overlap: ``[...,K]`` anomalous pixels there, each weighing 1 / size of its region; the total is the number of
+            regions.
+        limit: in (0, 1].
+
+    Returns:
+        ``[...]`` float64; NaN without a region or without a normal pixel.
+    """
+    fpr, pro = (_from_the_top(counts) for counts in (normal, overlap))
+    width = fpr.diff()
+    inside = (limit - fpr[..., :-1]).clamp_min(0).minimum(width)
+    # A level without normal pixels is a vertical step of the curve, with no area below it.
+    share = torch.where(width > 0, inside / width, 0)
+    area = inside * (pro[..., :-1] + pro.diff() * share / 2)
+    return torch.where((fpr + pro)[..., -1].isfinite(), area.sum(-1) / limit, torch.nan)
+
+
+def _from_the_top(counts: Tensor) -> Tensor:
+    """Share of the counts ``[...,K]`` at or above each level, from the highest down: ``[...,K+1]`` from 0 to 1."""
+    reached = F.pad(counts.double().flip(-1).cumsum(-1), (1, 0))
+    return reached / reached[..., -1:]

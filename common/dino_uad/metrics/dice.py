@@ -13,6 +13,9 @@ from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
 from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
 from dino_uad.parallel import all_reduce_sum
 
+Thresholds = Tensor | Sequence[float] | Callable[[], Tensor]
+"""``[T]``, or a function that returns it: in a bundle the network is loaded after the metric is made."""
+
 
 class DiceAtThresholds(Metric):
     """Dice = 2 TP / (2 TP + FP + FN) of ``score >= threshold``, exact, for each calibrated threshold.
@@ -21,8 +24,7 @@ class DiceAtThresholds(Metric):
     (mean over the images that have an anomaly; Dice is not defined on the others), and so on for the other rates.
 
     Args:
-        thresholds: ``[T]``, or a function that returns it, called at the first update after a reset: in a bundle the
-            network is loaded after this object is made.
+        thresholds: ``[T]``, or a function that returns it, called at the first update after a reset.
         output_transform: from the engine's output to ``(y_pred, y)``, both ``[B,1,H,W]`` or lists of ``[1,H,W]``.
         fprs: the T false positive rates the thresholds stand for; they only name the results.
         device: where the counts live.
@@ -30,7 +32,7 @@ class DiceAtThresholds(Metric):
 
     def __init__(
         self,
-        thresholds: Tensor | Sequence[float] | Callable[[], Tensor],
+        thresholds: Thresholds,
         output_transform: Callable = lambda output: output,
         fprs: Sequence[float] = FALSE_POSITIVE_RATES,
         device: str | torch.device = "cpu",
@@ -42,51 +44,71 @@ class DiceAtThresholds(Metric):
     def reset(self) -> None:
         """Forget all pixels."""
         self._current: Tensor | None = None
-        # Pooled: true positives, predicted, actual pixels. Per image: sum of Dice, images with an anomaly.
-        self._pooled = torch.zeros((3, len(self.fprs)), dtype=torch.int64, device=self._device)
-        self._per_image = torch.zeros((2, len(self.fprs)), dtype=torch.float64, device=self._device)
+        self._sums = torch.zeros((5, len(self.fprs)), dtype=torch.float64, device=self._device)
         self._not_finite = torch.zeros((), dtype=torch.int64, device=self._device)
 
     @reinit__is_reduced
     def update(self, output: tuple[Maps, Maps]) -> None:
         """Count the pixels of ``(y_pred, y)``; raises :class:`ValueError` for unequal shapes, a missing threshold."""
         if self._current is None:
-            self._current = self._resolve_thresholds()
+            self._current = resolve_thresholds(self.thresholds, self.fprs).to(self._device)
         for scores, mask in paired_images(*output):
-            scores, mask = scores.to(self._device).float().flatten(), mask.to(self._device).flatten()
+            scores, mask = scores.to(self._device), mask.to(self._device)
             self._not_finite += (~scores.isfinite()).sum()
-            predicted = scores >= self._current[:, None]
-            counts = torch.stack([(predicted & mask).sum(1), predicted.sum(1), mask.sum().expand(len(self.fprs))])
-            self._pooled += counts
-            has_anomaly = counts[2] > 0
-            self._per_image += torch.stack([torch.where(has_anomaly, _dice(counts), 0), has_anomaly.double()])
+            self._sums += dice_sums(scores, mask, self._current)
 
     def compute(self) -> dict[str, float]:
         """Dice over all processes; NaN, with a warning, without an anomalous pixel. ValueError for NaN, Inf scores."""
-        pooled, per_image, not_finite = all_reduce_sum(
-            self._pooled.clone(), self._per_image.clone(), self._not_finite.clone()
-        )
+        sums, not_finite = all_reduce_sum(self._sums.clone(), self._not_finite.clone())
         if not_finite:
             raise ValueError(f"{int(not_finite)} anomaly scores are NaN or Inf, expected finite numbers")
-        # Without an anomalous pixel Dice would be 0 however few pixels are predicted.
-        dice = torch.where(pooled[2] > 0, _dice(pooled), torch.nan).tolist()
-        means = (per_image[0] / per_image[1]).tolist()
-        names = [f"pixel_dice_fpr{100 * fpr:g}" for fpr in self.fprs]
-        result = dict(zip(names, dice, strict=True)) | {f"{n}_per_image": m for n, m in zip(names, means, strict=True)}
+        result = {name: float(value) for name, value in dice_of_sums(sums, self.fprs).items()}
         warn_undefined(result, "found no anomalous pixel, expected at least one image with an anomaly")
         return result
 
-    def _resolve_thresholds(self) -> Tensor:
-        found = self.thresholds() if callable(self.thresholds) else self.thresholds
-        thresholds = torch.as_tensor(found, dtype=torch.float32).to(self._device).flatten()
-        if len(thresholds) != len(self.fprs) or thresholds.isnan().any():
-            raise ValueError(
-                f"found thresholds {thresholds.tolist()}, expected {len(self.fprs)} numbers for the false positive "
-                f"rates {list(self.fprs)}: calibrate the model first (train does)"
-            )
-        return thresholds
+
+def dice_sums(scores: Tensor, mask: Tensor, thresholds: Tensor) -> Tensor:
+    """What one image adds, float64 ``[5,T]``: see :func:`dice_of_sums`.
+
+    Args:
+        scores: anomaly map of any shape.
+        mask: bool, the same shape.
+        thresholds: ``[T]`` float32.
+    """
+    predicted, mask = scores.float().flatten() >= thresholds[:, None], mask.flatten()
+    counts = torch.stack([(predicted & mask).sum(1), predicted.sum(1), mask.sum().expand(len(thresholds))]).double()
+    has_anomaly = counts[2] > 0
+    return torch.cat([counts, torch.stack([torch.where(has_anomaly, _dice(counts), 0), has_anomaly.double()])])
+
+
+def dice_of_sums(sums: Tensor, fprs: Sequence[float]) -> dict[str, Tensor]:
+    """Pooled Dice and mean Dice per image ``[...]`` by name; NaN without an anomalous pixel.
+
+    Args:
+        sums: ``[...,5,T]`` true positives, predicted and actual pixels, sum of the images' Dice, images that have one.
+        fprs: the T false positive rates.
+    """
+    # Without an anomalous pixel Dice would be 0 however few pixels are predicted.
+    pooled = torch.where(sums[..., 2, :] > 0, _dice(sums.movedim(-2, 0)), torch.nan)
+    per_image = sums[..., 3, :] / sums[..., 4, :]
+    names = [f"pixel_dice_fpr{100 * fpr:g}" for fpr in fprs]
+    return dict(zip(names, pooled.unbind(-1), strict=True)) | {
+        f"{name}_per_image": mean for name, mean in zip(names, per_image.unbind(-1), strict=True)
+    }
+
+
+def resolve_thresholds(thresholds: Thresholds, fprs: Sequence[float]) -> Tensor:
+    """``[T]`` float32; raises :class:`ValueError` unless there is one for each false positive rate."""
+    found = thresholds() if callable(thresholds) else thresholds
+    resolved = torch.as_tensor(found, dtype=torch.float32).flatten()
+    if len(resolved) != len(fprs) or resolved.isnan().any():
+        raise ValueError(
+            f"found thresholds {resolved.tolist()}, expected {len(fprs)} numbers for the false positive "
+            f"rates {list(fprs)}: calibrate the model first (train does)"
+        )
+    return resolved
 
 
 def _dice(counts: Tensor) -> Tensor:
-    """``[3,T]`` true positives, predicted and actual pixels to Dice ``[T]``."""
-    return 2 * counts[0].double() / (counts[1] + counts[2]).double()
+    """True positives, predicted and actual pixels ``[3 or more, ...]`` to Dice ``[...]``."""
+    return 2 * counts[0] / (counts[1] + counts[2])

@@ -100,6 +100,11 @@ class ScoreHistogram:
         """Raise :class:`ValueError` if a NaN or Inf score was added; waits for the device."""
         _require_finite(self.low, self.high)
 
+    def merge(self, other: ScoreHistogram) -> None:
+        """Add another histogram of as many rows and bins."""
+        self._widen(torch.minimum(self.low, other.low), torch.maximum(self.high, other.high))
+        self.counts += other.between(self.low, self.high).counts
+
     def between(self, low: Tensor, high: Tensor) -> ScoreHistogram:
         """The same counts on the grid of a wider range of keys."""
         wider = copy.copy(self)

@@ -45,15 +45,20 @@ class ImageCurves(Metric):
 
     def compute(self) -> dict[str, float]:
         """The three numbers over all processes; NaN, with a warning, if the images are all of one class."""
-        scores, labels = gather_rows(torch.cat(self._scores)), gather_rows(torch.cat(self._labels).byte()).bool()
-        if not scores.isfinite().all():
-            position = int((~scores.isfinite()).nonzero()[0])
-            raise ValueError(f"the score of image {position} is {float(scores[position])}, expected a finite number")
+        scores, labels = self._gathered()
         levels = tied_levels(scores, labels)
         result = {f"image_{name}": float(curve(*levels)) for name, curve in CURVES.items()}
         found = f"{int((~labels).sum())} normal and {int(labels.sum())} anomalous images"
         warn_undefined(result, f"found {found}, expected both kinds")
         return result
+
+    def _gathered(self) -> tuple[Tensor, Tensor]:
+        """Scores and labels ``[n]`` of all processes."""
+        scores, labels = gather_rows(torch.cat(self._scores)), gather_rows(torch.cat(self._labels).byte()).bool()
+        if not scores.isfinite().all():
+            position = int((~scores.isfinite()).nonzero()[0])
+            raise ValueError(f"the score of image {position} is {float(scores[position])}, expected a finite number")
+        return scores, labels
 
     def _column(self, values: Tensor | Sequence) -> Tensor:
         if not isinstance(values, Tensor):

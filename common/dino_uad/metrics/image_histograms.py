@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -31,11 +34,25 @@ class ImageHistograms:
 
     def counts(self) -> Tensor:
         """``[n,2,bins]`` int32, normal and anomalous pixels of the images of all processes, in the order of ranks."""
-        overall = ScoreHistogram(2, self.bins, self.device)
-        for histogram in self._histograms:
-            overall.low = torch.minimum(overall.low, histogram.low)
-            overall.high = torch.maximum(overall.high, histogram.high)
-        overall.low, overall.high = low, high = overall.key_range()
-        overall.require_finite()
-        rows = [histogram.between(low, high).counts for histogram in self._histograms]
-        return gather_rows(torch.stack(rows) if rows else torch.empty_like(overall.counts, dtype=torch.int32)[None][:0])
+        return aligned_counts(self._histograms, ScoreHistogram(2, self.bins, self.device, torch.int32))
+
+
+def aligned_counts(histograms: Iterable[ScoreHistogram], empty: ScoreHistogram) -> Tensor:
+    """``[n,rows,bins]`` of the histograms of all processes, over the same bins, in the order of ranks.
+
+    Args:
+        histograms: of this process; there may be none.
+        empty: one like them without scores.
+
+    Raises:
+        ValueError: a histogram was given NaN or Inf scores.
+    """
+    histograms = list(histograms)
+    overall = copy.copy(empty)
+    for histogram in histograms:
+        overall.low = torch.minimum(overall.low, histogram.low)
+        overall.high = torch.maximum(overall.high, histogram.high)
+    overall.low, overall.high = overall.key_range()
+    overall.require_finite()
+    rows = [histogram.between(overall.low, overall.high).counts for histogram in histograms]
+    return gather_rows(torch.stack(rows) if rows else empty.counts[None][:0])

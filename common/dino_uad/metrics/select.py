@@ -27,3 +27,8 @@ def images(items: Items) -> tuple[list[Tensor], list[int]]:
         [item["image_score"] for item in items],
         [int(bool((item["label"] > 0).any()) or not item["has_mask"]) for item in items],
     )
+
+
+def grouped_images(items: Items) -> tuple[list[Tensor], list[int], list[str]]:
+    """Like :func:`images`, with the group of each image."""
+    return *images(items), [str(item["group"]) for item in items]

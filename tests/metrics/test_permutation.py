@@ -1,6 +1,5 @@
-"""Bootstrap intervals and permutation test, against direct resampling of the pixels themselves."""
+"""Permutation test, against all swaps of the pixels themselves."""
 
-import hashlib
 from itertools import product
 
 import numpy as np
@@ -8,8 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from dino_uad.metrics import BootstrapIntervals, ImageHistograms, permutation_test
-from dino_uad.metrics.bootstrap import bootstrap_curves
+from dino_uad.metrics import ImageHistograms, permutation_test
 from dino_uad.metrics.curves import auroc
 
 
@@ -31,68 +29,6 @@ def test_image_histograms_keep_the_pooled_metric():
     maps, masks = images(12)
     expected = roc_auc_score(masks.ravel(), maps.ravel())
     assert float(auroc(*histograms(maps, masks).sum(0))) == pytest.approx(expected, abs=1e-4)
-
-
-def test_bootstrap_of_images_agrees_with_resampled_pixels():
-    maps, masks = images(12)
-    rng = np.random.default_rng(1)
-    direct = []
-    for _ in range(400):
-        drawn = rng.integers(0, 12, 12)
-        direct.append(roc_auc_score(masks[drawn].ravel(), maps[drawn].ravel()))
-    samples = bootstrap_curves(histograms(maps, masks), 2000, seed=0)["auroc"].numpy()
-    assert np.mean(samples) == pytest.approx(np.mean(direct), abs=2e-3)
-    assert np.std(samples) == pytest.approx(np.std(direct), rel=0.15)
-
-
-def test_metric_returns_intervals_around_the_estimate_and_repeats():
-    maps, masks = images(20)
-    results = []
-    for _ in range(2):
-        metric = BootstrapIntervals(replicates=300)
-        metric.update((maps, masks))
-        results.append(metric.compute())
-    assert results[0] == results[1]
-    value = roc_auc_score(masks.ravel(), maps.ravel())
-    assert results[0]["pixel_auroc_low"] < value < results[0]["pixel_auroc_high"]
-
-
-def test_groups_are_drawn_as_one():
-    maps, masks = images(6)
-    twice = BootstrapIntervals(replicates=100)
-    twice.update((maps.repeat(2, 1, 1, 1), masks.repeat(2, 1, 1, 1), [f"patient {i % 6}" for i in range(12)]))
-    with pytest.raises(ValueError, match="1 group ids for 6 images"):
-        twice.update((maps, masks, [1]))
-    once = BootstrapIntervals(replicates=100)
-    once.update((maps, masks, list(range(6))))
-    order = np.argsort([int.from_bytes(_digest(f"patient {i}"), "big") for i in range(6)])
-    reordered = BootstrapIntervals(replicates=100)
-    reordered.update((maps[order], masks[order]))
-    # Doubling every patient's pixels changes no AUROC; patients stand in the order of their keys.
-    for end in ("pixel_auroc_low", "pixel_auroc_high"):
-        assert twice.compute()[end] == pytest.approx(reordered.compute()[end])
-
-
-def _digest(text):
-    return hashlib.sha256(text.encode()).digest()[:7]
-
-
-def test_group_ids_for_some_images_only_raise():
-    maps, masks = images(4)
-    metric = BootstrapIntervals(replicates=10)
-    metric.update((maps, masks, [0, 0, 1, 1]))
-    metric.update((maps, masks))
-    with pytest.raises(ValueError, match="4 of 8 images"):
-        metric.compute()
-
-
-def test_bootstrap_of_one_class_or_nothing_is_nan_with_a_warning():
-    metric = BootstrapIntervals(replicates=10)
-    with pytest.warns(UserWarning, match="no bootstrap sample"):
-        assert np.isnan(metric.compute()["pixel_auroc_low"])
-    metric.update((torch.rand(3, 1, 4, 4), torch.zeros(3, 1, 4, 4)))
-    with pytest.warns(UserWarning, match="no bootstrap sample"):
-        assert np.isnan(metric.compute()["pixel_aupr_high"])
 
 
 def test_permutation_p_value_agrees_with_all_swaps():
