@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from dino_uad.networks.head import Head
 from dino_uad.networks.kmeans import kmeans
-from dino_uad.networks.masking import fill_background, nonempty_mask
+from dino_uad.networks.masking import fill_background, nonempty_mask, patch_mean
 from dino_uad.parallel import all_reduce_sum, gather_rows
 
 
@@ -112,8 +112,7 @@ class DinoADHead(Head):
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Minus the mean cosine distance of each image's foreground, ``[B]``: it needs no calibration yet."""
-        mask = nonempty_mask(mask, embeddings)
-        return -(self._cosine_distance(embeddings, cls) * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+        return patch_mean(-self._cosine_distance(embeddings, cls), nonempty_mask(mask, embeddings))
 
     def _cosine_distance(self, embeddings: Tensor, cls: Tensor | None) -> Tensor:
         """``[B,1,h,w]`` one minus the mean over centroids of the cosine similarity."""

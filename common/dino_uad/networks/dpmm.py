@@ -8,13 +8,11 @@ stick-breaking prior    :func:`~dino_uad.networks.dpmm_sticks.log_stick_weights`
 E step, statistics      :func:`~dino_uad.networks.dpmm_em.batch_sums`, all-reduced over the ranks
 moving averages, M      :func:`~dino_uad.networks.dpmm_em.update_moments`, step size γ
 concentration α         :func:`~dino_uad.networks.dpmm_sticks.update_concentration`
-anomaly score           :meth:`DPMMHead.score`: 1 − largest cosine similarity to a mean with π_k > t_π
+anomaly score           :func:`~dino_uad.networks.dpmm_scores.cosine`, to the means with π_k > t_π
 ======================  ===============================================================================
 """
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +23,12 @@ from dino_uad.networks import dpmm_em as em
 from dino_uad.networks import dpmm_gaussian as gaussian
 from dino_uad.networks import dpmm_sticks as sticks
 from dino_uad.networks.dpmm_init import INITIALISERS
+from dino_uad.networks.dpmm_scores import SCORES, wide_log_joint
 from dino_uad.networks.head import Head
+from dino_uad.networks.masking import patch_mean
 
 COVARIANCES = ("diag", "full", "spherical")
-SCORES = ("cosine", "likelihood", "euclidean", "mahalanobis")
 SCHEDULES = ("ema", "exp")
-# Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
-LARGEST_EMBEDDING = 1e12
 
 
 class DPMMHead(Head):
@@ -79,7 +76,7 @@ class DPMMHead(Head):
         super().__init__(embed_dim)
         _check_choice("covariance", covariance, COVARIANCES)
         _check_choice("schedule", schedule, SCHEDULES)
-        _check_choice("score_type", score_type, SCORES)
+        _check_choice("score_type", score_type, tuple(SCORES))
         _check_choice("init", init, tuple(INITIALISERS))
         _check_range("n_components", n_components, n_components >= 2, "at least 2")
         _check_range("step_size", step_size, 0 < step_size <= 1, "in (0, 1]")
@@ -128,11 +125,11 @@ class DPMMHead(Head):
         Raises:
             ValueError: if an embedding is NaN, infinite or too large for float32 arithmetic.
         """
-        with torch.no_grad(), gaussian.full_float32(), _without_autocast(embeddings):
+        with torch.no_grad(), gaussian.full_float32(), gaussian.without_autocast(embeddings.device):
             rows = self._rows(embeddings)
             if mask is not None:
                 rows = rows[mask.flatten().to(rows.device)]
-            n_rows = self._count_rows(rows)
+            n_rows = em.count_rows(rows)
             if n_rows == 0:
                 return {}
             rows = self._prepare(rows)
@@ -192,22 +189,20 @@ class DPMMHead(Head):
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Anomaly score of every patch by ``score_type``: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
-        with _without_autocast(embeddings):
+        with gaussian.without_autocast(embeddings.device):
             rows = self._prepare(self._rows(embeddings))
-            return self._to_grid(_SCORERS[self.score_type](self, rows), embeddings)
+            return self._to_grid(SCORES[self.score_type](rows, self._active_components()), embeddings)
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
         rows = self._prepare(self._rows(embeddings))
-        density = self._to_grid(self._log_joint(rows).logsumexp(1), embeddings)
-        if mask is None:
-            return density.mean(dim=(1, 2, 3))
-        return torch.where(mask, density, 0).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp_min(1)
+        density = self._to_grid(wide_log_joint(rows, self._active_components()).logsumexp(1), embeddings)
+        return patch_mean(density, mask)
 
     def assign(self, embeddings: Tensor) -> Tensor:
         """Index in 0..K−1 of each patch's most responsible component: ``[B,C,h,w]`` to ``[B,1,h,w]`` int64."""
         rows = self._prepare(self._rows(embeddings))
-        return self._to_grid(self.active[self._log_joint(rows).argmax(1)], embeddings)
+        return self._to_grid(self.active[wide_log_joint(rows, self._active_components()).argmax(1)], embeddings)
 
     def _active_components(self) -> gaussian.Components:
         if not self.fitted:
@@ -216,27 +211,6 @@ class DPMMHead(Head):
         if not self.reference:
             components = components._replace(log_weights=self.log_weights.log_softmax(0))
         return components.select(self.active)
-
-    def _log_joint(self, rows: Tensor) -> Tensor:
-        """Log weight plus log density, ``[N,n_active]``, in float64: few components, so exactness is cheap here."""
-        return gaussian.log_joint(
-            gaussian.wide(rows), gaussian.Components(*map(gaussian.wide, self._active_components()))
-        )
-
-    def _cosine_score(self, rows: Tensor) -> Tensor:
-        means = F.normalize(self._active_components().means, dim=1)
-        return 1 - (F.normalize(rows, dim=1) @ means.T).amax(1)
-
-    def _likelihood_score(self, rows: Tensor) -> Tensor:
-        return -self._log_joint(rows).logsumexp(1)
-
-    def _euclidean_score(self, rows: Tensor) -> Tensor:
-        means = self._active_components().means
-        return _squared_distances(gaussian.wide(rows), gaussian.wide(means)).amin(1).sqrt()
-
-    def _mahalanobis_score(self, rows: Tensor) -> Tensor:
-        components = gaussian.Components(*map(gaussian.wide, self._active_components()))
-        return gaussian.squared_mahalanobis(gaussian.wide(rows), components).amin(1).sqrt()
 
     def _rows(self, embeddings: Tensor) -> Tensor:
         """``[B,C,h,w]`` to ``[B*h*w,C]`` in the precision of the model."""
@@ -255,17 +229,6 @@ class DPMMHead(Head):
             values = values.to(self.running_means.dtype)
         return values.reshape(embeddings.shape[0], 1, embeddings.shape[2], embeddings.shape[3])
 
-    def _count_rows(self, rows: Tensor) -> int:
-        """Rows of all ranks, after checking that every rank can use its own, so that all ranks raise together."""
-        usable = bool(torch.maximum(rows.amax(), -rows.amin()) < LARGEST_EMBEDDING) if len(rows) else True
-        n_rows, n_bad = parallel.all_reduce_sum(torch.tensor([len(rows), not usable], device=rows.device))[0].tolist()
-        if n_bad:
-            raise ValueError(
-                f"embeddings hold NaN, infinite or larger values than {LARGEST_EMBEDDING:g} (on {n_bad} of "
-                f"{parallel.world_size()} processes): check the images and the backbone's precision"
-            )
-        return n_rows
-
     def _refresh_active(self) -> None:
         weights = self.log_weights.exp() if self.reference and self.score_type == "likelihood" else self.weights()
         above = weights > self.weight_threshold
@@ -273,26 +236,6 @@ class DPMMHead(Head):
 
 
 _SLACK = torch.finfo(torch.float32).eps
-_SCORERS = {
-    "cosine": DPMMHead._cosine_score,
-    "likelihood": DPMMHead._likelihood_score,
-    "euclidean": DPMMHead._euclidean_score,
-    "mahalanobis": DPMMHead._mahalanobis_score,
-}
-
-
-def _without_autocast(embeddings: Tensor) -> AbstractContextManager:
-    """Half precision would cost the cosine distances three digits, for a product that takes no time."""
-    device = embeddings.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-def _squared_distances(rows: Tensor, means: Tensor) -> Tensor:
-    """``|x_n − μ_k|²``, ``[N,K]``."""
-    center = means.mean(0)
-    rows, means = rows - center, means - center
-    squared = rows.square().sum(1, keepdim=True) + means.square().sum(1) - 2 * rows @ means.T
-    return squared.clamp_min(0)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

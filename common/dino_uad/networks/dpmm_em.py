@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dino_uad import parallel
 from dino_uad.networks.dpmm_gaussian import (
     Components,
     diagonal_products,
@@ -26,6 +27,8 @@ from dino_uad.networks.dpmm_gaussian import (
 )
 
 ROWS_PER_CHUNK = 1024
+# Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
+LARGEST_EMBEDDING = 1e12
 # Below this count, products of responsibilities and squared embeddings underflow in float32: the component is empty.
 EMPTY_COUNT = 1e-30
 # Σ_d (μ−c)²/σ² above which the expanded Mahalanobis term may be off by more than 1e-3 in float32.
@@ -39,6 +42,22 @@ class Sums(NamedTuple):
     first: Tensor  # [K,D]: Σ_n r_nk (x_n − c_k)
     second: Tensor  # [K,D] or [K,D,D]: Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ
     log_likelihood: Tensor  # [1]: Σ_n log Σ_k π_k N(x_n | μ_k, Σ_k)
+
+
+def count_rows(rows: Tensor) -> int:
+    """Rows ``[N,D]`` of all ranks; every rank's are checked first, so that all ranks raise together.
+
+    Raises:
+        ValueError: an embedding is NaN, infinite or too large for float32 arithmetic.
+    """
+    usable = bool(torch.maximum(rows.amax(), -rows.amin()) < LARGEST_EMBEDDING) if len(rows) else True
+    n_rows, n_bad = parallel.all_reduce_sum(torch.tensor([len(rows), not usable], device=rows.device))[0].tolist()
+    if n_bad:
+        raise ValueError(
+            f"embeddings hold NaN, infinite or larger values than {LARGEST_EMBEDDING:g} (on {n_bad} of "
+            f"{parallel.world_size()} processes): check the images and the backbone's precision"
+        )
+    return n_rows
 
 
 def batch_sums(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ class Components(NamedTuple):
     covariances: Tensor  # [K,D] or [K,D,D], regularisation included
 
     def select(self, index: Tensor) -> Components:
+        """The components at ``index``, ``[n]`` numbers or ``[K]`` bool."""
         return Components(*(tensor[index] for tensor in self))
 
 
@@ -42,6 +43,11 @@ def full_float32():
     finally:
         for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Half precision would cost the cosine distances three digits, for a product that takes no time."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def cholesky_precision(covariances: Tensor) -> Tensor:
@@ -85,6 +91,7 @@ def log_joint(rows: Tensor, components: Components) -> Tensor:
 
 
 def log_joint_full(rows: Tensor, components: Components) -> Tensor:
+    """:func:`log_joint` for full covariances ``[K,D,D]``."""
     precision = cholesky_precision(components.covariances)
     log_norm = precision.diagonal(dim1=-2, dim2=-1).log().sum(1) - 0.5 * rows.shape[1] * math.log(2 * math.pi)
     columns = [
@@ -105,6 +112,7 @@ def diagonal_terms(components: Components, center: Tensor) -> tuple[Tensor, Tens
 
 
 def diagonal_products(rows: Tensor, squares: Tensor, offset: Tensor, linear: Tensor, quadratic: Tensor) -> Tensor:
+    """``[N,K]`` from rows and their squares ``[N,D]``, both around the centre, and :func:`diagonal_terms`."""
     return torch.addmm(torch.addmm(offset, rows, linear), squares, quadratic)
 
 

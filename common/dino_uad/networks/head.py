@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dino_uad.networks.masking import patch_mean
+
 
 class Head(nn.Module):
     """Base class of the anomaly detection heads.
@@ -62,9 +64,7 @@ class Head(nn.Module):
 
         Heads without a density return minus the mean score, which orders models the same way but has no unit.
         """
-        scores = -self.score(embeddings, cls, mask)
-        weight = torch.ones_like(scores) if mask is None else mask.to(scores)
-        return (scores * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp_min(1)
+        return patch_mean(-self.score(embeddings, cls, mask), mask)
 
     def image_score(self, patch_scores: Tensor) -> Tensor:
         """Image-level score ``[B]``: mean of the largest 1 % of the patch scores, at least one (AnomalyDINO, sec 3)."""

@@ -1,4 +1,4 @@
-"""Patches that do not count: which to learn from, and what score they get."""
+"""Patches that do not count: which to learn from, to average over, and what score they get."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def fill_background(scores: Tensor, mask: Tensor | None) -> Tensor:
     mask = nonempty_mask(mask, scores)
     lowest = scores.masked_fill(~mask, torch.inf).amin(dim=(2, 3), keepdim=True)
     return torch.where(mask, scores, lowest)
+
+
+def patch_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the patches of each image, ``[B,1,h,w]`` and a bool mask to ``[B]``; 0 for an image without patches."""
+    if mask is None:
+        return values.mean(dim=(1, 2, 3))
+    return torch.where(mask, values, 0).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp_min(1)

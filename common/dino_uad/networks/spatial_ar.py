@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from dino_uad import parallel
 from dino_uad.networks.causal_conv import TapCNN, past_taps
 from dino_uad.networks.head import Head
+from dino_uad.networks.masking import patch_mean
 
 Direction = Literal["forward", "backward", "both", "bidirectional"]
 # Mean errors by position are shrunk towards the overall mean as if this many images had been seen there with it. An
@@ -142,9 +143,7 @@ class SpatialARHead(Head):
         token is conditioned on all others.
         """
         errors = self.squared_errors(embeddings).mean(dim=1, keepdim=True)
-        density = -0.5 * (errors + self.embed_dim * math.log(2 * math.pi))
-        weight = torch.ones_like(density) if mask is None else mask.to(density)
-        return (density * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp_min(1)
+        return patch_mean(-0.5 * (errors + self.embed_dim * math.log(2 * math.pi)), mask)
 
     @torch.no_grad()
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
