@@ -10,13 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dino_uad.data.readers import PICTURE_AFFINE
+from dino_uad.data.readers import PICTURE_AFFINE, PICTURE_SUFFIXES
 
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:
     """Stack ``[1|3,H,W]`` images to a plain ``[B,1|3,H,W]`` tensor; grey ones among colour ones are replicated."""
     channels = max(image.shape[0] for image in images)
     return torch.stack([torch.as_tensor(image).as_subclass(Tensor).expand(channels, -1, -1) for image in images])
+
+
+def files_per_batch(data: Sequence[Mapping[str, Any]], pictures: int = 4) -> int:
+    """How many files of a data list to collate: ``pictures``, or 1 where there are volumes, which have many slices."""
+    suffixes = {Path(str(entry["image"])).suffix.lower().removeprefix(".") for entry in data}
+    return pictures if suffixes.issubset(PICTURE_SUFFIXES) else 1
 
 
 def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

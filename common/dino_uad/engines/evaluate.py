@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from torch import Tensor
@@ -37,7 +38,8 @@ class DetectorEvaluator(SupervisedEvaluator):
     ``patch_scores`` ``[1,gh,gw]``, ``image_score`` and ``seconds`` (of the network, divided by the batch).
 
     Takes the arguments of MONAI's ``SupervisedEvaluator``. A batch may hold all slices of a volume, more than fit on
-    the device at once, so the network sees at most ``max_batch`` images a call.
+    the device at once, so the network sees at most ``max_batch`` images a call. A batch and its output are forgotten
+    before the next one is loaded.
 
     Args:
         max_batch: images per network call.
@@ -46,27 +48,34 @@ class DetectorEvaluator(SupervisedEvaluator):
     def __init__(self, *args, max_batch: int = 16, **kwargs) -> None:
         super().__init__(*args, decollate=False, **kwargs)
         self.max_batch = max_batch
+        self.add_event_handler(Events.GET_BATCH_STARTED, self._forget)
 
     def _iteration(self, engine: DetectorEvaluator, batchdata: Mapping[str, Any]) -> list[dict[str, Any]]:
-        images = batchdata["image"]
-        start = time.perf_counter()
-        with engine.mode(engine.network), torch.autocast(engine.state.device.type, enabled=engine.amp):
-            parts = [self._predict(chunk) for chunk in images.split(self.max_batch)]
-        seconds = (time.perf_counter() - start) / len(images)
-        result = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-        engine.state.output = [
-            {key: values[i] for key, values in batchdata.items()}
-            | {key: values[i] for key, values in result.items()}
-            | {"pred": resize_like(result["pred"][i], batchdata["label"][i]), "seconds": seconds}
-            for i in range(len(images))
-        ]
+        count = len(batchdata["image"])
+        items = [{key: values[i] for key, values in batchdata.items()} for i in range(count)]
+        with engine.mode(engine.network):
+            chunks = [self._predict(items[i : i + self.max_batch]) for i in range(0, count, self.max_batch)]
+        engine.state.output = [item for chunk in chunks for item in chunk]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
-    def _predict(self, images: Tensor) -> dict[str, Tensor]:
-        predicted = self.network.predict(images.to(self.state.device, torch.float32))
-        return {key: value.float().cpu() for key, value in predicted.items()}  # the copy waits for the device
+    def _predict(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        start = time.perf_counter()
+        images = torch.stack([item["image"] for item in items]).to(self.state.device, torch.float32)
+        with torch.autocast(self.state.device.type, enabled=self.amp):
+            predicted = self.network.predict(images)
+        predicted = {key: value.float().cpu() for key, value in predicted.items()}  # the copy waits for the device
+        seconds = (time.perf_counter() - start) / len(items)
+        return [
+            item
+            | {key: values[i] for key, values in predicted.items()}
+            | {"pred": resize_like(predicted["pred"][i], item["label"]), "seconds": seconds}
+            for i, item in enumerate(items)
+        ]
+
+    def _forget(self, engine: DetectorEvaluator) -> None:
+        engine.state.batch = engine.state.output = None
 
 
 def resize_like(anomaly_map: Tensor, label: Tensor) -> Tensor:

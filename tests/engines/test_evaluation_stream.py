@@ -1,0 +1,99 @@
+"""Volumes are evaluated one at a time, pictures in batches; nothing of a batch outlives it."""
+
+import json
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset, MetaTensor
+
+from dino_uad.data.collate import collate_slices, files_per_batch
+from dino_uad.engines.evaluate import DetectorEvaluator
+from helpers import SIZE, detector
+from scans import write_nifti
+from workflows import run
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.png", "b.JPG", "c.tiff"], 4),
+        (["a.png", "b.nii.gz"], 1),
+        (["a.nrrd"], 1),
+        (["series/case1"], 1),
+        (["archive.png/case1"], 1),
+    ],
+)
+def test_files_per_batch(names, expected):
+    assert files_per_batch([{"image": name} for name in names], pictures=4) == expected
+
+
+def volume(entry):
+    """Seven slices, with labels of another size."""
+    generator = torch.Generator().manual_seed(entry["seed"])
+    images = [MetaTensor(torch.rand(1, *SIZE, generator=generator)) for _ in range(7)]
+    return [{"image": image, "label": torch.zeros(1, 20, 30), "has_mask": True} for image in images]
+
+
+def evaluated(max_batch, batch_size=1):
+    network = detector()
+    network.head.fit_batch(*network.embed(torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(9))))
+    loader = DataLoader(
+        Dataset([{"seed": seed} for seed in range(3)], volume), batch_size=batch_size, collate_fn=collate_slices
+    )
+    evaluator = DetectorEvaluator(
+        device=torch.device("cpu"), val_data_loader=loader, network=network, max_batch=max_batch
+    )
+    return evaluator
+
+
+def outputs(evaluator):
+    found = []
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: found.append(engine.state.output))
+    evaluator.run()
+    return [item for batch in found for item in batch]
+
+
+def test_maps_do_not_depend_on_the_batches():
+    one, other = outputs(evaluated(3)), outputs(evaluated(16, batch_size=3))
+    assert len(one) == len(other) == 21
+    for a, b in zip(one, other, strict=True):
+        assert a["pred"].shape == (1, 20, 30) and torch.equal(a["image"], b["image"])
+        torch.testing.assert_close(a["pred"], b["pred"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(a["image_score"], b["image_score"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_is_forgotten_before_the_next_is_loaded():
+    evaluator, seen, alive = evaluated(3), [], []
+    evaluator.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda engine: seen.append(
+            [weakref.ref(engine.state.output[0]["pred"]), weakref.ref(engine.state.batch["image"])]
+        ),
+    )
+    evaluator.add_event_handler(
+        Events.GET_BATCH_STARTED, lambda: alive.extend(ref() is not None for pair in seen for ref in pair)
+    )
+    evaluator.run()
+    assert len(seen) == 3 and not any(alive)
+
+
+def test_the_bundle_loads_one_volume_at_a_time(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in ("train0", "train1", "train2", "valid0", "test0", "test1"):
+        path = tmp_path / "data" / name[:-1] / f"{name}.nii.gz"
+        write_nifti(path, rng.integers(100, 999, (20, 20, 3)).astype(np.float32))
+    mask = np.zeros((20, 20, 3), np.uint8)
+    mask[3:8, 3:8, 1] = 1
+    write_nifti(tmp_path / "data/test/test0_label.nii.gz", mask)
+    run("dpmm", tmp_path)
+    sizes = []
+    collate = collate_slices
+    monkeypatch.setattr(
+        "dino_uad.data.collate.collate_slices", lambda batch: sizes.append(len(batch)) or collate(batch)
+    )
+    run("dpmm", tmp_path, "evaluate")
+    assert sizes == [1, 1]
+    assert json.loads((tmp_path / "evaluate/metrics.json").read_text())["images"] == {"normal": 5, "anomalous": 1}
