@@ -43,22 +43,82 @@ def test_missing_argument_ends_with_2():
     assert end.value.code == 2
 
 
-def test_json_is_all_that_reaches_standard_output(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def fake_demo(monkeypatch) -> list:
+    """The arguments of every run of a verb ``demo`` that only prints, and starts a process that prints."""
     import dino_uad.demo
 
-    def fake(out: str) -> dict:
+    calls = []
+
+    def run_demo(out: str, epochs: int = 10, arch: str | None = None) -> dict:
+        calls.append((out, epochs))
         print("working")
+        subprocess.run(["echo", "a process too"])
         return {"out": out}
 
-    monkeypatch.setattr(dino_uad.demo, "run_demo", fake)
+    monkeypatch.setattr(dino_uad.demo, "run_demo", run_demo)
+    return calls
+
+
+def test_json_is_all_that_reaches_standard_output(capfd, fake_demo):
     main(["demo", "--out", "here", "--json"])
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()
     assert json.loads(captured.out) == {"out": "here"}
-    assert "working" in captured.err
+    assert captured.err == "working\na process too\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["here", "--epochs", "many"], "demo: --epochs: found 'many', expected a whole number"),
+        (["here", "--epochs", "2.5"], "demo: --epochs: found 2.5, expected a whole number"),
+        (["--out"], "demo: --out: found no value, expected text"),
+        (["here", "3", "vit", "extra"], "Could not consume arg: extra"),
+        (["here", "3", "vit", "function"], "Could not consume arg: function"),
+    ],
+)
+def test_wrong_values_and_words_too_many_end_with_2_before_anything_runs(capfd, fake_demo, words, message):
+    with pytest.raises(SystemExit) as end:
+        main(["demo", *words])
+    assert end.value.code == 2
+    assert message in capfd.readouterr().err
+    assert fake_demo == []
+
+
+def test_a_number_as_a_folder_is_text(fake_demo):
+    main(["demo", "2024", "--epochs", "3"])
+    assert fake_demo == [("2024", 3)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "weights needs a command: list, fetch, path"),
+        (["lst"], "Could not consume arg: lst"),
+        (["list", "extra"], "Could not consume arg: extra"),
+        (["path"], "no value for the required argument: name"),
+    ],
+)
+def test_wrong_commands_of_weights_end_with_2(words, message, capfd):
+    with pytest.raises(SystemExit) as end:
+        main(["weights", *words])
+    assert end.value.code == 2
+    captured = capfd.readouterr()
+    assert message in captured.err
+    assert not captured.out
+
+
+def test_weights_as_json(capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("DINO_UAD_WEIGHTS", str(tmp_path))
+    main(["weights", "list", "--json"])
+    listed = json.loads(capfd.readouterr().out)
+    assert listed["cache_folder"] == str(tmp_path)
+    assert listed["weights"]["dinov2_vitb14"] == {"licence": "Apache-2.0", "path": None, "gated": False}
+    assert listed["weights"]["dinov3_vits16"]["gated"]
 
 
 def test_help_does_not_import_torch():
-    code = "import sys; from dino_uad.cli import main; main([]); sys.exit('torch' in sys.modules)"
+    code = "import sys; from dino_uad.cli import main; main([]); sys.exit(bool({'torch', 'monai'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
-import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import fire
+
+from dino_uad.arguments import PreparedCall, fail, prepared, refuse_unknown_options, run
 
 VERBS = {
     "demo": ("dino_uad.demo:run_demo", "Generate labelled data, then train, evaluate and infer one bundle on it."),
@@ -55,16 +55,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\nWith any verb: --json prints the result as JSON, --debug shows full tracebacks.")
         return
     if words[0] not in VERBS:
-        print(f"error: unknown verb {words[0]!r}; known: {', '.join(VERBS)}\n{USAGE}", file=sys.stderr)
-        sys.exit(2)
+        fail(f"unknown verb {words[0]!r}; known: {', '.join(VERBS)}\n{USAGE}")
+    call = parse(words[0], words[1:])
+    with everything_to_standard_error() if as_json else contextlib.nullcontext():
+        result = run(call)
+    if as_json:
+        print(json.dumps(result, indent=2, default=str))
+    elif isinstance(result, str | os.PathLike):  # other results the verb has shown already
+        print(result)
+
+
+def parse(name: str, words: Sequence[str]) -> PreparedCall:
+    """Fit the words after a verb to its parameters; anything wrong with them ends the process with status 2."""
     os.environ.setdefault("PAGER", "cat")
-    verb = resolve(VERBS[words[0]][0])
-    refuse_unknown_options(words[0], verb, words[1:])
-    wrap = functools.partial(reporting, as_json=as_json)
-    component = wrap(verb) if not isinstance(verb, type) else verb()
-    fire.Fire(
-        component, command=words[1:], name=f"dino_uad {words[0]}", serialize=functools.partial(render, as_json=as_json)
-    )
+    verb = resolve(VERBS[name][0])
+    refuse_unknown_options(name, verb, words)
+    component: Any = verb() if isinstance(verb, type) else prepared(name, verb)
+    commands = [key for key in vars(verb) if not key.startswith("_")] if isinstance(verb, type) else []
+    for command in commands:
+        setattr(component, command, prepared(f"{name} {command}", getattr(component, command)))
+    call = fire.Fire(component, command=list(words), name=f"dino_uad {name}", serialize=lambda _: None)
+    if not isinstance(call, PreparedCall):
+        fail(f"{name} needs a command: {', '.join(commands)}")
+    return call
 
 
 def resolve(target: str) -> Any:
@@ -73,33 +86,15 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def refuse_unknown_options(name: str, verb: Callable[..., Any], words: Sequence[str]) -> None:
-    """End with status 2 if an option is none of the verb's; fire would say so only after the verb has run."""
-    parameters = inspect.signature(verb).parameters
-    if isinstance(verb, type) or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    known = {*parameters, *(f"no{parameter}" for parameter in parameters), "help"}
-    given = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--") and len(word) > 2]
-    unknown = [option for option in given if option not in known]
-    if unknown:
-        options = ", ".join(f"--{parameter}" for parameter in parameters)
-        print(f"error: {name} has no option --{unknown[0]}; its options: {options}", file=sys.stderr)
-        sys.exit(2)
-
-
-def reporting(function: Callable[..., Any], as_json: bool) -> Callable[..., Any]:
-    """With ``--json`` standard output is for the result alone; what the function prints goes to standard error."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            return function(*args, **kwargs)
-
-    return call
-
-
-def render(result: Any, as_json: bool) -> Any:
-    """What fire prints: JSON if asked for; else text as it is, and nothing for a result the verb has shown already."""
-    if as_json:
-        return json.dumps(result, indent=2, default=str)
-    return result if isinstance(result, str) or result is None else str(result) if hasattr(result, "__fspath__") else ""
+@contextlib.contextmanager
+def everything_to_standard_error() -> Iterator[None]:
+    """Leave standard output to the result alone: what a verb or a process that it starts prints goes the other way."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(output, 1)
+        os.close(output)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from dino_uad.bundle_run import command, find_bundle, run
 from dino_uad.data.demo import make_demo
 
 
-def run_demo(out: str, bundle: str = "dpmm", arch: str = "dinov2_vits14", epochs: int = 10, seed: int = 0) -> None:
+def run_demo(
+    out: str, bundle: str = "dpmm", arch: str = "dinov2_vits14", epochs: int = 10, seed: int = 0
+) -> dict[str, Any]:
     """Make the demo data set in ``out/data``, fit the bundle on it, and leave results and figures in ``out``.
 
     Args:
@@ -19,6 +22,9 @@ def run_demo(out: str, bundle: str = "dpmm", arch: str = "dinov2_vits14", epochs
         arch: backbone.
         epochs: passes over the training slices, for the methods that iterate.
         seed: seed of data and fit.
+
+    Returns:
+        The evaluation's ``metrics.json``.
     """
     start = time.time()
     folder = Path(out).resolve()
@@ -35,10 +41,12 @@ def run_demo(out: str, bundle: str = "dpmm", arch: str = "dinov2_vits14", epochs
     )
     run(command(root, "inference", dataset_dir=str(volume), output_dir=str(folder / "inference"), **shared))
     draw_inference(volume, folder / "inference", folder / "models" / "model.pt")
-    print_metrics(json.loads((folder / "evaluation" / "metrics.json").read_text()))
+    result = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    print_metrics(result)
     print(f"\nEverything is in {out}/: evaluation/report.html and evaluation/figures/ to look at,")
     print(f"inference/ with the anomaly map, label map and a figure of {volume.name}.")
     print(f"{time.time() - start:.0f} s in all.")
+    return result
 
 
 def draw_inference(volume: Path, folder: Path, model: Path) -> None:
@@ -65,7 +73,7 @@ def label_of(volume: Path) -> Path:
     return volume.with_name(volume.name.replace("_flair", "_label"))
 
 
-def print_metrics(result: dict) -> None:
+def print_metrics(result: dict[str, Any]) -> None:
     """Print the headline numbers of a ``metrics.json`` as a small table."""
     metrics = result["metrics"]
     rows = {

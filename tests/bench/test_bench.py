@@ -31,17 +31,19 @@ def test_timed_code_is_right(name):
     json.dumps(row, allow_nan=False)
 
 
-def test_writes_rows_and_resumes(tmp_path, monkeypatch):
+def test_writes_rows_and_resumes(tmp_path, monkeypatch, capsys):
     arguments = {"quick": True, "threads": torch.get_num_threads(), "repeats": 1, "device": "cpu", "out": str(tmp_path)}
     monkeypatch.setitem(ROWS, "em", _row("em"))
     monkeypatch.setitem(ROWS, "ar", _row("ar"))
     bench(rows="ar", **arguments)
     monkeypatch.setitem(ROWS, "ar", None)
-    markdown = bench(rows=("em", "ar"), resume=True, **arguments)
-    report = json.loads((tmp_path / "bench.json").read_text())
+    capsys.readouterr()
+    report = bench(rows=("em", "ar"), resume=True, **arguments)
+    markdown = capsys.readouterr().out.removesuffix("\n")
+    assert report == json.loads((tmp_path / "bench.json").read_text()) == bench(render=str(tmp_path / "bench.json"))
     assert list(report["rows"]) == ["em", "ar"]
     assert report["machine"]["versions"]["torch"] == torch.__version__
-    assert markdown == (tmp_path / "bench.md").read_text() == bench(render=str(tmp_path / "bench.json"))
+    assert markdown == (tmp_path / "bench.md").read_text() == capsys.readouterr().out.removesuffix("\n")
     assert "| em | speed | 2 × |  | ≥ 1 × |  |" in markdown
     bench(rows="em", **{**arguments, "repeats": 2})
     assert list(json.loads((tmp_path / "bench.json").read_text())["rows"]) == ["em"], "other settings start over"
@@ -56,10 +58,10 @@ def _row(name):
     return measure
 
 
-def test_row_without_its_peer_says_so(tmp_path, monkeypatch):
+def test_row_without_its_peer_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dino_uad.bench.command.find_spec", lambda name: None)
-    markdown = bench(str(tmp_path), rows="sklearn", device="cpu", threads=torch.get_num_threads())
-    assert "sklearn is not installed, see requirements-bench.txt" in markdown
+    bench(str(tmp_path), rows="sklearn", device="cpu", threads=torch.get_num_threads())
+    assert "sklearn is not installed, see requirements-bench.txt" in capsys.readouterr().out
 
 
 def test_selection_of_rows():

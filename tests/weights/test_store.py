@@ -218,17 +218,21 @@ def test_every_architecture_has_a_source():
     assert all(source.licence and (source.url or source.page or source.packaged) for source in SOURCES.values())
 
 
-def test_commands(tiny, cache, serve):
+def test_commands(tiny, cache, serve, capsys):
+    def listed() -> dict[str, str]:
+        commands.list()
+        return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+
     content = tiny()
     tiny(url=serve(content))
     commands = WeightCommands()
-    assert "not here" in next(line for line in commands.list().splitlines() if line.startswith("tiny"))
+    assert "not here" in listed()["tiny"]
     with pytest.raises(FileNotFoundError, match="tiny: not here"):
         commands.path("tiny")
     target = str(cache / "tiny.safetensors")
     assert commands.fetch("tiny") == commands.path("tiny") == target
-    assert f"here: {target}" in commands.list()
-    assert "gated" in next(line for line in commands.list().splitlines() if line.startswith("dinov3_vits16"))
+    assert f"here: {target}" in listed()["tiny"]
+    assert "gated" in listed()["dinov3_vits16"]
     with pytest.raises(ValueError, match="unknown weights 'x'"):
         commands.path("x")
 

@@ -34,8 +34,8 @@ def bench(
     threads: int | None = None,
     repeats: int = 5,
     render: str | None = None,
-) -> str | None:
-    """Measure and write ``out/bench.json`` and ``out/bench.md``.
+) -> Report:
+    """Measure, write ``out/bench.json`` and ``out/bench.md``, and print the latter.
 
     Rows of an earlier run in the same folder are kept unless they are measured again; a machine, device, number of
     threads or size that differs starts over.
@@ -51,10 +51,10 @@ def bench(
         render: a ``bench.json`` to show again instead of measuring.
 
     Returns:
-        The report as Markdown; None on ranks other than the first.
+        The content of ``bench.json``; the same on every rank but for the numbers.
     """
     if render is not None:
-        return _render(Path(render))
+        return _show(_read(Path(render)))
     with _process_group(device) as place:
         settings = Settings(place, threads or torch.get_num_threads(), repeats, quick)
         torch.set_num_threads(settings.threads)
@@ -67,13 +67,19 @@ def bench(
             report["rows"] = _in_order({**report["rows"], name: _run_row(name, settings)})
             if parallel.rank() == 0:
                 _write(Path(out), report)
-        return to_markdown(report) if parallel.rank() == 0 else None
+        return _show(report)
 
 
-def _render(path: Path) -> str:
+def _show(report: Report) -> Report:
+    if parallel.rank() == 0:
+        print(to_markdown(report))
+    return report
+
+
+def _read(path: Path) -> Report:
     if not path.is_file():
         raise FileNotFoundError(f"no benchmark result at {path}; expected the bench.json that `bench --out DIR` writes")
-    return to_markdown(json.loads(path.read_text()))
+    return json.loads(path.read_text())
 
 
 def _run_row(name: str, settings: Settings) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def export_bundle(bundle: str, out: str = "dist", model: str | None = None, **ov
     weights = Path(model) if model else root / "models" / "model.pt"
     missing = [name for name in REQUIRED if not (root / name).is_file()]
     if missing:
-        raise FileNotFoundError(f"{bundle} is not a bundle: {', '.join(missing)} not found")
+        raise FileNotFoundError(
+            f"{bundle} is not a bundle: {', '.join(missing)} not found; expected a folder such as bundles/dpmm"
+        )
     if not weights.is_file():
         raise FileNotFoundError(f"{weights} not found: run train first, or name the fitted model with --model")
     files = _own_files(root) | {"models/model.pt": weights} | _overridden(root, overrides)
@@ -81,6 +83,8 @@ def import_bundle(file: str, out: str = "bundles", sha256: str | None = None) ->
         ValueError: the file has another hash, is unsafe to unpack, or is not a bundle.
     """
     path, folder = Path(file), Path(out)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected a bundle's zip, as export writes it. Check the path")
     if sha256:
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,72 @@
+"""Arguments of a verb, checked before it runs: python-fire alone would notice a wrong one only after hours of work."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from types import NoneType
+from typing import Any, NoReturn
+
+from dino_uad.overrides import KINDS
+
+CHECKED = {bool: bool, int: int, float: (int, float), str: object}
+
+
+class PreparedCall:
+    """A verb with its arguments; fire finds nothing in it that it could call, and so refuses a word too many."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+
+
+def run(call: PreparedCall) -> Any:
+    """Run the verb; what it returns."""
+    return call._function()
+
+
+def prepared(name: str, verb: Callable[..., Any]) -> Callable[..., PreparedCall]:
+    """What fire calls in the place of ``verb``: checks the values and returns a :class:`PreparedCall`."""
+
+    @functools.wraps(verb)
+    def prepare(*args: Any, **kwargs: Any) -> PreparedCall:
+        bound = inspect.signature(verb).bind(*args, **kwargs)
+        hints = typing.get_type_hints(verb)
+        for key, value in bound.arguments.items():
+            bound.arguments[key] = _checked(name, key, value, hints.get(key))
+        return PreparedCall(functools.partial(verb, *bound.args, **bound.kwargs))
+
+    return prepare
+
+
+def refuse_unknown_options(name: str, verb: Callable[..., Any], words: Sequence[str]) -> None:
+    """End with status 2 if an option is none of the verb's."""
+    parameters = inspect.signature(verb).parameters
+    if isinstance(verb, type) or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = {*parameters, *(f"no{parameter}" for parameter in parameters), "help"}
+    given = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--") and len(word) > 2]
+    unknown = [option for option in given if option not in known]
+    if unknown:
+        options = ", ".join(f"--{parameter}" for parameter in parameters)
+        fail(f"{name} has no option --{unknown[0]}; its options: {options}")
+
+
+def fail(message: str) -> NoReturn:
+    """One line on standard error, and status 2: the command line is wrong."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _checked(name: str, key: str, value: Any, hint: Any) -> Any:
+    """The value, as text where text is expected (fire reads ``--out 2024`` as a number)."""
+    kinds = set(typing.get_args(hint) or (hint,)) - {NoneType}
+    if value is None or len(kinds) != 1 or not kinds <= set(CHECKED):
+        return value
+    (kind,) = kinds
+    if not isinstance(value, CHECKED[kind]) or isinstance(value, bool) != (kind is bool):
+        found = "no value" if value is True else repr(value)
+        fail(f"{name}: --{key}: found {found}, expected {KINDS.get(kind, 'text')}")
+    return str(value) if kind is str else value
