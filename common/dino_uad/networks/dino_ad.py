@@ -17,6 +17,7 @@ from torch.nn import functional
 from dino_uad.networks.head import Head
 from dino_uad.networks.kmeans import kmeans
 from dino_uad.networks.masking import fill_background, nonempty_mask, patch_mean
+from dino_uad.networks.tracing import is_traced
 from dino_uad.parallel import all_reduce_sum, gather_rows
 
 
@@ -102,8 +103,7 @@ class DinoADHead(Head):
             low, high = distance.amin(dim=(2, 3), keepdim=True), distance.amax(dim=(2, 3), keepdim=True)
             return (distance - low) / (high - low).clamp_min(1e-12)
         if self.normalization == "calibrated":
-            traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
-            if not traced and self.normal_mean_std[1] == 0:
+            if not is_traced() and self.normal_mean_std[1] == 0:
                 raise RuntimeError(
                     "DINO-AD is not calibrated: run the pass over normal validation images, see train.json"
                 )

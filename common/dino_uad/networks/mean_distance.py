@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dino_uad.networks.head import Head
+from dino_uad.networks.tracing import is_traced
 from dino_uad.parallel import all_reduce_sum
 
 
@@ -35,7 +36,7 @@ class MeanDistanceHead(Head):
         return {}
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        if not torch.jit.is_tracing() and not self.fitted:
+        if not is_traced() and not self.fitted:
             raise RuntimeError("MeanDistanceHead is not fitted: run train first or load models/model.pt")
         mean = F.normalize((self.total / self.count).float(), dim=0)
         return 1 - (F.normalize(embeddings.float(), dim=1) * mean[:, None, None]).sum(dim=1, keepdim=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dino_uad.networks.tracing import is_traced
 from dino_uad.parallel import gather_rows, is_distributed, rank
 
 _QUERIES = 1024  # queries searched together; bounds every buffer
@@ -58,7 +59,7 @@ def nearest_neighbours(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tenso
     k = min(k, len(bank))
     search = _two_pass if _prefer_two_pass(queries, bank, k) else _scan
     # A trace must hold for any number of queries, so it does not split them.
-    parts = [search(unit_rows(part), bank, k) for part in ([queries] if _traced() else queries.split(_QUERIES))]
+    parts = [search(unit_rows(part), bank, k) for part in ([queries] if is_traced() else queries.split(_QUERIES))]
     similarity, index = (torch.cat(results) for results in zip(*parts, strict=True))
     return 1 - similarity, index
 
@@ -87,13 +88,9 @@ def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Te
     return own.topk(min(k, len(own)), dim=0, largest=False).values.T
 
 
-def _traced() -> bool:
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
-
-
 def _prefer_two_pass(queries: Tensor, bank: Tensor, k: int) -> bool:
     """Whether 16-bit products are much faster here and there is enough to multiply; tracing needs the plain scan."""
-    if _traced() or queries.device != bank.device:
+    if is_traced() or queries.device != bank.device:
         return False
     if len(bank) < 4 * _SLAB * _GROUP or len(queries) < 64 or k > 16:
         return False

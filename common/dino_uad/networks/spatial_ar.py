@@ -27,6 +27,7 @@ from dino_uad import parallel
 from dino_uad.networks.causal_conv import TapCNN, past_taps
 from dino_uad.networks.head import Head
 from dino_uad.networks.masking import patch_mean
+from dino_uad.networks.tracing import is_traced
 
 Direction = Literal["forward", "backward", "both", "bidirectional"]
 # Mean errors by position are shrunk towards the overall mean as if this many images had been seen there with it. An
@@ -110,7 +111,7 @@ class SpatialARHead(Head):
 
     def squared_errors(self, embeddings: Tensor) -> Tensor:
         """Squared prediction error summed over channels, one map a direction: ``[B,C,h,w]`` to ``[B,1|2,h,w]``."""
-        if not (torch.jit.is_tracing() or torch.compiler.is_exporting() or self.fitted):
+        if not is_traced() and not self.fitted:
             raise RuntimeError(
                 f"{type(self).__name__} is not fitted (it has seen no training batch): run train first or load "
                 "models/model.pt"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dino_uad.networks.rope import RopeEmbedding
+from dino_uad.networks.tracing import is_traced
 from dino_uad.networks.vit_layers import Block, PatchEmbed, Rope
 
 Table = TypeVar("Table")
@@ -163,7 +164,7 @@ class VisionTransformer(nn.Module):
             return table
         table = compute(rows, columns)
         differentiable = torch.is_grad_enabled() and self.cls_token.requires_grad
-        if self.training or differentiable or _is_exporting():
+        if self.training or differentiable or is_traced():
             return table
         if len(self._tables) >= MAX_CACHED_GRIDS:
             self._tables.clear()
@@ -178,7 +179,3 @@ class VisionTransformer(nn.Module):
 
 def _forget_tables(module: VisionTransformer, _incompatible_keys: object) -> None:
     module._tables.clear()
-
-
-def _is_exporting() -> bool:
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
