@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from monai.transforms.utils_morphological_ops import dilate, erode
 from torch import Tensor
-from torch.nn import functional
 
 
 def pca_foreground(
@@ -33,8 +33,7 @@ def pca_foreground(
     centre = above[..., top : int(height * (1 - border)), left : int(width * (1 - border))]
     flip = centre.float().mean(dim=(2, 3), keepdim=True) <= central_share
     mask = torch.where(flip, -component > threshold, above)
-    closed = _erode(_dilate(_dilate(mask.float())))
-    return (closed > 0) | ~mask.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
+    return erode(dilate(dilate(mask))) | ~mask.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
 
 
 def first_component(embeddings: Tensor) -> Tensor:
@@ -48,11 +47,3 @@ def first_component(embeddings: Tensor) -> Tensor:
     loading = direction.gather(1, direction.abs().argmax(dim=1, keepdim=True))
     direction = direction * loading.sign()
     return (rows @ direction[..., None]).transpose(1, 2).unflatten(2, embeddings.shape[-2:]).float()
-
-
-def _dilate(mask: Tensor) -> Tensor:
-    return functional.max_pool2d(mask, kernel_size=3, stride=1, padding=1)
-
-
-def _erode(mask: Tensor) -> Tensor:
-    return -functional.max_pool2d(-mask, kernel_size=3, stride=1, padding=1)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.transforms.utils_morphological_ops import dilate, erode
 from torch import Tensor
 
 METHODS = ("nonzero", "threshold", "pca")
@@ -84,21 +85,18 @@ def close(mask: Tensor, radius: int) -> Tensor:
     """
     if radius == 0:
         return mask
-    planes = mask.float() if mask.ndim == 3 else mask[0].movedim(-1, 0).float()
-    dilated = F.max_pool2d(planes, 2 * radius + 1, 1, radius)
-    closed = -F.max_pool2d(-dilated, 2 * radius + 1, 1, radius) > 0.5
-    return closed if mask.ndim == 3 else closed.movedim(0, -1)[None]
+    planes = mask[None] if mask.ndim == 3 else mask.movedim(-1, 0)
+    closed = erode(dilate(planes, 2 * radius + 1), 2 * radius + 1)
+    return closed[0] if mask.ndim == 3 else closed.movedim(0, -1)
 
 
-def to_patches(mask: Tensor, grid: tuple[int, int], min_fraction: float = 0.0) -> Tensor:
+def to_patches(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     """Reduce a pixel mask ``[...,H,W]`` to bool patches ``[...,h,w]``.
 
-    A patch is foreground if more than ``min_fraction`` of its pixels are; by default one pixel is enough, because a
-    lesion at the rim of the body must keep its score.
+    A patch is foreground if one of its pixels is, because a lesion at the rim of the body must keep its score.
 
     Args:
         mask: bool or 0/1 mask, with one or two leading axes.
         grid: ``(h, w)``.
-        min_fraction: in [0, 1).
     """
-    return F.adaptive_avg_pool2d(mask.as_subclass(Tensor).float(), grid) > min_fraction
+    return F.adaptive_max_pool2d(mask.as_subclass(Tensor).float(), grid) > 0
