@@ -9,6 +9,7 @@ from typing import Any
 
 from dino_uad.bundle_run import command, find_bundle, run
 from dino_uad.data.demo import make_demo
+from dino_uad.data.layout import image_name
 
 
 def run_demo(
@@ -57,7 +58,7 @@ def draw_inference(volume: Path, folder: Path, model: Path) -> None:
     from dino_uad.transforms.orient import OrientScand
     from dino_uad.transforms.postprocess import ThresholdMapd
 
-    stem = volume.name.removesuffix(".nii.gz")
+    stem = image_name(volume)
     item = {"image": volume, "map": folder / f"{stem}_anomaly.nii.gz", "label": label_of(volume)}
     item = OrientScand(tuple(item))(LoadScand(tuple(item))(item))
     item = ScaleToUnitd("image")(item)

@@ -117,7 +117,7 @@ def _dicom_scans(folder: Path, files: list[Path]) -> list[Path]:
 def _entry(root: Path, path: Path, volume: bool) -> Entry:
     relative = path.relative_to(root)
     folders = [part.lower() for part in relative.parts[:-1]]
-    stem = path.name if path.is_dir() else _stem(path.name)
+    stem = image_name(path)
     splits = [SPLITS[part] for part in folders if part in SPLITS]
     mask = any(part in MASK_FOLDERS for part in folders) or bool(MASK_NAME.search(stem))
     normal = any(part in NORMAL for part in folders)
@@ -133,8 +133,9 @@ def _entry(root: Path, path: Path, volume: bool) -> Entry:
     )
 
 
-def _stem(name: str) -> str:
+def image_name(path: Path) -> str:
+    """The name of an image without its suffix (``.nii.gz`` is one); that of a folder (a DICOM series) is whole."""
     for suffix in VOLUME_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name.rpartition(".")[0] or name
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name if path.is_dir() else path.stem

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from dino_uad.data.files import atomic_path
-from dino_uad.data.layout import VOLUME_SUFFIXES
+from dino_uad.data.layout import image_name
 
 logger = logging.getLogger(__name__)
 
@@ -72,21 +72,12 @@ class SaveMapd(SaveImaged):
 
     def _path(self, source: str, postfix: str, suffix: str) -> Path:
         digest = hashlib.sha256(str(Path(source).absolute()).encode()).hexdigest()[:8]
-        name = f"scan_{digest}" if self.anonymous_names else input_name(source)
+        name = f"scan_{digest}" if self.anonymous_names else image_name(Path(source))
         path = self.output_dir / f"{name}_{postfix}{suffix}"
         if self._sources.setdefault(path, source) != source:
             path = self.output_dir / f"{name}_{digest}_{postfix}{suffix}"
             self._sources[path] = source
         return path
-
-
-def input_name(source: str) -> str:
-    """The file's name without its suffix (``.nii.gz`` is one)."""
-    path = Path(source)
-    for suffix in VOLUME_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name if path.is_dir() else path.stem
 
 
 def save_picture(image: Tensor, path: Path) -> None:
