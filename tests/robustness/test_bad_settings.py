@@ -65,6 +65,7 @@ VALUES = {
     ("dpmm", "network_def#head#covariance", "x"): r"covariance is 'x', expected one of diag",
     ("dpmm", "network_def#head#score_type", "x"): r"score_type is 'x', expected one of cosine",
     ("dpmm", "max_epochs", 0): r"max_epochs is 0; expected a whole number of at least 1",
+    ("dpmm", "train#trainer#max_epochs", "many"): r"max_epochs is 'many'; expected a whole number of at least 1",
     ("dpmm", "val_interval", 0): r"val_interval is 0; expected a whole number of at least 1",
     ("dpmm", "train#dataloader#batch_size", 0): r"batch_size is 0; expected at least 1",
     ("dpmm", "num_workers", -1): r"num_workers is -1; expected a whole number of at least 0",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from monai.inferers import Inferer
@@ -10,6 +12,21 @@ from monai.utils import convert_to_dst_type
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from tqdm import tqdm
+
+
+def smoothing_width(value: Any) -> float:
+    """The standard deviation of the smoothing in slices; MONAI Label may send it as a string.
+
+    Raises:
+        ValueError: it is no number of at least 0.
+    """
+    try:
+        width = float(value)
+    except (TypeError, ValueError):
+        width = math.nan
+    if not 0 <= width < math.inf:
+        raise ValueError(f"smoothing {value!r} found; expected a number of slices, 0 or more")
+    return width
 
 
 class SliceOrImageInferer(Inferer):
@@ -28,7 +45,7 @@ class SliceOrImageInferer(Inferer):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         self.batch_size = batch_size
-        self.smoothing = float(smoothing)  # MONAI Label may send a string
+        self.smoothing = smoothing_width(smoothing)
         self.progress = progress
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:

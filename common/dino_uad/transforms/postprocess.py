@@ -36,6 +36,18 @@ def operating_point(value: Any) -> int:
         raise ValueError(f"false positive rate {value!r} found; this model is calibrated for {known}") from None
 
 
+def output_kind(value: Any) -> str:
+    """``"label map"`` or ``"anomaly map"``, given as such or as a list (a drop-down) that starts with it.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    if first not in ("label map", "anomaly map"):
+        raise ValueError(f"output {value!r} found; expected 'label map' or 'anomaly map'")
+    return first
+
+
 class ThresholdMapd(MapTransform):
     """Turns an anomaly map ``[1,...]`` into a uint8 label map: 1 where it reaches the calibrated threshold.
 
@@ -64,9 +76,7 @@ class ThresholdMapd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.model = Path(model)
         self.index = operating_point(false_positive_rate)
-        self.output = output[0] if isinstance(output, list | tuple) and output else output
-        if self.output not in ("label map", "anomaly map"):
-            raise ValueError(f"output {output!r} found; expected 'label map' or 'anomaly map'")
+        self.output = output_kind(output)
         self._threshold: float | None = None
 
     @property
