@@ -18,12 +18,14 @@ def item(index: int) -> dict:
 
 
 def collected(share: range) -> dict:
-    collector = Collector(threshold=1.0)
-    for index in share:
-        collector.add([item(index)])
-    collector.gather()
+    collector, anonymous = Collector(threshold=1.0), Collector(anonymous_names=True)
+    for each in (collector, anonymous):
+        for index in share:
+            each.add([item(index)])
+        each.gather()
     return {
         "rows": sorted(collector.rows, key=lambda row: row.name),
+        "distinct": [len({getattr(row, key) for row in anonymous.rows}) for key in ("name", "group")],
         "counts": collector.pixels.counts,
         "keys": collector.anomalous.keys,
         "best": [case.name for case in collector.anomalous.highest(2)],

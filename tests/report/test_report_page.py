@@ -22,6 +22,7 @@ from dino_uad.metrics.pixel_intervals import PixelIntervals
 from helpers import SIZE, detector
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -177,7 +178,15 @@ def test_one_class_and_missing_masks_are_said_not_made_up(tmp_path):
     assert "ranked by image score" in html
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def browse(folder, *arguments: str) -> None:
+    """Run Chromium without a window and without the network; the last argument is a file in ``folder``."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
+    command += [f"--user-data-dir={folder}/profile", *arguments[:-1], f"file://{folder}/{arguments[-1]}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+@needs_browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_browser_shows_the_page_without_sideways_scrolling(evaluated, tmp_path, width):
     folder, _, _ = evaluated
@@ -186,14 +195,20 @@ def test_browser_shows_the_page_without_sideways_scrolling(evaluated, tmp_path, 
         f'<body style="margin:0"><iframe src="file://{folder}/report.html" style="border:0" width={width} height=3000>'
     )
     (tmp_path / "frame.html").write_text(frame)
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
-    command += [f"--user-data-dir={tmp_path}/profile", f"--window-size={max(width, 500)},3000"]
-    command += [f"--screenshot={tmp_path}/page.png", f"file://{tmp_path}/frame.html"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    browse(tmp_path, f"--window-size={max(width, 500)},3000", f"--screenshot={tmp_path}/page.png", "frame.html")
     with Image.open(tmp_path / "page.png") as picture:
         shown = np.asarray(picture.convert("L"))[:, :width]
     assert (shown < 128).mean() > 0.01
     # Whatever is wider than the page would reach into the margins.
     assert (shown[:, :10] == 255).all()
     assert (shown[:, -10:] == 255).all()
+
+
+@needs_browser
+def test_browser_prints_the_page_without_wasting_paper(evaluated, tmp_path):
+    folder, _, _ = evaluated
+    shutil.copy(folder / "report.html", tmp_path)
+    browse(tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path}/page.pdf", "report.html")
+    pages = len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes()))
+    # Two pages of numbers and charts, seven cases in threes, three volumes, the method, the run.
+    assert 5 <= pages <= 10

@@ -15,7 +15,7 @@ from dino_uad.report import panels
 from dino_uad.report.cases import Case, CaseSketch, best_median_worst, shrink
 from dino_uad.report.collect import by_volume, volume_case
 from dino_uad.report.curves import MAX_POINTS, linear_histogram, operating_curve, quantile
-from dino_uad.report.overview import Scale, overview_figure
+from dino_uad.report.overview import Scale, case_captions, overview_figure
 from dino_uad.report.volumes import slice_strip, three_planes
 
 
@@ -141,6 +141,30 @@ def test_contours_lie_on_the_border_of_their_masks():
     assert tuple(shown[20, 50]) == panels.TRUTH_COLOUR
     assert not shown[40, 50].any()
     assert not shown[10, 10].any()
+    on_white = panels.contours_rgb(np.full((100, 100, 3), 255, dtype=np.uint8), mask, None)
+    assert not on_white[19, 50].any()  # a dark seam between the line and bright tissue
+
+
+def test_few_bright_pixels_do_not_darken_a_picture_and_slices_share_their_volume_s_white():
+    image = np.full((100, 100), 0.3, dtype=np.float32)
+    image[0, :10] = 1.0
+    assert (panels.grey_rgb(image, side=100)[50:] == 255).all()
+    assert (panels.grey_rgb(image, side=100, white=0.6)[50:] == 128).all()
+    assert not panels.grey_rgb(np.zeros((10, 10)), side=10).any()
+
+
+@pytest.mark.parametrize(
+    ("label", "threshold", "expected"),
+    [
+        (torch.eye(2) > 0, 0.5, "annotation (blue), prediction (orange)"),
+        (torch.eye(2) > 0, 2.0, "annotation (blue), nothing predicted"),
+        (torch.eye(2) < 0, 0.5, "nothing annotated, prediction (orange)"),
+        (None, None, "no annotation"),
+    ],
+)
+def test_captions_say_what_is_seen(label, threshold, expected):
+    case = Case("a", torch.rand(1, 2, 2), torch.ones(2, 2), label, {})
+    assert case_captions(case, Scale(0.0, 1.0, threshold))[2] == expected
 
 
 def test_shrink_averages_and_leaves_small_maps_alone():

@@ -65,7 +65,7 @@ class MetricsJson:
             "peak_memory_mb": peak_memory_mb(engine.state.device),
             "model": self.network.facts,
             "settings": self.settings,
-            "versions": {name: version(name) for name in ("dino-uad", "torch", "monai", "pytorch-ignite", "numpy")},
+            "versions": package_versions(),
             "machine": {"python": platform.python_version(), "device": device_name(engine.state.device)},
         }
         with atomic_path(self.path) as temporary:
@@ -77,6 +77,11 @@ def peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def package_versions() -> dict[str, str]:
+    """Of this package and what its numbers depend on."""
+    return {name: version(name) for name in ("dino-uad", "torch", "monai", "pytorch-ignite", "numpy")}
 
 
 def device_name(device: torch.device) -> str:

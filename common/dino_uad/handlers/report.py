@@ -9,7 +9,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from dino_uad import parallel
-from dino_uad.handlers.metrics_json import device_name, peak_memory_mb
+from dino_uad.handlers.metrics_json import device_name, package_versions, peak_memory_mb
 from dino_uad.networks.detector import AnomalyDetector
 from dino_uad.report.collect import Collector
 
@@ -106,8 +105,7 @@ class ReportHandler:
                 "peak memory, MB": f"{peak_memory_mb(engine.state.device):,.0f}",
                 "device": device_name(engine.state.device),
             },
-            "Versions": {name: version(name) for name in ("dino-uad", "torch", "monai", "pytorch-ignite", "numpy")}
-            | {"python": platform.python_version()},
+            "Versions": package_versions() | {"python": platform.python_version()},
         }
         return {title: {k: _plain(v) for k, v in table.items()} for title, table in facts.items() if table}
 

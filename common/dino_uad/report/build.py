@@ -39,7 +39,7 @@ def build_page(
     ]
     rows = results.metric_rows(metrics)
     headlines = [row for name in results.HEADLINES for row in rows if row.name == name]
-    groups = len({row.group for row in collector.rows if row.has_mask})
+    groups = len({row.group for row in collector.rows})
     note = f"Intervals: bootstrap over the {groups:,} groups (patients, or images where names do not tell)."
     return Page(
         title=f"Anomaly detection: {type(network.head).__name__.removesuffix('Head')}",

@@ -143,17 +143,20 @@ def colour_bar(low: float, high: float, thresholds: Mapping[str, float], colours
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    with chart((6.4, 0.95)) as (figure, axes):
+    with chart((4.4, 0.95)) as (figure, axes):
         # The overlays leave out the darkest colours, which cannot be seen on black.
         table = ListedColormap(colormaps[colours](np.linspace(0.15, 1, 256)))
         axes.imshow(np.linspace(0, 1, 256)[None], cmap=table, aspect="auto", extent=(low, high, 0, 1))
         axes.grid(False)
         axes.set(yticks=[], xlabel="anomaly score", xlim=(low, high))
         axes.spines[:].set_visible(False)
-        for (name, value), style in zip(thresholds.items(), ("-", "--", ":"), strict=False):
+        # Falling rates are rising thresholds: aligned away from the middle one, close names do not overlap.
+        marks = zip(thresholds.items(), ("-", "--", ":"), ("right", "center", "left"), strict=False)
+        for (name, value), style, side in marks:
             if low < value < high:
+                axes.axvline(value, color="white", lw=2.6)
                 axes.axvline(value, color="black", lw=1.4, linestyle=style)
-                axes.text(value, 1.08, name, ha="center", va="bottom", fontsize=8.5)
+                axes.text(value, 1.08, name, ha=side, va="bottom", fontsize=8.5)
         return to_png(figure)
 
 

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dino_uad import parallel
+from dino_uad.metrics.bootstrap import group_keys
 from dino_uad.metrics.curves import average_precision, tied_levels
 from dino_uad.metrics.histogram import ScoreHistogram
 from dino_uad.report.cases import Case, CaseSketch, shrink
@@ -24,10 +25,10 @@ EXAMPLES = 6
 
 @dataclass(frozen=True)
 class Row:
-    """The numbers of one image."""
+    """The numbers of one image; ``group`` is a key of its patient, the same in every process."""
 
     name: str
-    group: str
+    group: int
     anomalous: bool
     has_mask: bool
     score: float
@@ -45,7 +46,7 @@ class Collector:
 
     Args:
         threshold: score at and above which a pixel counts as predicted, for the Dice of an image; NaN for none.
-        anonymous_names: replace file and group names by numbers in the order of evaluation.
+        anonymous_names: replace file names by numbers in the order of evaluation.
     """
 
     def __init__(self, threshold: float = math.nan, anonymous_names: bool = False) -> None:
@@ -59,7 +60,7 @@ class Collector:
         self.position_sum: Tensor | None = None
         self.position_count = 0
         self._aliases: dict[str, str] = {}
-        self._example_groups: set[str] = set()
+        self._example_groups: set[int] = set()
 
     def add(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Add the images of one batch; the slices of a volume come together."""
@@ -102,7 +103,7 @@ class Collector:
             self.pixels.update(scores, mask)
         row = Row(
             name=self._name(item) + suffix,
-            group=self._alias("group", str(item["group"])),
+            group=group_keys([str(item["group"])], 1)[0],
             anomalous=anomalous,
             has_mask=item["has_mask"],
             score=float(item["image_score"]),
@@ -153,12 +154,12 @@ class Collector:
     def _name(self, item: Mapping[str, Any]) -> str:
         name, group = str(item["name"]), str(item["group"])
         # Volumes are often called flair.nii.gz, one in each patient's folder.
-        return self._alias("image", name if group in name else f"{group}/{name}")
-
-    def _alias(self, kind: str, name: str) -> str:
+        name = name if group in name else f"{group}/{name}"
         if not self.anonymous_names:
             return name
-        return self._aliases.setdefault(f"{kind} {name}", f"{kind} {len(self._aliases) + 1}")
+        # Processes take turns with the numbers, so that no two images share one.
+        number = len(self._aliases) * parallel.world_size() + parallel.rank() + 1
+        return self._aliases.setdefault(name, f"image {number}")
 
 
 def by_volume(items: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

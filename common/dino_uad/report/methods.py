@@ -106,7 +106,7 @@ def _assignments(context: MethodContext, assigned: Sequence[Tensor], shown: Sequ
     """Each case beside the components ``[gh,gw]`` of its patches, as far as they are ``shown``."""
     pictures = []
     for (title, case), grid in zip(context.cases, assigned, strict=True):
-        picture = panels.grey_rgb(case.image.float().numpy())
+        picture = _picture(case.image)
         pair = panels.side_by_side(picture, _assignment_rgb(picture, grid, shown))
         pictures.append(Picture(f"{title}: {case.name}", panels.png(pair)))
     return pictures
@@ -137,10 +137,10 @@ def dino_ad_section(head: DinoADHead, context: MethodContext) -> Section:
         similarity = F.normalize(context.embed(case.image)[1].float(), dim=1) @ tokens.T
         index = int(similarity.argmax())
         text = f"support image {index}, similarity {float(similarity[0, index]):.3f}"
-        picture = panels.grey_rgb(case.image.float().numpy())
+        picture = _picture(case.image)
         support = _training_image(context, index)
         if support is not None and _cosine(context.embed(support)[1], tokens[index]) > SAME_VECTOR:
-            picture = panels.side_by_side(picture, panels.grey_rgb(support.numpy()))
+            picture = panels.side_by_side(picture, _picture(support))
             text += f", {context.training.name(index)} (right)"
         pictures.append(Picture(f"{title}: {case.name}; {text}", panels.png(picture)))
     galleries = [Gallery("Query and support image", pictures, "charts")]
@@ -162,7 +162,7 @@ def anomaly_dino_section(head: AnomalyDinoHead, context: MethodContext) -> Secti
         place = int(head.score(embeddings).flatten().argmax())
         query = embeddings[0].flatten(1)[:, place]
         distance, row = (float(found[0, 0]) for found in nearest_neighbours(query[None], head.bank))
-        picture = panels.grey_rgb(case.image.float().numpy())
+        picture = _picture(case.image)
         picture = _framed(picture, divmod(place, columns), embeddings.shape[2:])
         text = f"{title}: {case.name}; distance {distance:.3f}"
         found = _reference(head, context, int(row), query, distance)
@@ -199,9 +199,8 @@ def _reference(
     # A coreset or a foreground mask shifts the rows: the patch must be as near as the bank's row was.
     if abs(1 - _cosine(query, found) - distance) > 1 - SAME_VECTOR:
         return None
-    framed = _framed(
-        panels.grey_rgb(image.numpy()), divmod(row % patches, context.network.grid_size[1]), context.network.grid_size
-    )
+    place = divmod(row % patches, context.network.grid_size[1])
+    framed = _framed(_picture(image), place, context.network.grid_size)
     return context.training.name(index), framed
 
 
@@ -211,6 +210,11 @@ def _training_image(context: MethodContext, index: int) -> Tensor | None:
         return None
     image = context.training.image(index)
     return image if image is not None and tuple(image.shape[-2:]) == context.network.image_size else None
+
+
+def _picture(image: Tensor) -> panels.Rgb:
+    """An image ``[C,H,W]`` in the proportions in which the network sees it, which are those of its patches."""
+    return panels.grey_rgb(image.float().numpy())
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

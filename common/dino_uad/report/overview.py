@@ -15,7 +15,7 @@ from dino_uad.report import panels
 from dino_uad.report.cases import Case
 from dino_uad.report.charts import STYLE, to_png
 
-COLUMNS = ("image", "anomaly map", "annotation (blue), prediction (orange)")
+COLUMNS = ("image", "anomaly map over the image", "annotation (blue), prediction (orange)")
 
 
 @dataclass(frozen=True)
@@ -35,33 +35,38 @@ class Scale:
 
 def case_panels(case: Case, scale: Scale) -> list[panels.Rgb]:
     """The three pictures of a 2-D case, each with a scale bar where the spacing is known."""
-    anomaly_map = case.anomaly_map.float().numpy()
-    height, width = anomaly_map.shape
-    # The network may have seen a square picture of an image that is not.
-    rows, columns = case.image.shape[-2:]
+    picture, scores = case_picture(case), case.anomaly_map.float().numpy()
+    three = [
+        picture,
+        panels.overlay_rgb(picture, scores, scale.low, scale.high),
+        panels.contours_rgb(picture, None if case.label is None else case.label.numpy(), _predicted(case, scale)),
+    ]
+    per_pixel = case.spacing[1] * scores.shape[1] / picture.shape[1] if case.spacing else None
+    return [panels.with_scale_bar(panel, per_pixel) for panel in three]
+
+
+def case_picture(case: Case, side: int = panels.PANEL_SIDE) -> panels.Rgb:
+    """The image of a 2-D case in its own proportions: the network may have seen a square picture of one that is not."""
+    (height, width), (rows, columns) = case.anomaly_map.shape, case.image.shape[-2:]
     aspect = height / width * columns / rows
     if case.spacing:
         aspect *= case.spacing[0] / case.spacing[1]
-    picture = panels.grey_rgb(case.image.float().numpy(), aspect=aspect)
-    return panels_of(picture, anomaly_map, case.label, scale, case.spacing)
+    return panels.grey_rgb(case.image.float().numpy(), side, aspect)
 
 
-def panels_of(
-    picture: panels.Rgb,
-    anomaly_map: NDArray,
-    label: ArrayLike | None,
-    scale: Scale,
-    spacing: Sequence[float] | None = None,
-) -> list[panels.Rgb]:
-    """``[picture, picture with map, picture with contours]``."""
-    predicted = None if scale.threshold is None else anomaly_map >= scale.threshold
-    three = [
-        picture,
-        panels.overlay_rgb(picture, anomaly_map, scale.low, scale.high),
-        panels.contours_rgb(picture, None if label is None else np.asarray(label, bool), predicted),
-    ]
-    per_pixel = spacing[1] * anomaly_map.shape[1] / picture.shape[1] if spacing else None
-    return [panels.with_scale_bar(panel, per_pixel) for panel in three]
+def case_captions(case: Case, scale: Scale) -> tuple[str, str, str]:
+    """What is seen on each of :func:`case_panels`."""
+    truth = "annotation (blue)"
+    if case.label is None or not case.label.any():
+        truth = "no annotation" if case.label is None else "nothing annotated"
+    predicted = _predicted(case, scale)
+    if predicted is None:
+        return *COLUMNS[:2], truth
+    return *COLUMNS[:2], f"{truth}, {'prediction (orange)' if predicted.any() else 'nothing predicted'}"
+
+
+def _predicted(case: Case, scale: Scale) -> NDArray | None:
+    return None if scale.threshold is None else case.anomaly_map.float().numpy() >= scale.threshold
 
 
 def cases_figure(cases: Sequence[tuple[str, Case]], scale: Scale) -> bytes:

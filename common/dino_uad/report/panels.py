@@ -7,7 +7,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion, zoom
+from scipy.ndimage import binary_dilation, binary_erosion, zoom
 
 Rgb = NDArray[np.uint8]
 """``[H,W,3]``."""
@@ -16,20 +16,28 @@ TRUTH_COLOUR = (86, 180, 233)  # Okabe & Ito's sky blue and vermilion differ for
 PREDICTION_COLOUR = (213, 94, 0)
 MAP_COLOURS = "inferno"
 PANEL_SIDE = 448
+WHITE_PERCENTILE = 99.8
 
 
-def grey_rgb(image: NDArray, side: int = PANEL_SIDE, aspect: float = 1.0) -> Rgb:
-    """Show ``[C,H,W]`` or ``[H,W]`` in [0, 1] so that its longer side has ``side`` pixels.
+def white_level(image: NDArray) -> float:
+    """Value of an image or volume of any shape to show as white: scalp fat or vessels must not darken the rest."""
+    return float(np.percentile(image, WHITE_PERCENTILE)) or 1.0
+
+
+def grey_rgb(image: NDArray, side: int = PANEL_SIDE, aspect: float = 1.0, white: float | None = None) -> Rgb:
+    """Show ``[C,H,W]`` or ``[H,W]``, black at 0, so that its longer side has ``side`` pixels.
 
     Args:
         image: grey or RGB.
         side: length of the longer side of the result.
         aspect: height of a pixel divided by its width.
+        white: value shown as white, e.g. of the volume a slice is from; None for :func:`white_level` of the image.
     """
-    planes = np.asarray(image, dtype=np.float32)
+    planes = np.nan_to_num(np.asarray(image, dtype=np.float32))
     planes = planes[None] if planes.ndim == 2 else planes
     pixels = np.moveaxis(np.broadcast_to(planes, (3, *planes.shape[1:])), 0, -1)
-    pixels = (np.clip(np.nan_to_num(pixels), 0, 1) * 255).round().astype(np.uint8)
+    white = white_level(planes) if white is None else white
+    pixels = (np.clip(pixels / white, 0, 1) * 255).round().astype(np.uint8)
     height, width = pixels.shape[0] * aspect, pixels.shape[1]
     factor = side / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -63,13 +71,18 @@ def map_rgb(values: NDArray, low: float, high: float, colours: str = MAP_COLOURS
 
 
 def contours_rgb(background: Rgb, truth: NDArray | None, prediction: NDArray | None) -> Rgb:
-    """Draw the outlines of bool masks ``[h,w]``: the prediction in vermilion, the annotation in blue above it."""
+    """Draw the outlines of bool masks ``[h,w]``: the prediction in vermilion, the annotation in blue above it.
+
+    A mask that reaches the border of the picture is open there: a line would look like a frame.
+    """
     result = background.copy()
-    width = max(1, round(max(background.shape) / 200))
+    width = max(1, round(max(background.shape) / 150))
     for mask, colour in ((prediction, PREDICTION_COLOUR), (truth, TRUTH_COLOUR)):
         if mask is not None and np.any(mask):
             filled = _resize(np.asarray(mask, dtype=np.float32), background.shape[:2]) >= 0.5
-            result[filled & ~binary_erosion(filled, iterations=width, border_value=0)] = colour
+            line = filled & ~binary_erosion(filled, iterations=width, border_value=1)
+            result[binary_dilation(line)] = 0  # a dark seam, so that the line also shows on bright tissue
+            result[line] = colour
     return result
 
 
@@ -86,7 +99,7 @@ def with_scale_bar(picture: Rgb, millimetres_per_pixel: float | None) -> Rgb:
     left = right - length / millimetres_per_pixel
     draw.rectangle((left - 1, bottom - thick - 1, right + 1, bottom + 1), fill=(0, 0, 0))
     draw.rectangle((left, bottom - thick, right, bottom), fill=(255, 255, 255))
-    font = ImageFont.load_default(max(10, width // 22))
+    font = ImageFont.load_default(max(10, width // 17))
     place = ((left + right) / 2, bottom - thick - 4)
     draw.text(place, f"{length:g} mm", (255, 255, 255), font, "mb", stroke_width=2, stroke_fill=(0, 0, 0))
     return np.asarray(image)

@@ -24,7 +24,7 @@ METRICS = {
     "pixel_aupro": ("Pixel AUPRO", "overlap per region, false positive rates up to 0.3"),
     "image_auroc": ("Image AUROC", "normal against anomalous images"),
     "image_aupr": ("Image AUPR", "average precision of the images"),
-    "image_f1_max": ("Image F1, largest", "at the best threshold for the test set: an upper bound"),
+    "image_f1_max": ("Image F1, largest", "at the threshold that is best for the test set: an upper bound"),
 } | {
     f"pixel_dice_fpr{100 * rate:g}{suffix}": (f"Dice at {rate:.0%} FPR{name}", f"{how}, threshold from normal images")
     for rate in FALSE_POSITIVE_RATES
@@ -33,6 +33,11 @@ METRICS = {
 HEADLINES = ("pixel_auroc", "pixel_aupr", "pixel_dice_fpr5", "image_auroc")
 BINS = 60
 CASES_EACH = 2
+EXAMPLE_SIDE = 320
+GREY_LEVELS = (
+    f"Grey levels are stretched for display, white from the {panels.WHITE_PERCENTILE:g}th percentile; the network sees "
+    "them as they are."
+)
 
 
 def threshold_names(thresholds: torch.Tensor) -> dict[str, float]:
@@ -120,21 +125,23 @@ def curve_section(collector: Collector, metrics: Mapping[str, float], thresholds
 def case_section(collector: Collector, scale: Scale, thresholds: Mapping[str, float]) -> Section:
     """Best, median and worst anomalous images, and the normal images with the highest scores."""
     chosen = best_median_worst(collector.anomalous, CASES_EACH)
-    text = "Anomalous images ranked by their own average precision. "
+    text = ["Anomalous images ranked by their own average precision."]
     if not chosen:
         chosen = [(f"{kind} by score", case) for kind, case in best_median_worst(collector.unmasked, CASES_EACH)]
-        text = "Anomalous images have no annotation and are ranked by image score. "
+        text = ["Anomalous images have no annotation and are ranked by image score."]
     chosen += [("Normal, highest score", case) for case in collector.normal.highest(CASES_EACH)]
     bar = charts.colour_bar(scale.low, scale.high, thresholds, panels.MAP_COLOURS)
     galleries = [Gallery("", [Picture("colours of the anomaly maps, in all pictures of this page", bar)], "bar")]
     for kind, case in chosen:
-        pictures = [
-            Picture(caption, panels.png(picture))
-            for caption, picture in zip(overview.COLUMNS, overview.case_panels(case, scale), strict=True)
-        ]
+        captioned = zip(overview.case_captions(case, scale), overview.case_panels(case, scale), strict=True)
+        pictures = [Picture(caption, panels.png(picture)) for caption, picture in captioned]
         galleries.append(Gallery(f"{kind}: {case.name}", pictures, numbers=case.numbers))
-    predicted = "Predictions are at the threshold for 5% FPR." if scale.threshold is not None else ""
-    return Section("Cases", text + predicted, galleries=galleries)
+    if scale.threshold is not None:
+        text.append("Orange outlines what scores above 95% of the pixels of normal validation images (5% FPR).")
+    text.append(GREY_LEVELS)
+    if any(case.spacing is None for _, case in chosen):
+        text.append("Pictures without a scale bar come from files that do not tell the size of a pixel.")
+    return Section("Cases", " ".join(text), galleries=galleries)
 
 
 def shown_cases(collector: Collector) -> list[tuple[str, Case]]:
@@ -153,7 +160,10 @@ def volume_section(collector: Collector, scale: Scale, axcodes: str) -> Section 
         strip = [Picture(name, panels.png(picture)) for name, picture in volumes.slice_strip(case, scale)]
         planes = [Picture(name, panels.png(picture)) for name, picture in volumes.three_planes(case, scale, axcodes)]
         galleries += [Gallery(title, strip, "strip", case.numbers), Gallery("", planes)]
-    text = "Evenly spaced slices, then three planes through the highest score (cross); annotations in blue."
+    text = (
+        "Evenly spaced slices with the anomaly map, then three planes through the highest score (cross); the "
+        "annotation is outlined in blue."
+    )
     return Section("Volumes", text, galleries=galleries) if galleries else None
 
 
@@ -205,8 +215,5 @@ def _image_levels(collector: Collector) -> tuple[NDArray, NDArray]:
 
 
 def _example(case: Case) -> Picture:
-    height, width = case.anomaly_map.shape
-    aspect = height / width * case.image.shape[-1] / case.image.shape[-2]
-    picture = panels.grey_rgb(case.image.float().numpy(), 240, aspect)
     label = None if case.label is None else case.label.numpy()
-    return Picture(case.name, panels.png(panels.contours_rgb(picture, label, None)))
+    return Picture(case.name, panels.png(panels.contours_rgb(overview.case_picture(case, EXAMPLE_SIDE), label, None)))

@@ -28,7 +28,7 @@ class Gallery:
     Attributes:
         title: what they have in common; may be empty.
         pictures: in reading order.
-        kind: ``"pictures"`` for photographs that a phone shows in a row to swipe, ``"charts"`` for charts and
+        kind: ``"pictures"`` for photographs in threes, ``"charts"`` for charts and
             ``"strip"`` for thumbnails.
         numbers: of the case shown, name to value.
     """

@@ -8,20 +8,19 @@ from dino_uad.report import panels
 from dino_uad.report.cases import Case
 from dino_uad.report.overview import Scale
 
-STRIP = 8
+STRIP = 6
 STRIP_SIDE = 240
 
 
 def slice_strip(case: Case, scale: Scale) -> list[tuple[str, panels.Rgb]]:
     """Up to :data:`STRIP` slices evenly spread over the volume: caption, and the map with the annotation's outline."""
     image, scores, label = _arrays(case)
-    depth = scores.shape[2]
+    depth, white = scores.shape[2], panels.white_level(image)
     shown = np.unique(np.linspace(0, depth - 1, STRIP + 2)[1:-1].round().astype(int)) if depth > STRIP else range(depth)
     result = []
     for k in shown:
-        picture = panels.overlay_rgb(
-            panels.grey_rgb(image[..., k], STRIP_SIDE, _aspect(case, 0, 1)), scores[..., k], scale.low, scale.high
-        )
+        picture = panels.grey_rgb(image[..., k], STRIP_SIDE, _aspect(case, 0, 1), white)
+        picture = panels.overlay_rgb(picture, scores[..., k], scale.low, scale.high)
         outlined = panels.contours_rgb(picture, None if label is None else label[..., k], None)
         result.append((f"slice {case.first_slice + k * case.stride}", outlined))
     return result
@@ -50,9 +49,9 @@ def three_planes(case: Case, scale: Scale, axcodes: str = "PLS") -> list[tuple[s
         (names[1], lambda a, r, c: upright(a[r]), _aspect(case, 2, 1), 1 - at[2], at[1], 1),
         (names[2], lambda a, r, c: upright(a[:, c]), _aspect(case, 2, 0), 1 - at[2], at[0], 0),
     )
-    result = []
+    result, white = [], panels.white_level(image)
     for name, plane, aspect, y, x, across in views:
-        picture = panels.grey_rgb(plane(image, image_row, image_column), aspect=aspect)
+        picture = panels.grey_rgb(plane(image, image_row, image_column), aspect=aspect, white=white)
         picture = panels.overlay_rgb(picture, plane(scores, row, column), scale.low, scale.high)
         if label is not None:
             picture = panels.contours_rgb(picture, plane(label, row, column), None)
