@@ -11,6 +11,10 @@ from dino_uad.data.layout import LAYOUTS, Entry, natural_key, scan
 from dino_uad.data.split import patient_groups, split_groups
 from dino_uad.data.verify import check_sizes, has_anomaly, readable
 
+SPLITS = ("train", "valid", "test", "all")
+ERRORS = ("raise", "skip")
+KINDS = ("2d", "3d", None)
+
 logger = logging.getLogger(__name__)
 
 
@@ -72,15 +76,9 @@ def datalist(
         ValueError: no images, pictures mixed with volumes, duplicate names, missing masks, mask of another size,
             nothing in the split.
     """
-    if (
-        split not in ("train", "valid", "test", "all")
-        or on_error not in ("raise", "skip")
-        or kind not in (None, "2d", "3d")
-    ):
-        raise ValueError(
-            f"split={split!r}, on_error={on_error!r}, kind={kind!r}: expected split train, valid, test or all; "
-            "on_error raise or skip; kind 2d or 3d (or None)"
-        )
+    for name, found, known in (("split", split, SPLITS), ("on_error", on_error, ERRORS), ("kind", kind, KINDS)):
+        if found not in known:
+            raise ValueError(f"{name} is {found!r}; expected one of {', '.join(map(str, known))}")
     root = Path(dataset_dir).expanduser()
     if split == "all" and root.is_file():
         return [{"image": str(root), "anomalous": 0, "group": root.stem}]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 from monai.transforms import Compose
@@ -83,13 +84,7 @@ def prepare(
         FileNotFoundError: no such source folder.
     """
     parameters = {name: value for name, value in locals().items() if name not in ("source", "out")}
-    options = {name: parameters[name] for name in SPLIT_OPTIONS}
-    splits = {"train": datalist(source, "train", kind="3d", **options)}
-    splits["valid"] = datalist(source, "valid", kind="3d", **options)
-    if any(item["anomalous"] for item in datalist(source, "all", kind="3d", pattern=pattern)):
-        splits["test"] = datalist(source, "test", kind="3d", **options)
-    else:
-        logger.warning("no labelled anomaly in %s: train and valid only, no test split", source)
+    splits = _splits(source, {name: parameters[name] for name in SPLIT_OPTIONS})
     transform = _transform(axcodes, preset, start, stop, stride, min_foreground, window, size)
     names = _names([item for items in splits.values() for item in items], anonymous_names, seed)
     counts: Counter[str] = Counter()
@@ -117,6 +112,15 @@ def prepare(
 
 
 SPLIT_OPTIONS = ("valid_fraction", "test_fraction", "seed", "pattern", "group_pattern", "on_error")
+
+
+def _splits(source: str, options: dict[str, Any]) -> dict[str, list[dict]]:
+    """The volumes of each split; without a labelled anomaly there is no test split."""
+    splits = {split: datalist(source, split, kind="3d", **options) for split in ("train", "valid")}
+    if any(item["anomalous"] for item in datalist(source, "all", kind="3d", pattern=options["pattern"])):
+        return {**splits, "test": datalist(source, "test", kind="3d", **options)}
+    logger.warning("no labelled anomaly in %s: train and valid only, no test split", source)
+    return splits
 
 
 def _transform(

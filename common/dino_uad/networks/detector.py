@@ -48,16 +48,7 @@ class AnomalyDetector(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if len(image_size) != 2 or any(isinstance(side, str) or int(side) != side for side in image_size):
-            raise ValueError(
-                f"image size is {image_size!r}; expected height and width, two positive whole numbers of pixels"
-            )
-        self.image_size = (int(image_size[0]), int(image_size[1]))
-        if any(side < backbone.patch_size or side % backbone.patch_size for side in self.image_size):
-            raise ValueError(
-                f"image_size {list(self.image_size)} is not a multiple of the {backbone.patch_size} px patches of "
-                f"{backbone.arch}; use for example {backbone.patch_size * round(448 / backbone.patch_size)}"
-            )
+        self.image_size = _checked_size(image_size, backbone)
         if head.embed_dim != backbone.embed_dim:
             raise ValueError(
                 f"the head expects {head.embed_dim} channels, backbone {backbone.arch} gives {backbone.embed_dim}; "
@@ -148,3 +139,19 @@ class AnomalyDetector(nn.Module):
             return fingerprint.differences(fingerprint.decode(stored), self.facts)
         except (ValueError, AttributeError) as error:
             return [f"fingerprint cannot be read ({error}): the file is damaged"]
+
+
+def _checked_size(image_size: Sequence[int], backbone: DinoBackbone) -> tuple[int, int]:
+    """Height and width in pixels, if the backbone can divide them into patches."""
+    if len(image_size) != 2 or any(isinstance(side, str) or int(side) != side for side in image_size):
+        raise ValueError(
+            f"image size is {image_size!r}; expected height and width, two positive whole numbers of pixels"
+        )
+    height, width = (int(side) for side in image_size)
+    patch = backbone.patch_size
+    if any(side < patch or side % patch for side in (height, width)):
+        raise ValueError(
+            f"image_size {[height, width]} is not a multiple of the {patch} px patches of {backbone.arch}; "
+            f"use for example {patch * round(448 / patch)}"
+        )
+    return height, width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -61,14 +62,16 @@ def kmeans(
         generator = torch.Generator().manual_seed(seed)
         uniform = torch.rand(restarts, n_clusters, generator=generator).to(rows)
         starts = [_plus_plus(rows, norms, mask, u) for u in uniform]
-    best = _lloyd(rows, norms, mask, starts[0], max_iter)
-    for start in starts[1:]:
-        other = _lloyd(rows, norms, mask, start, max_iter)
-        better = other.inertia < best.inertia
-        best = Clusters(
-            *(torch.where(better.view(-1, *[1] * (b.ndim - 1)), o, b) for o, b in zip(other, best, strict=True))
-        )
+    best = reduce(_better, (_lloyd(rows, norms, mask, start, max_iter) for start in starts))
     return best._replace(centroids=best.centroids + centre)
+
+
+def _better(first: Clusters, second: Clusters) -> Clusters:
+    """For every image the clusters of smaller inertia, the first ones if they are equal."""
+    chosen = second.inertia < first.inertia
+    return Clusters(
+        *(torch.where(chosen.view(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(first, second, strict=True))
+    )
 
 
 def _plus_plus(rows: Tensor, norms: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
