@@ -76,9 +76,22 @@ def test_operating_point_takes_effect_in_each_request(server, tmp_path, name):
     ]
     assert counts[0] < counts[1] < counts[2]
     assert int(voxels(inferred(server, tmp_path, name, "RAS")).sum()) == counts[1]
-    with pytest.raises(ServerError, match="500"):
-        server.infer(name, "RAS", false_positive_rate="2 %")
-    assert server.said("'2 %' found; this model is calibrated for")
+
+
+WRONG = {
+    "false_positive_rate": ("2 %", "false positive rate '2 %' found; this model is calibrated for 0.1, 0.05, 0.01"),
+    "smoothing": ("wide", "smoothing 'wide' found; expected a number of slices, 0 or more"),
+    "output": ("mask", "output 'mask' found; expected 'label map' or 'anomaly map'"),
+}
+
+
+@pytest.mark.parametrize("option", WRONG)
+def test_client_is_told_which_option_is_wrong(server, option):
+    value, message = WRONG[option]
+    with pytest.raises(ServerError) as caught:
+        server.infer("dpmm", "RAS", **{option: value})
+    assert f': 400 {{"detail":"option {option}: {message}"}}' in str(caught.value)
+    assert server.said(f"request refused: option {option}: {message}")
 
 
 def test_anomaly_map_and_smoothing(server, expected, tmp_path):
@@ -141,6 +154,22 @@ def test_retraining_replaces_the_model_that_the_next_request_uses(retraining, tm
         assert not torch.equal(after[0]["thresholds"], before[0]["thresholds"])
         assert not np.array_equal(after[1], before[1])
         assert [file.name for file in (own / "model" / name / "models").iterdir()] == ["model.pt"]
+
+
+def test_validation_images_of_the_bundles_own_data(retraining, scans, tmp_path):
+    empty = write_nifti(tmp_path / "empty.nii.gz", np.zeros(SHAPE, np.uint8), canonical_affine())
+    retraining.save_label("new20", empty)
+    own, before = tmp_path / "app", model_of(tmp_path / "app", "dpmm")
+    with pytest.raises(ServerError, match=r"no such folder\. Give the data set's folder as dataset_dir"):
+        retraining.train("dpmm", max_epochs=1, val_split=-1)
+    assert torch.equal(model_of(own, "dpmm")["thresholds"], before["thresholds"])
+    path = own / "model" / "dpmm" / "configs" / "train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset_dir": str(scans / "normal")}))
+    retraining.train("dpmm", max_epochs=1, val_split=-1)
+    assert not retraining.said("no validation images were given", patience=0)
+    assert not torch.equal(model_of(own, "dpmm")["thresholds"], before["thresholds"])
+    with pytest.raises(ServerError, match="max_epochs is 'many'; expected a whole number of at least 1"):
+        retraining.train("dpmm", max_epochs="many", val_split=-1)
 
 
 def test_retraining_goes_on_from_the_model_it_has(retraining, tmp_path):
