@@ -107,7 +107,7 @@ class ReportHandler:
             },
             "Versions": package_versions() | {"python": platform.python_version()},
         }
-        return {title: {k: _plain(v) for k, v in table.items()} for title, table in facts.items() if table}
+        return {title: {k: _plain(v) for k, v in table.items() if v != {}} for title, table in facts.items() if table}
 
     def _command(self) -> str:
         return "" if self.anonymous_names else " ".join(["python", *map(_quoted, sys.orig_argv[1:])])

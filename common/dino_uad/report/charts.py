@@ -91,7 +91,7 @@ def dice_against_fpr(curve: Operating, points: Mapping[str, Mapping[str, float]]
         lowest = max(1e-5, float(thin.false_positive_rate[keep].min(initial=1.0)))
         axes.set(xlabel="false positive rate of normal pixels", ylabel="Dice (all pixels)", xlim=(lowest, 1))
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
         return to_png(figure)
 
 
