@@ -218,7 +218,7 @@ def test_unreadable_file_is_skipped(tmp_path):
 
 
 def test_wrong_options(tmp_path):
-    with pytest.raises(ValueError, match="split is '[a-z]+'; expected one of train, valid, test, all"):
+    with pytest.raises(ValueError, match=r"split is '[a-z]+'; expected one of train, valid, test, all"):
         datalist(tmp_path, "training")
 
 

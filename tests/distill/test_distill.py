@@ -9,13 +9,13 @@ from PIL import Image
 
 from dino_uad.distill.command import write_student
 from dino_uad.distill.data import DistillationDataset, find_images
-from dino_uad.distill.initialise import RidgeRegression
+from dino_uad.distill.initialise import RidgeRegression, shrink_mlps, start_state
 from dino_uad.distill.recipe import Recipe
 from dino_uad.distill.train import Trainer, feature_loss
 from dino_uad.networks.architectures import ARCHITECTURES
-from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.networks.backbone import DinoBackbone, random_state
 from dino_uad.networks.checkpoints import read_checkpoint
-from dino_uad.networks.vit import ViTConfig
+from dino_uad.networks.vit import VisionTransformer, ViTConfig
 
 TEACHER = ViTConfig(embed_dim=24, depth=3, num_heads=2, position_grid=5)
 STUDENT = ViTConfig(embed_dim=16, depth=1, num_heads=2, position_grid=5, output_dim=24)
@@ -123,3 +123,20 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 
 def _read(folder: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(folder / "student.safetensors")
+
+
+def test_shrunk_mlps_keep_the_channels_that_matter() -> None:
+    wide = ViTConfig(embed_dim=16, depth=2, num_heads=2, position_grid=4)
+    narrow = ViTConfig(embed_dim=16, depth=2, num_heads=2, position_grid=4, mlp_ratio=2, output_dim=16)
+    teacher, student = VisionTransformer(wide).eval(), VisionTransformer(narrow).eval()
+    teacher.load_state_dict(random_state(teacher, 3))
+    for number, block in enumerate(teacher.blocks):
+        block.mlp.fc2.weight.data[:, number::2] = 0  # half of the hidden channels say nothing
+    student.load_state_dict(start_state(student, teacher, 0))
+    images = list(torch.randn(3, 4, 3, 56, 56, generator=torch.Generator().manual_seed(0)))
+    shrink_mlps(student, teacher, images)
+    tokens, _ = teacher.embed(images[0])
+    expected = found = tokens
+    for full, small in zip(teacher.blocks, student.blocks, strict=True):
+        expected, found = full(expected, None), small(found, None)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3 * float(expected.std()))

@@ -27,8 +27,8 @@ PICTURES = {
         f"skimage/data/{name}"
         for name in (
             *("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png"),
-            *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png"),
-            *("retina.jpg", "rocket.jpg"),
+            *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg"),
+            "rocket.jpg",
         )
     ],
     "scikit_learn": ["sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg"],

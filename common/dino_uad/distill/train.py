@@ -19,7 +19,7 @@ from dino_uad import parallel
 from dino_uad.data.files import save_torch
 from dino_uad.distill.augment import augment
 from dino_uad.distill.data import DistillationDataset
-from dino_uad.distill.initialise import fit_heads, start_state
+from dino_uad.distill.initialise import initialise, start_state
 from dino_uad.distill.recipe import Recipe
 from dino_uad.networks.architectures import architecture
 from dino_uad.networks.backbone import PRECISIONS
@@ -69,7 +69,7 @@ class Trainer:
         self.step, self.losses = 0, []
         self.mean, self.std = feature_statistics(data)
         if start is None and not self.checkpoint.is_file():
-            fit_heads(self.student, data, self.normalize, self.device, recipe.batch_size)
+            initialise(self.student, teacher.vit, data, self.normalize, self.device, recipe.batch_size)
         self.average = {key: value.detach().clone() for key, value in self.student.state_dict().items()}
         if self.checkpoint.is_file():
             self._load()

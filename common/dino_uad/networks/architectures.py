@@ -23,7 +23,7 @@ ARCHITECTURES: dict[str, ViTConfig] = {
         for size, shape in SIZES.items()
     },
     # The student that ships with the package, see `dino_uad/weights/dino_uad_tiny14.md`.
-    "dino_uad_tiny14": ViTConfig(embed_dim=384, depth=2, num_heads=6, output_dim=384),
+    "dino_uad_tiny14": ViTConfig(embed_dim=384, depth=4, num_heads=6, mlp_ratio=2, output_dim=384),
 }
 
 
