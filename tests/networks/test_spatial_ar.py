@@ -118,6 +118,17 @@ def test_position_calibration_flattens_the_corner():
     assert calibrated.mean().item() == pytest.approx(raw.mean().item(), rel=0.5)
 
 
+def test_position_calibration_leaves_easy_positions_alone():
+    head, embeddings = make_head(), field(6, 6)
+    with torch.no_grad():
+        raw = head.score(embeddings)
+        head.position_error = torch.ones(1, 6, 6)
+        head.position_error[0, 0] = 5.0  # the mean is 10/6
+        scores = head.score(embeddings)
+    torch.testing.assert_close(scores[:, :, 1:], raw[:, :, 1:])
+    torch.testing.assert_close(scores[:, :, 0], raw[:, :, 0] / 3)
+
+
 def test_calibration_ignores_masked_patches_and_survives_the_state_dict():
     head, embeddings = make_head(), field()
     mask = torch.ones(2, 1, 10, 12, dtype=torch.bool)

@@ -51,7 +51,8 @@ class SpatialARHead(Head):
         direction: ``forward`` or ``backward`` (raster order, or its reverse), ``both`` (two independent networks) or
             ``bidirectional`` (one network which sees everything but the token itself).
         combine: how ``both`` joins its two error maps, ``mean`` or ``min``.
-        position_calibration: whether to divide scores by the mean error of their position on normal validation images.
+        position_calibration: whether scores are scaled down where the mean error on normal validation images is above
+            that of the whole grid.
     """
 
     dynamic_buffers = ("position_error",)
@@ -124,8 +125,8 @@ class SpatialARHead(Head):
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mean squared error over channels of every patch, ``[B,C,h,w]`` to ``[B,1,h,w]`` float32.
 
-        After :meth:`end_calibration` it is in units of the usual error at that position, times the mean error over all
-        positions, so that it keeps the scale of a mean squared error.
+        After :meth:`end_calibration`, positions whose usual error is above the mean of all positions are scaled down to
+        that mean. Those below are left alone: there, mostly background, dividing would magnify noise.
         """
         error = self._mean_squared_error(embeddings)
         if self.position_error.numel() == 0:
@@ -135,7 +136,8 @@ class SpatialARHead(Head):
                 f"grid of {tuple(error.shape[-2:])} patches found, the scores were calibrated on "
                 f"{tuple(self.position_error.shape[-2:])}; use the image size of the fit"
             )
-        return error * (self.position_error.mean() / self.position_error)
+        typical = self.position_error.mean()
+        return error * (typical / self.position_error.clamp_min(typical))
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Log-density of a unit-variance Gaussian around the prediction, mean per patch of each image, ``[B]`` in nats.
