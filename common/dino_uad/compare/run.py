@@ -82,7 +82,9 @@ def evaluation_config(method: Method, settings: Settings) -> ConfigParser:
     root = find_bundle("dpmm" if method.bundle in BASELINES else method.bundle)
     parser = ConfigParser()
     parser.read_config([root / "configs" / "train.json", root / "configs" / "evaluate.json"])
-    parser.update({"dataset_dir": settings.dataset_dir, "image_size": [settings.image_size] * 2})
+    # There is no model.pt yet from which evaluate.json would take the fit's choice of slices; it is train.json's.
+    slices = ConfigParser.load_config_file(root / "configs" / "train.json")["slices"]
+    parser.update({"dataset_dir": settings.dataset_dir, "image_size": [settings.image_size] * 2, "slices": slices})
     return parser
 
 
