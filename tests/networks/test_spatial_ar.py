@@ -263,3 +263,26 @@ def test_likelihood_of_a_perfect_prediction():
         nn.init.zeros_(parameter)
     found = head.log_likelihood(torch.zeros(1, 3, 4, 4))
     assert found.item() == pytest.approx(-1.5 * math.log(2 * math.pi), rel=1e-6)
+
+
+def test_standardised_channels_have_the_statistics_of_the_valid_patches():
+    head, embeddings = make_head(standardize=True), 50 * field(count=6) + 3
+    mask = torch.rand(6, 1, *embeddings.shape[-2:], generator=torch.Generator().manual_seed(0)) < 0.7
+    for part in (slice(0, 4), slice(4, 4), slice(4, 6)):
+        head.scale.measure(embeddings[part], mask[part])
+    head.scale.finish()
+    rows = embeddings.movedim(1, -1)[mask[:, 0]].numpy()
+    np.testing.assert_allclose(head.scale.mean.flatten(), rows.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(head.scale.std.flatten(), rows.std(axis=0), rtol=1e-5)
+    with pytest.raises(RuntimeError, match="no training batch"):
+        make_head(standardize=True).scale.finish()
+
+
+def test_density_of_standardised_channels_is_that_of_the_embeddings():
+    head, embeddings = make_head(standardize=True), 50 * field() + 3
+    head.scale.measure(embeddings)
+    head.scale.finish()
+    with torch.no_grad():
+        mean = head(head.standardized(embeddings)) * head.scale.std + head.scale.mean
+        expected = scipy.stats.norm.logpdf(embeddings, loc=mean, scale=head.scale.std).sum(axis=1).mean(axis=(1, 2))
+        np.testing.assert_allclose(head.log_likelihood(embeddings), expected, rtol=1e-5)

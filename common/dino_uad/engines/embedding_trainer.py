@@ -11,6 +11,7 @@ from monai.utils import CommonKeys
 from torch import Tensor, nn
 
 from dino_uad import parallel
+from dino_uad.engines.batch import unpack
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
 
 
@@ -51,12 +52,23 @@ class EmbeddingTrainer(SupervisedTrainer):
         if isinstance(self.network, nn.parallel.DistributedDataParallel):
             raise ValueError("EmbeddingTrainer sums gradients itself: give it the head without DistributedDataParallel")
         prepare_batch.attach(self)
+        self.add_event_handler(Events.STARTED, self._measure_channels)
         self.add_event_handler(Events.STARTED, self._share_parameters)
         self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._sum_gradients)
 
     def _iteration(self, engine: EmbeddingTrainer, batchdata: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         # MONAI's logging and tracking handlers read the loss from a list; embeddings and predictions are not kept.
         return [{CommonKeys.LOSS: super()._iteration(engine, batchdata)[CommonKeys.LOSS].detach()}]
+
+    def _measure_channels(self) -> None:
+        """One pass before the first step; a head that was trained before, or is resumed, keeps what it measured."""
+        head = self.network
+        if head.scale is None or head.fitted:
+            return
+        for batch in self.data_loader:
+            embeddings, _, mask = unpack(batch, self.state.device)
+            head.scale.measure(embeddings, mask)
+        head.scale.finish()
 
     @torch.no_grad()
     def _share_parameters(self) -> None:

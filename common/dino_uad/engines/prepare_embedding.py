@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,11 @@ class PrepareEmbedding(PrepareBatch):
         self.noise_probability = noise_probability
         self.seed = seed
         self.iteration = 0
+        self.standardized: Callable[[Tensor], Tensor] = Tensor.float
 
     def attach(self, engine: Engine) -> None:
-        """Follow the iterations of the trainer, which MONAI does not pass to a ``PrepareBatch``."""
+        """Follow the trainer's iterations and use its head's scale: MONAI passes neither to a ``PrepareBatch``."""
+        self.standardized = engine.network.standardized
         engine.add_event_handler(Events.ITERATION_STARTED, self.follow)
 
     def follow(self, engine: Engine) -> None:
@@ -56,7 +58,7 @@ class PrepareEmbedding(PrepareBatch):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return the input ``[B,C,h,w]`` float32, and its target: clean embeddings and valid patches ``[B,1,h,w]``."""
         embeddings, _, mask = unpack(batchdata, batchdata["embedding"].device if device is None else device)
-        clean = embeddings.float()
+        clean = self.standardized(embeddings)
         if mask is None:
             mask = torch.ones_like(clean[:, :1], dtype=torch.bool)
         chosen = np.random.default_rng([self.seed, self.iteration]).random() < self.noise_probability

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dino_uad import parallel
 from dino_uad.networks.causal_conv import TapCNN, past_taps
+from dino_uad.networks.channel_scale import ChannelScale
 from dino_uad.networks.head import Head
 from dino_uad.networks.masking import patch_mean
 from dino_uad.networks.tracing import is_traced
@@ -53,6 +54,8 @@ class SpatialARHead(Head):
         combine: how ``both`` joins its two error maps, ``mean`` or ``min``.
         position_calibration: whether scores are scaled down where the mean error on normal validation images is above
             that of the whole grid.
+        standardize: whether the network sees and predicts channels of zero mean and unit variance, as measured on the
+            training embeddings before the first step; the published code leaves them as they are.
     """
 
     dynamic_buffers = ("position_error",)
@@ -66,6 +69,7 @@ class SpatialARHead(Head):
         direction: Direction = "forward",
         combine: Literal["mean", "min"] = "mean",
         position_calibration: bool = True,
+        standardize: bool = False,
     ) -> None:
         super().__init__(embed_dim)
         if direction not in REVERSED:
@@ -81,6 +85,7 @@ class SpatialARHead(Head):
         self.direction = direction
         self.combine = combine
         self.position_calibration = position_calibration
+        self.scale = ChannelScale(embed_dim) if standardize else None
         joint = direction == "bidirectional"
         channels = [embed_dim, *[hidden] * len(dilations), hidden if joint else embed_dim]
         first, others = past_taps(kernel_size), past_taps(kernel_size, centre=True)
@@ -99,8 +104,15 @@ class SpatialARHead(Head):
         """Whether the head has been trained, or loaded from a trained one."""
         return bool(self.batches_seen > 0)
 
+    def standardized(self, embeddings: Tensor) -> Tensor:
+        """What the network sees and predicts: ``[B,C,h,w]`` float32, standardised if the head does that."""
+        return embeddings.float() if self.scale is None else self.scale(embeddings)
+
     def forward(self, embeddings: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Predictions of every embedding, ``[B,C,h,w]`` to the same shape; a pair, forward first, for ``both``."""
+        """Predictions of every embedding, ``[B,C,h,w]`` to the same shape; a pair, forward first, for ``both``.
+
+        Input and output are as :meth:`standardized` gives them.
+        """
         if self.training:
             self.batches_seen += 1
         tokens = embeddings.float().permute(0, 2, 3, 1)
@@ -117,7 +129,7 @@ class SpatialARHead(Head):
                 f"{type(self).__name__} is not fitted (it has seen no training batch): run train first or load "
                 "models/model.pt"
             )
-        embeddings = embeddings.float()
+        embeddings = self.standardized(embeddings)
         predictions = self(embeddings)
         predictions = predictions if isinstance(predictions, tuple) else (predictions,)
         return torch.cat([(p - embeddings).square().sum(dim=1, keepdim=True) for p in predictions], dim=1)
@@ -140,13 +152,16 @@ class SpatialARHead(Head):
         return error * (typical / self.position_error.clamp_min(typical))
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Log-density of a unit-variance Gaussian around the prediction, mean per patch of each image, ``[B]`` in nats.
+        """Log-density of a Gaussian around the prediction, mean per patch of each image, ``[B]`` in nats.
+
+        Its variance is 1, or each channel's own for a head that standardises.
 
         ``both`` averages its two factorisations; ``bidirectional`` gives a pseudo-likelihood (Besag, 1975), as each
         token is conditioned on all others.
         """
         errors = self.squared_errors(embeddings).mean(dim=1, keepdim=True)
-        return patch_mean(-0.5 * (errors + self.embed_dim * math.log(2 * math.pi)), mask)
+        density = -0.5 * (errors + self.embed_dim * math.log(2 * math.pi))
+        return patch_mean(density if self.scale is None else density - self.scale.log_volume(), mask)
 
     @torch.no_grad()
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
