@@ -86,7 +86,7 @@ TINY_STUDENT = WeightSource(
     name="dino_uad_tiny14",
     file_names=("dino_uad_tiny14.safetensors",),
     licence="Apache-2.0",
-    sha256="79944933f2d85c2b78c3ece17ea02574d357ee69bd662029827d8101d8d96f3a",
+    sha256="e1a96f226c659ae25fdd99006eb5a17cf0c235bbf1a3b9c6db5296fb0d6a78d4",
     packaged="dino_uad_tiny14.safetensors",
 )
 
