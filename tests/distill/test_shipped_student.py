@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from torch.nn.functional import cosine_similarity
 
 from dino_uad.data.phantom import acquire, make_anatomy
 from dino_uad.networks.backbone import DinoBackbone
 from dino_uad.weights import locate, store
 from dino_uad.weights.registry import SOURCES
+from workflows import BUNDLES
 
 NAME = "dino_uad_tiny14"
 
@@ -56,3 +58,13 @@ def test_features_agree_with_the_teacher_on_a_generated_head(student: DinoBackbo
     unrelated = DinoBackbone(NAME, weights="random")(image)[0]
     assert float(cosine_similarity(found, expected, dim=1).mean()) > 0.75
     assert float(cosine_similarity(unrelated, expected, dim=1).mean()) < 0.3
+
+
+@pytest.mark.parametrize("method", ["dpmm", "spatial_ar", "dino_ad", "anomaly_dino"])
+def test_every_bundle_runs_with_it_by_its_name_alone(method: str) -> None:
+    for name in ("train", "inference"):
+        parser = ConfigParser()
+        parser.read_config(BUNDLES / method / "configs" / f"{name}.json")
+        parser["network_def#backbone#arch"] = NAME
+        backbone = parser.get_parsed_content("network_def#backbone")
+        assert (backbone.layers, backbone.final_norm) == ((3,), True)
