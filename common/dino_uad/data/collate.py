@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data.utils import is_supported_format
 from torch import Tensor
 
 from dino_uad.data.readers import PICTURE_AFFINE, PICTURE_SUFFIXES
@@ -21,8 +22,7 @@ def stack_images(images: Sequence[Tensor]) -> Tensor:
 
 def files_per_batch(data: Sequence[Mapping[str, Any]], pictures: int = 4) -> int:
     """How many files of a data list to collate: ``pictures``, or 1 where there are volumes, which have many slices."""
-    suffixes = {Path(str(entry["image"])).suffix.lower().removeprefix(".") for entry in data}
-    return pictures if suffixes.issubset(PICTURE_SUFFIXES) else 1
+    return pictures if is_supported_format([entry["image"] for entry in data], PICTURE_SUFFIXES) else 1
 
 
 def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

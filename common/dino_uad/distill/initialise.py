@@ -72,11 +72,14 @@ def initialise(
     """
     chosen = torch.linspace(0, len(data) - 1, min(SLICES, len(data))).round().long().unique().tolist()
     chosen = chosen[parallel.rank() :: parallel.world_size()]
-    batches = [data.batch(chosen[first : first + batch_size]) for first in range(0, len(chosen), batch_size)]
-    images = [normalize(image.to(device)) for image, _, _ in batches]
+    images, targets = [], []
+    for first in range(0, len(chosen), batch_size):
+        image, *target = (part.to(device) for part in data.batch(chosen[first : first + batch_size]))
+        images.append(normalize(image))
+        targets.append(tuple(target))
     if student.config.embed_dim == teacher.config.embed_dim and student.config.mlp_ratio < teacher.config.mlp_ratio:
         shrink_mlps(student, teacher, images)
-    fit_heads(student, images, [(embedding.to(device), cls.to(device)) for _, embedding, cls in batches])
+    fit_heads(student, images, targets)
 
 
 @torch.no_grad()

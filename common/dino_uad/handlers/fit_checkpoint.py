@@ -116,12 +116,11 @@ class FitCheckpoint:
     def _run_key(self, engine: Engine) -> str:
         """Digest of everything that the remaining epochs depend on, but for their number."""
         model, loader = self.save_dict["model"], engine.data_loader
-        head = {key: value for key, value in vars(model.head).items() if not key.startswith("_") and key != "training"}
         sizes = {key: list(value.shape) for key, value in model.head.state_dict().items()}
         facts = {
             "settings": self.settings,
             "network": model.facts,
-            "head": describe(head),
+            "head": describe(model.head.settings()),
             "sizes": {key: size for key, size in sizes.items() if key not in model.head.dynamic_buffers},
             "optimizer": {name: getattr(thing, "defaults", None) for name, thing in self.save_dict.items()},
             "data": [_images(loader), _images(self.evaluator.data_loader)],

@@ -17,6 +17,7 @@ from ignite.engine import Engine, Events
 
 from dino_uad import parallel
 from dino_uad.data.files import atomic_path
+from dino_uad.metrics.select import is_anomalous
 from dino_uad.networks.detector import AnomalyDetector
 
 
@@ -49,8 +50,7 @@ class MetricsJson:
     def count(self, engine: Engine) -> None:
         """Count the images of a batch and note their time."""
         for item in engine.state.output:
-            anomalous = bool((item["label"] > 0).any()) or not item["has_mask"]
-            self.images["anomalous" if anomalous else "normal"] += 1
+            self.images["anomalous" if is_anomalous(item) else "normal"] += 1
             self.seconds.append(item["seconds"])
 
     def write(self, engine: Engine) -> None:

@@ -89,11 +89,8 @@ class ReportHandler:
 
     def _run_facts(self, engine: Engine) -> dict[str, dict[str, Any]]:
         seconds = [row.seconds for row in self.collector.rows]
-        head = {
-            key: value
-            for key, value in vars(self.network.head).items()
-            if not key.startswith("_") and key != "training" and isinstance(value, str | int | float | bool)
-        }
+        settings = self.network.head.settings().items()
+        head = {key: value for key, value in settings if isinstance(value, str | int | float | bool)}
         facts = {
             "Model": {key: value for key, value in self.network.facts.items() if key != "preprocessing"}
             | {f"preprocessing: {key}": value for key, value in self.network.facts["preprocessing"].items()},

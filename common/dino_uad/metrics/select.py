@@ -10,6 +10,11 @@ from torch import Tensor
 Items = Sequence[Mapping[str, Any]]
 
 
+def is_anomalous(item: Mapping[str, Any]) -> bool:
+    """Whether an image has a marked pixel, or is known to be anomalous and has no mask."""
+    return bool((item["label"] > 0).any()) or not item["has_mask"]
+
+
 def pixels(items: Items) -> tuple[list[Tensor], list[Tensor]]:
     """Maps and masks ``[1,H,W]`` of the images whose mask is known."""
     known = [item for item in items if item["has_mask"]]
@@ -22,11 +27,8 @@ def grouped_pixels(items: Items) -> tuple[list[Tensor], list[Tensor], list[str]]
 
 
 def images(items: Items) -> tuple[list[Tensor], list[int]]:
-    """Image scores and labels: anomalous is an image with a marked pixel, or one known to be and without a mask."""
-    return (
-        [item["image_score"] for item in items],
-        [int(bool((item["label"] > 0).any()) or not item["has_mask"]) for item in items],
-    )
+    """Image scores and labels, those of :func:`is_anomalous`."""
+    return [item["image_score"] for item in items], [int(is_anomalous(item)) for item in items]
 
 
 def grouped_images(items: Items) -> tuple[list[Tensor], list[int], list[str]]:

@@ -34,6 +34,11 @@ def architecture(name: str) -> ViTConfig:
     return ARCHITECTURES[name]
 
 
+def is_student(name: str) -> bool:
+    """Whether a named backbone is a distilled one: its features are those of its heads, behind the last block."""
+    return architecture(name).output_dim is not None
+
+
 def guess_architecture(state: Mapping[str, Tensor]) -> str | None:
     """Name of the backbone whose shape a state dict with official keys has, None if it is none of them."""
     depth = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("blocks.")), default=-1)

@@ -36,9 +36,8 @@ class ChannelScale(nn.Module):
         """Add the patches of ``[B,C,h,w]``, those where ``mask`` ``[B,1,h,w]`` is true, to the statistics."""
         rows = embeddings.double().movedim(1, -1)
         rows = rows.flatten(0, 2) if mask is None else rows[mask[:, 0]]
-        sums = torch.stack(
-            [torch.full_like(self.mean.flatten(), len(rows)).to(rows), rows.sum(0), rows.square().sum(0)]
-        )
+        count = rows.new_full((rows.shape[1],), len(rows))
+        sums = torch.stack([count, rows.sum(dim=0), rows.square().sum(dim=0)])
         self._sums = sums if self._sums is None else self._sums + sums
 
     @torch.no_grad()

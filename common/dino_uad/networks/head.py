@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,10 @@ class Head(nn.Module):
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.embed_dim = embed_dim
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments and what follows from them: public attributes that are no parameter or buffer."""
+        return {key: value for key, value in vars(self).items() if not key.startswith("_") and key != "training"}
 
     @property
     def fitted(self) -> bool:

@@ -16,6 +16,7 @@ from dino_uad import parallel
 from dino_uad.metrics.bootstrap import group_keys
 from dino_uad.metrics.curves import average_precision, tied_levels
 from dino_uad.metrics.histogram import ScoreHistogram
+from dino_uad.metrics.select import is_anomalous
 from dino_uad.report.cases import Case, CaseSketch, shrink
 
 PIXEL_BINS = 1 << 16
@@ -98,13 +99,12 @@ class Collector:
 
     def _add_image(self, item: Mapping[str, Any], suffix: str) -> None:
         scores, mask = item["pred"][0].float(), item["label"][0] > 0
-        anomalous = bool(mask.any()) or not item["has_mask"]
         if item["has_mask"]:
             self.pixels.update(scores, mask)
         row = Row(
             name=self._name(item) + suffix,
             group=group_keys([str(item["group"])], 1)[0],
-            anomalous=anomalous,
+            anomalous=is_anomalous(item),
             has_mask=item["has_mask"],
             score=float(item["image_score"]),
             average_precision=float(average_precision(*tied_levels(scores.flatten(), mask.flatten()))),
@@ -113,7 +113,7 @@ class Collector:
             seconds=float(item["seconds"]),
         )
         self.rows.append(row)
-        if not anomalous:
+        if not row.anomalous:
             patch_scores = item["patch_scores"][0].double()
             self.position_sum = patch_scores if self.position_sum is None else self.position_sum + patch_scores
             self.position_count += 1

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dino_uad.transforms.slice_choice import (
     EMPTY,
-    PRESETS,
+    choose,
     foreground_share,
     little_foreground,
     log_left_out,
+    preset_settings,
     slice_range,
     source,
 )
@@ -49,9 +50,7 @@ class LeaveOutSlicesd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if preset is not None and preset not in PRESETS:
-            raise ValueError(f"preset is {preset!r}; expected one of {sorted(PRESETS)} or None")
-        choice: dict[str, Any] = {"min_foreground": min_foreground, **PRESETS.get(preset, {})}
+        choice = {"min_foreground": min_foreground, **preset_settings(preset)}
         self.start, self.stop = choice.get("start", 0), choice.get("stop")
         self.min_foreground = float(choice["min_foreground"])
         self.organ_masked = choice.get("organ_masked", False)
@@ -70,13 +69,12 @@ class LeaveOutSlicesd(MapTransform):
                 "expected an image that is 0 outside of it and has an equalised histogram inside"
             )
         indices, left_out = slice_range(image, 2, self.start, self.stop)
-        kept = torch.zeros(image.shape[-1], device=image.device)
         shares = foreground_share(image).tolist()
-        for index in indices:
-            reason = little_foreground(shares[index], self.min_foreground) if shares[index] else EMPTY
-            if reason is None:
-                kept[index] = 1
-            else:
-                left_out[reason] += 1
+        kept = torch.zeros(image.shape[-1], device=image.device)
+        kept[choose(indices, lambda index: self._reason(shares[index]), left_out)] = 1
         log_left_out(image, 2, left_out, "slices score zero")
         return image * kept
+
+    def _reason(self, share: float) -> str | None:
+        """Why a slice with this share of foreground is left out; None if it is not."""
+        return little_foreground(share, self.min_foreground) if share else EMPTY

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # brats_flair: the 155 axial slices of a BraTS volume, of which BMAD's brain benchmark takes 60 to 99.
 # liver_ct: as BMAD's liver benchmark; the label volume holds 1 in the liver and 2 in the tumour (LiTS).
@@ -45,6 +47,25 @@ def slice_range(image: Tensor, axis: int, start: int, stop: int | None, stride: 
         f"passed over by stride {stride}": len(inside) - len(indices),
     }
     return indices, Counter(others)
+
+
+def preset_settings(preset: str | None) -> dict[str, Any]:
+    """The settings of a preset, none for None; ValueError for an unknown one."""
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}; expected one of {sorted(PRESETS)} or None")
+    return PRESETS.get(preset, {})
+
+
+def choose(candidates: Iterable[T], reason: Callable[[T], str | None], left_out: Counter[str]) -> list[T]:
+    """The candidates for whose being left out there is no reason; the others are counted by theirs."""
+    chosen = []
+    for candidate in candidates:
+        found = reason(candidate)
+        if found is None:
+            chosen.append(candidate)
+        else:
+            left_out[found] += 1
+    return chosen
 
 
 def foreground_share(image: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dino_uad.transforms.slice_choice import (
     ANNOTATED,
-    PRESETS,
+    choose,
     foreground_share,
     little_foreground,
     log_left_out,
+    preset_settings,
     slice_range,
     source,
 )
@@ -66,8 +67,6 @@ class ExtractSlicesd(MapTransform):
         allow_missing_keys: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if preset is not None and preset not in PRESETS:
-            raise ValueError(f"preset is {preset!r}; expected one of {sorted(PRESETS)} or None")
         if stride < 1 or axis not in (-1, 0, 1, 2):
             raise ValueError(f"stride {stride}, axis {axis}: expected a stride of at least 1 and axis 0, 1, 2 or -1")
         self.axis = axis % 3
@@ -77,7 +76,7 @@ class ExtractSlicesd(MapTransform):
         self.drop_anomalous = drop_anomalous
         self.anomalous_above = anomalous_above
         self.organ_masked = organ_masked
-        for name, value in PRESETS.get(preset, {}).items():
+        for name, value in preset_settings(preset).items():
             setattr(self, name, value)
         self.equalise = HistogramNormalize(num_bins=256, min=0, max=1)
 
@@ -87,14 +86,7 @@ class ExtractSlicesd(MapTransform):
             return [] if self.drop_anomalous and self._annotated(data) else [{**data, "slice_index": 0}]
         indices, left_out = slice_range(image, self.axis, self.start, self.stop, self.stride)
         self._check_label(data, image)
-        kept = []
-        for index in indices:
-            item = self._slice(data, index)
-            reason = self._reason(item)
-            if reason is None:
-                kept.append(item)
-            else:
-                left_out[reason] += 1
+        kept = choose((self._slice(data, index) for index in indices), self._reason, left_out)
         log_left_out(image, self.axis, left_out, "slices left out")
         return kept
 
