@@ -196,8 +196,10 @@ class DPMMHead(Head):
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
         rows = self._prepare(self._rows(embeddings))
-        density = self._to_grid(wide_log_joint(rows, self._active_components()).logsumexp(1), embeddings)
-        return patch_mean(density, mask)
+        components = self._active_components()
+        chunks = (wide_log_joint(chunk, components) for chunk in rows.split(em.ROWS_PER_CHUNK))
+        density = torch.cat([gaussian.responsibilities(joint)[1] for joint in chunks])
+        return patch_mean(self._to_grid(density, embeddings), mask)
 
     def assign(self, embeddings: Tensor) -> Tensor:
         """Index in 0..K−1 of each patch's most responsible component: ``[B,C,h,w]`` to ``[B,1,h,w]`` int64."""

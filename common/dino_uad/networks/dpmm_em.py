@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.networks.dpmm_gaussian import (
+    UNDERFLOW,
     Components,
     diagonal_products,
     diagonal_terms,
@@ -93,18 +94,23 @@ def _sums_full(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
 
 def _sums_diagonal(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
     center = components.means.mean(0)
-    terms, sharp = diagonal_terms(components, center), _SharpComponents(components, center)
+    sharp = (components.means - center).square().div(components.covariances).sum(1) > SHARP
+    if rows.dtype == torch.float64:
+        sharp = torch.zeros_like(sharp)
+    order = sharp.int().argsort(stable=True)
+    components = components.select(order)
+    terms, exactly = diagonal_terms(components, center), _SharpComponents(components, center, int((~sharp).sum()))
     counts, total = wide(torch.zeros_like(components.log_weights)), wide(rows.new_zeros(1))
     first, second = wide(torch.zeros_like(components.means)), wide(torch.zeros_like(components.means))
     for chunk in rows.split(ROWS_PER_CHUNK) if len(rows) else ():
         centred = chunk - center
         joint = diagonal_products(centred, centred * centred, *terms)
-        sharp.refine(joint, chunk, centred)
+        exactly.refine(joint, chunk, centred)
         resp, log_likelihood = responsibilities(joint)
         total += wide(log_likelihood).sum()
         # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
         used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
-        resp, centred = wide(resp.index_select(1, used)), wide(chunk) - wide(center)
+        resp, centred, used = wide(resp.index_select(1, used)), wide(chunk) - wide(center), order[used]
         counts.index_add_(0, used, resp.sum(0))
         first.index_add_(0, used, resp.T @ centred)
         second.index_add_(0, used, resp.T @ centred.square_())
@@ -112,24 +118,23 @@ def _sums_diagonal(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
 
 
 class _SharpComponents:
-    """Narrow components, whose log densities are computed in float64 for the rows near one of them.
+    """Narrow components, the last ones, whose log densities are computed in float64 for the rows near one of them.
 
     Most rows are so far away that the float32 value, with its error bound, already shows that their responsibility
     underflows; so a narrow component costs little more than a wide one.
+
+    Args:
+        components: all of them.
+        center: ``[D]`` of the expansion.
+        first: number of the first narrow component.
     """
 
-    underflow = -104.0  # exp of it is 0 in float32
-
-    def __init__(self, components: Components, center: Tensor) -> None:
-        squares = (components.means - center).square()
-        sharp = (squares / components.covariances).sum(1) > SHARP
-        if components.means.dtype == torch.float64:
-            sharp = torch.zeros_like(sharp)
-        self.index = torch.nonzero(sharp).squeeze(1)
-        self.center, self.squared_norm = wide(center), squares.sum(1)[sharp]
-        components = components.select(self.index)
-        self.terms = diagonal_terms(Components(*map(wide, components)), self.center)
-        self.precision = (1 / components.covariances).amax(1) if len(self.index) else None
+    def __init__(self, components: Components, center: Tensor, first: int) -> None:
+        self.first, self.center = first, wide(center)
+        self.squared_norm = (components.means[first:] - center).square().sum(1)
+        self.precision = (1 / components.covariances[first:]).amax(1)
+        sharp = Components(*(wide(tensor[first:]) for tensor in components))
+        self.offset, self.linear, self.quadratic = diagonal_terms(sharp, self.center)
 
     def refine(self, joint: Tensor, chunk: Tensor, centred: Tensor) -> None:
         """Replace their columns of ``joint`` ``[n,K]`` by exact values, or -inf far away.
@@ -139,17 +144,19 @@ class _SharpComponents:
             chunk: rows.
             centred: ``chunk`` minus the centre.
         """
-        if not len(self.index):
+        rough = joint[:, self.first :]
+        if not rough.shape[1]:
             return
-        rough = joint[:, self.index]
-        joint.index_fill_(1, self.index, -torch.inf)
         reach = torch.maximum(self.squared_norm, centred.square().sum(1).amax())
         error = 32 * torch.finfo(torch.float32).eps * self.precision * reach
-        best = torch.maximum(joint.amax(1), (rough - error).amax(1))
-        near = torch.nonzero((rough > (best + self.underflow).unsqueeze(1) - error).any(1)).squeeze(1)
-        exact = wide(chunk[near]) - self.center
-        exact = diagonal_products(exact, exact * exact, *self.terms)
-        joint[near.unsqueeze(1), self.index] = exact.to(joint.dtype)
+        # The best of the lower bounds; a wide component's value is exact enough to be its own.
+        best = torch.cat([joint[:, : self.first], rough - error], dim=1).amax(1)
+        near = rough > (best + UNDERFLOW).unsqueeze(1) - error
+        rough.fill_(-torch.inf)
+        row, column = (index.unique() for index in near.nonzero(as_tuple=True))
+        exact = wide(chunk[row]) - self.center
+        terms = self.offset[column], self.linear[:, column], self.quadratic[:, column]
+        rough[row.unsqueeze(1), column] = diagonal_products(exact, exact * exact, *terms).to(joint.dtype)
 
 
 class Moments(NamedTuple):

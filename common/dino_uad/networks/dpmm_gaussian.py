@@ -11,7 +11,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# e to the power of less is no normal float32.
+UNDERFLOW = -87.0
 
 
 class Components(NamedTuple):
@@ -117,6 +121,11 @@ def diagonal_products(rows: Tensor, squares: Tensor, offset: Tensor, linear: Ten
 
 
 def responsibilities(log_joint: Tensor) -> tuple[Tensor, Tensor]:
-    """Responsibilities ``[N,K]`` and the rows' log-likelihoods ``[N]``, from ``[N,K]``."""
-    resp = torch.softmax(log_joint, 1)
-    return resp, log_joint.amax(1) - resp.amax(1).log()
+    """Responsibilities ``[N,K]``, in place of ``log_joint``, and the rows' log-likelihoods ``[N]``.
+
+    Those below e^-87, which float32 could hold as denormal numbers only, are 0: their arithmetic is ten times slower.
+    """
+    largest = log_joint.amax(1, keepdim=True)
+    shifted = F.threshold_(log_joint.sub_(largest), UNDERFLOW, -torch.inf)
+    resp = torch.softmax(shifted, 1, out=shifted)
+    return resp, largest.squeeze(1) - resp.amax(1).log()
