@@ -132,9 +132,8 @@ class DPMMHead(Head):
             n_rows = em.count_rows(rows)
             if n_rows == 0:
                 return {}
-            rows = self._prepare(rows)
             if int(self.rows_per_batch) == 0:
-                self._initialise(rows, n_rows)
+                self._initialise(self._prepare(rows), n_rows)
             return self._em_step(rows, n_rows)
 
     def _em_step(self, rows: Tensor, n_rows: int) -> dict[str, float]:
@@ -145,7 +144,7 @@ class DPMMHead(Head):
             components = components._replace(log_weights=torch.where(alive, components.log_weights, -torch.inf))
         else:
             components = components._replace(log_weights=components.log_weights.log_softmax(0))
-        sums, center = em.batch_sums(rows, components)
+        sums, center = em.batch_sums(rows, components, self._prepare)
         sums = em.Sums(*parallel.all_reduce_sum(*(tensor.contiguous() for tensor in sums)))
         step_size = self.step_size if self.schedule == "ema" else (int(self.step) + 1) ** -self.step_size
         moments = em.Moments(self.resp_mean, self.running_means, self.running_covariances)
@@ -215,15 +214,17 @@ class DPMMHead(Head):
         return components.select(self.active)
 
     def _rows(self, embeddings: Tensor) -> Tensor:
-        """``[B,C,h,w]`` to ``[B*h*w,C]`` in the precision of the model."""
+        """``[B,C,h,w]`` to ``[B*h*w,C]``."""
         if embeddings.ndim != 4 or embeddings.shape[1] != self.embed_dim:
             raise ValueError(
                 f"embeddings have shape {list(embeddings.shape)}, expected [B,{self.embed_dim},h,w]: "
                 "use the backbone this head was built for"
             )
-        return embeddings.permute(0, 2, 3, 1).reshape(-1, self.embed_dim).to(self.running_means.dtype)
+        return embeddings.permute(0, 2, 3, 1).reshape(-1, self.embed_dim)
 
     def _prepare(self, rows: Tensor) -> Tensor:
+        """Rows as the mixture has them: in the precision of the model, of length 1 if ``normalize``."""
+        rows = rows.to(self.running_means.dtype)
         return F.normalize(rows, dim=1) if self.normalize else rows
 
     def _to_grid(self, values: Tensor, embeddings: Tensor) -> Tensor:

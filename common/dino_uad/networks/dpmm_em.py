@@ -4,36 +4,27 @@ Source: [DPMM] Schulthess & Konukoglu, MICCAI 2025. Mixing weights: :mod:`dino_u
 and the meaning of ``N``, ``D``, ``K``: :mod:`dino_uad.networks.dpmm_gaussian`.
 
 Numerics: weights stay in log space. The statistics are kept as running means and covariances rather than running raw
-moments, so nothing is lost to ``E[x²] − μ²`` and a decaying component keeps its shape. The Mahalanobis term of a
-diagonal covariance is expanded into two matrix products around a common centre; components so narrow that float32
-would lose accuracy in that expansion ("sharp") are computed in float64.
+moments, so nothing is lost to ``E[x²] − μ²`` and a decaying component keeps its shape. Diagonal covariances have
+:mod:`dino_uad.networks.dpmm_densities`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.networks.dpmm_gaussian import (
-    UNDERFLOW,
-    Components,
-    diagonal_products,
-    diagonal_terms,
-    log_joint_full,
-    responsibilities,
-    wide,
-)
+from dino_uad.networks.dpmm_densities import Densities
+from dino_uad.networks.dpmm_gaussian import Components, log_joint_full, responsibilities, wide
 
 ROWS_PER_CHUNK = 1024
 # Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
 LARGEST_EMBEDDING = 1e12
 # Below this count, products of responsibilities and squared embeddings underflow in float32: the component is empty.
 EMPTY_COUNT = 1e-30
-# Σ_d (μ−c)²/σ² above which the expanded Mahalanobis term may be off by more than 1e-3 in float32.
-SHARP = 1e-3 / torch.finfo(torch.float32).eps
 
 
 class Sums(NamedTuple):
@@ -61,10 +52,17 @@ def count_rows(rows: Tensor) -> int:
     return n_rows
 
 
-def batch_sums(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
+def batch_sums(
+    rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor] = lambda rows: rows
+) -> tuple[Sums, Tensor]:
     """E step: sufficient statistics of ``rows`` ``[N,D]`` under ``components``.
 
     Components of weight 0 take no part in any product; their sums are 0.
+
+    Args:
+        rows: embeddings.
+        components: of the mixture.
+        prepare: what is done to rows first, some of them at a time: a second array of all would cost more than it.
 
     Returns:
         The sums in float64 and the centres ``c_k`` ``[K,D]`` they refer to, which depend on ``components`` alone.
@@ -72,7 +70,7 @@ def batch_sums(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
     alive = torch.nonzero(components.log_weights > -torch.inf).squeeze(1)
     living = components.select(alive)
     sums_of = _sums_full if components.covariances.ndim == 3 else _sums_diagonal
-    sums, center = sums_of(rows, living)
+    sums, center = sums_of(rows, living, prepare)
     if len(alive) == len(components.means):
         return sums, center
     scattered = [wide(t.new_zeros(len(components.means), *t.shape[1:])).index_copy_(0, alive, t) for t in sums[:3]]
@@ -80,7 +78,8 @@ def batch_sums(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
     return Sums(*scattered, sums.log_likelihood), centers
 
 
-def _sums_full(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
+def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
+    rows = prepare(rows)
     resp, log_likelihood = responsibilities(log_joint_full(rows, components))
     first, second = [], []
     for mean, weight in zip(components.means, resp.T, strict=True):
@@ -92,71 +91,21 @@ def _sums_full(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
     return Sums(*(wide(tensor) for tensor in sums)), wide(components.means)
 
 
-def _sums_diagonal(rows: Tensor, components: Components) -> tuple[Sums, Tensor]:
-    center = components.means.mean(0)
-    sharp = (components.means - center).square().div(components.covariances).sum(1) > SHARP
-    if rows.dtype == torch.float64:
-        sharp = torch.zeros_like(sharp)
-    order = sharp.int().argsort(stable=True)
-    components = components.select(order)
-    terms, exactly = diagonal_terms(components, center), _SharpComponents(components, center, int((~sharp).sum()))
-    counts, total = wide(torch.zeros_like(components.log_weights)), wide(rows.new_zeros(1))
+def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
+    densities = Densities(components)
+    counts, total = wide(torch.zeros_like(components.log_weights)), wide(components.means.new_zeros(1))
     first, second = wide(torch.zeros_like(components.means)), wide(torch.zeros_like(components.means))
-    for chunk in rows.split(ROWS_PER_CHUNK) if len(rows) else ():
-        centred = chunk - center
-        joint = diagonal_products(centred, centred * centred, *terms)
-        exactly.refine(joint, chunk, centred)
+    for chunk in map(prepare, rows.split(ROWS_PER_CHUNK)) if len(rows) else ():
+        joint, numbers = densities(chunk)
         resp, log_likelihood = responsibilities(joint)
         total += wide(log_likelihood).sum()
         # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
         used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
-        resp, centred, used = wide(resp.index_select(1, used)), wide(chunk) - wide(center), order[used]
-        counts.index_add_(0, used, resp.sum(0))
-        first.index_add_(0, used, resp.T @ centred)
-        second.index_add_(0, used, resp.T @ centred.square_())
-    return Sums(counts, first, second, total), wide(center).expand(len(counts), -1)
-
-
-class _SharpComponents:
-    """Narrow components, the last ones, whose log densities are computed in float64 for the rows near one of them.
-
-    Most rows are so far away that the float32 value, with its error bound, already shows that their responsibility
-    underflows; so a narrow component costs little more than a wide one.
-
-    Args:
-        components: all of them.
-        center: ``[D]`` of the expansion.
-        first: number of the first narrow component.
-    """
-
-    def __init__(self, components: Components, center: Tensor, first: int) -> None:
-        self.first, self.center = first, wide(center)
-        self.squared_norm = (components.means[first:] - center).square().sum(1)
-        self.precision = (1 / components.covariances[first:]).amax(1)
-        sharp = Components(*(wide(tensor[first:]) for tensor in components))
-        self.offset, self.linear, self.quadratic = diagonal_terms(sharp, self.center)
-
-    def refine(self, joint: Tensor, chunk: Tensor, centred: Tensor) -> None:
-        """Replace their columns of ``joint`` ``[n,K]`` by exact values, or -inf far away.
-
-        Args:
-            joint: float32 log joint densities of the rows ``chunk`` ``[n,D]``; changed in place.
-            chunk: rows.
-            centred: ``chunk`` minus the centre.
-        """
-        rough = joint[:, self.first :]
-        if not rough.shape[1]:
-            return
-        reach = torch.maximum(self.squared_norm, centred.square().sum(1).amax())
-        error = 32 * torch.finfo(torch.float32).eps * self.precision * reach
-        # The best of the lower bounds; a wide component's value is exact enough to be its own.
-        best = torch.cat([joint[:, : self.first], rough - error], dim=1).amax(1)
-        near = rough > (best + UNDERFLOW).unsqueeze(1) - error
-        rough.fill_(-torch.inf)
-        row, column = (index.unique() for index in near.nonzero(as_tuple=True))
-        exact = wide(chunk[row]) - self.center
-        terms = self.offset[column], self.linear[:, column], self.quadratic[:, column]
-        rough[row.unsqueeze(1), column] = diagonal_products(exact, exact * exact, *terms).to(joint.dtype)
+        resp, centred, numbers = wide(resp.index_select(1, used)), wide(chunk) - densities.center, numbers[used]
+        counts.index_add_(0, numbers, resp.sum(0))
+        first.index_add_(0, numbers, resp.T @ centred)
+        second.index_add_(0, numbers, resp.T @ centred.square_())
+    return Sums(counts, first, second, total), densities.center.expand(len(counts), -1)
 
 
 class Moments(NamedTuple):

@@ -17,12 +17,13 @@ from dino_uad.bench.synthetic import EmbeddingRows
 from dino_uad.networks.nearest import encode_rows, nearest_neighbours, unit_rows
 
 DIM = 384
-POSITIONS = 1000  # patches per made-up image; divides the size of the bank
+SIDE = 25  # patches along a made-up image's edge; 1600 images make a million
+POSITIONS = SIDE**2
 
 
 def nearest(settings: Settings) -> Row:
     """1024 queries in a bank of a million patch embeddings."""
-    images, n_queries = settings.size((1000, 1024), (40, 64))
+    images, n_queries = settings.size((1600, 1024), (40, 64))
     n_rows = images * POSITIONS
     row = Row("nearest", "Exact nearest neighbour", {"queries": n_queries, "bank": n_rows, "C": DIM}, settings)
     queries, bank, peer, exact = _build(images, n_queries, settings)
@@ -41,7 +42,7 @@ def nearest(settings: Settings) -> Row:
 
 def _build(images: int, n_queries: int, settings: Settings) -> tuple[Tensor, Tensor, Any, Tensor]:
     """Queries, bank, peer, and the exact distances ``[Q]`` in float64, from a bank that is never held in float32."""
-    stream = EmbeddingRows(POSITIONS, DIM)
+    stream = EmbeddingRows(SIDE, DIM)
     queries = stream.draw(-(-n_queries // POSITIONS))[:n_queries]
     wide = functional.normalize(queries.double(), dim=1)
     bank = torch.empty(images * POSITIONS, DIM, dtype=torch.int16)

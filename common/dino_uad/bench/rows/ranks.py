@@ -21,7 +21,7 @@ from dino_uad import parallel
 from dino_uad.bench.memory import MEGABYTE
 from dino_uad.bench.row import Row
 from dino_uad.bench.rows.mixture import start_of_fit
-from dino_uad.bench.rows.neighbours import DIM, POSITIONS
+from dino_uad.bench.rows.neighbours import DIM, POSITIONS, SIDE
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import EmbeddingRows
 from dino_uad.bench.timing import Timing
@@ -48,10 +48,10 @@ def mixture_ranks(settings: Settings) -> Row:
 
 def nearest_ranks(settings: Settings) -> Row:
     """Nearest neighbours of 1024 queries in a bank of which every rank holds a part."""
-    images, n_queries = settings.size((200, 1024), (40, 64))
+    images, n_queries = settings.size((320, 1024), (40, 64))
     row = Row("nearest_ranks", "Exact nearest neighbour in a sharded bank", {}, settings, parallel.world_size())
     row.size = {"queries": n_queries, "bank": images * POSITIONS, "C": DIM}
-    stream = EmbeddingRows(POSITIONS, DIM)
+    stream = EmbeddingRows(SIDE, DIM)
     queries = stream.draw(-(-n_queries // POSITIONS))[:n_queries].to(settings.device)
     bank = torch.cat([encode_rows(stream.draw(20)) for _ in range(images // 20)])
     shard = bank[parallel.rank() :: parallel.world_size()].to(settings.device)
