@@ -12,11 +12,10 @@ import torch
 from dino_uad.bench.timing import Call, synchronize
 
 MEGABYTE = 1e6
-_PERIOD = 0.001  # seconds between two looks at the resident memory
 
 
-def peak_extra_megabytes(call: Call, device: torch.device) -> float:
-    """Largest growth while ``call`` runs: allocated memory on CUDA, else resident memory of the process, sampled."""
+def peak_extra_megabytes(call: Call, device: torch.device, period: float = 0.001) -> float:
+    """Largest growth while ``call`` runs: allocated on CUDA, else resident, looked at every ``period`` seconds."""
     gc.collect()
     if device.type == "cuda":
         synchronize(device)
@@ -28,7 +27,7 @@ def peak_extra_megabytes(call: Call, device: torch.device) -> float:
     _return_free_memory()
     process = psutil.Process()
     before = process.memory_info().rss
-    with _Sampler(process) as sampler:
+    with _Sampler(process, period) as sampler:
         call()
     return (max(sampler.peak, before) - before) / MEGABYTE
 
@@ -36,8 +35,8 @@ def peak_extra_megabytes(call: Call, device: torch.device) -> float:
 class _Sampler:
     """Watches the resident memory of a process from a thread."""
 
-    def __init__(self, process: psutil.Process) -> None:
-        self.peak = 0
+    def __init__(self, process: psutil.Process, period: float) -> None:
+        self.peak, self._period = 0, period
         self._process = process
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -53,7 +52,7 @@ class _Sampler:
     def _watch(self) -> None:
         while True:
             self.peak = max(self.peak, self._process.memory_info().rss)
-            if self._done.wait(_PERIOD):
+            if self._done.wait(self._period):
                 return
 
 

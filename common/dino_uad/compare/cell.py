@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from dino_uad.bench.memory import peak_extra_megabytes
+from dino_uad.bench.timing import synchronize
 from dino_uad.bundle_run import find_bundle
 from dino_uad.compare.spec import BackboneSpec, Method
 from dino_uad.compare.testset import TestSet
 from dino_uad.data.files import atomic_path
-from dino_uad.handlers.metrics_json import peak_memory_mb
 from dino_uad.metrics.aupro import AUPRO
 from dino_uad.metrics.dice import DiceAtThresholds
 from dino_uad.metrics.image import ImageCurves
@@ -78,12 +79,15 @@ def run_cell(method: Method, backbone: BackboneSpec, seed: int, settings: Settin
     network: AnomalyDetector = parser.get_parsed_content("network")
     parser.get_parsed_content("train#trainer")
     len(parser.get_parsed_content("train#dataset")), len(parser.get_parsed_content("validate#dataset"))
-    if settings.device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
-    for step in range(len(parser["run"])):
-        parser.get_parsed_content(f"run#{step}")
-    fit_seconds = time.perf_counter() - start
+    seconds = []
+
+    def fit() -> None:
+        start = time.perf_counter()
+        for step in range(len(parser["run"])):
+            parser.get_parsed_content(f"run#{step}")
+        seconds.append(time.perf_counter() - start)
+
+    peak = peak_extra_megabytes(fit, torch.device(settings.device), period=0.02)
     if method.bundle == "intensity":
         network.thresholds.fill_(torch.nan)
     embeddings = test.embeddings(parser)
@@ -92,9 +96,9 @@ def run_cell(method: Method, backbone: BackboneSpec, seed: int, settings: Settin
         "method": method.name,
         "backbone": "-" if method.bundle == "intensity" else backbone.name,
         "seed": seed,
-        "fit_seconds": fit_seconds,
+        "fit_seconds": seconds[0],
         "model_mb": sum(value.numel() * value.element_size() for value in network.state_dict().values()) / 1e6,
-        "peak_memory_mb": peak_memory_mb(torch.device(settings.device)),
+        "peak_memory_mb": peak,
     }
     if hasattr(network.head, "n_active"):
         result["active_components"] = int(network.head.n_active)
@@ -116,11 +120,11 @@ def measure(
     for position, item in enumerate(test.items):
         record = embeddings[position]
         arguments = [record[key][None].to(device) for key in ("embedding", "cls")]
-        synchronise(device)
+        synchronize(torch.device(device))
         start = time.perf_counter()
         patch_scores = network.head.score(*arguments)
         anomaly_map = network.upsample(patch_scores)
-        synchronise(device)
+        synchronize(torch.device(device))
         seconds.append(time.perf_counter() - start)
         image_score = network.head.image_score(patch_scores)[0]
         if raw:
@@ -146,9 +150,3 @@ def measure(
         "head_seconds": float(torch.tensor(seconds).median()),
         "histograms": str(folder / "histograms.pt"),
     }
-
-
-def synchronise(device: str) -> None:
-    """Wait for the GPU, so that a clock read afterwards has seen the work."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()

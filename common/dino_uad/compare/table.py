@@ -74,7 +74,8 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
         "",
         f"{facts['images']} test images, {facts['image_size']} px, seeds {facts['seeds']}, {facts['device']}. "
         "Mean ± standard deviation over seeds; pixel metrics at the labels' size over all pixels; Dice at the "
-        "threshold for that false positive rate on normal validation pixels; fit time without the backbone.",
+        "threshold for that false positive rate on normal validation pixels; fit time without the backbone; "
+        "peak memory of the fit beyond what was held before it.",
         "",
     ]
     costs = {key: value for key, value in COSTS.items() if any(key in row for row in rows)}
