@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
+from torch import Tensor
 
 from dino_uad.bench.memory import peak_extra_megabytes
 from dino_uad.bench.timing import synchronize
@@ -112,9 +114,7 @@ def measure(
     network: AnomalyDetector, test: TestSet, embeddings: Any, device: str, raw: bool, folder: Path
 ) -> dict[str, Any]:
     """All metrics of a fitted detector on the cached test embeddings, and the head's seconds per image."""
-    curves, regions, whole = PixelCurves(device=device), AUPRO(device=device), ImageCurves()
-    dice = None if raw else DiceAtThresholds(network.thresholds, device=device)
-    histograms = ImageHistograms(device=device)
+    tally = _Tally(None if raw else network.thresholds, device)
     seconds = []
     network.eval()
     for position, item in enumerate(test.items):
@@ -130,23 +130,38 @@ def measure(
         if raw:
             anomaly_map = item["image"].float().amax(dim=0)[None, None].to(device)
             image_score = anomaly_map.flatten().topk(max(1, anomaly_map.numel() // 100)).values.mean()
-        found = [{**item, "pred": test.at_label_size(anomaly_map[0], position), "image_score": image_score}]
-        known = pixels(found)
-        for metric in (curves, regions, *([dice] if dice else [])):
-            metric.update(known)
-        whole.update(images(found))
-        for scores, mask in zip(*known, strict=True):
-            histograms.append(scores, mask.to(device) > 0)
+        tally.add({**item, "pred": test.at_label_size(anomaly_map[0], position), "image_score": image_score})
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(histograms.counts().cpu(), folder / "histograms.pt")
-    metrics = {
-        **curves.compute(),
-        "pixel_aupro": regions.compute(),
-        **whole.compute(),
-        **(dice.compute() if dice else {}),
-    }
+    torch.save(tally.histograms.counts().cpu(), folder / "histograms.pt")
     return {
-        "metrics": {key: float(value) for key, value in metrics.items()},
+        "metrics": tally.compute(),
         "head_seconds": float(torch.tensor(seconds).median()),
         "histograms": str(folder / "histograms.pt"),
     }
+
+
+class _Tally:
+    """The metrics of a comparison, fed image by image; Dice only where there are thresholds."""
+
+    def __init__(self, thresholds: Tensor | None, device: str) -> None:
+        self._device = device
+        self._images = ImageCurves()
+        self._pixels = [PixelCurves(device=device), AUPRO(device=device)]
+        if thresholds is not None:
+            self._pixels.append(DiceAtThresholds(thresholds, device=device))
+        self.histograms = ImageHistograms(device=device)
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        known = pixels([item])
+        for metric in self._pixels:
+            metric.update(known)
+        self._images.update(images([item]))
+        for scores, mask in zip(*known, strict=True):
+            self.histograms.append(scores, mask.to(self._device) > 0)
+
+    def compute(self) -> dict[str, float]:
+        curves, regions, *dice = (metric.compute() for metric in self._pixels)
+        metrics = {**curves, "pixel_aupro": regions, **self._images.compute()}
+        for values in dice:
+            metrics |= values
+        return {key: float(value) for key, value in metrics.items()}
