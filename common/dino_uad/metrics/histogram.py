@@ -18,7 +18,7 @@ from dino_uad.parallel import all_reduce_sum, is_distributed
 
 INF_KEY = 0x7F800000
 """Key of +Inf; NaN lies beyond it on either side."""
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 """Scores processed at a time, which bounds the temporary memory."""
 DEFAULT_BINS = 1 << 20
 

@@ -52,6 +52,8 @@ class Densities:
         if self.screen is not None:
             near = self.screen.near(centred, squares)
             terms, first = _columns(terms, near), int((near < first).sum())
+            if len(near) > len(self.order) / 2:  # as in a fit's first steps, when all are as wide as the data
+                self.screen = None
         joint = diagonal_products(centred, squares, *terms)
         if first < joint.shape[1]:
             narrow = near if isinstance(near, slice) else near[first:] - self.first_sharp
