@@ -23,7 +23,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "amx": torch.cpu._is_amx_tile_supported(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        # torch's own word for it tells the build (+cpu, +cu130), which the installed package's name may not.
+        "versions": {name: found for name in PACKAGES if (found := _version(name))} | {"torch": str(torch.__version__)},
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
