@@ -82,7 +82,8 @@ def grid_figure(rows: Sequence[Sequence[panels.Rgb]], titles: Sequence[str]) -> 
     from matplotlib.figure import Figure
 
     with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(10.2, 3.25 * len(rows) + 0.3), layout="constrained")
+        figure = Figure(figsize=(10.2, 3.25 * len(rows) + 0.45), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.1)  # the default cuts the titles' tops
         grid = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
         for axes_row, pictures, title in zip(grid, rows, titles, strict=True):
             for axes, picture in zip(axes_row, pictures, strict=True):
