@@ -253,8 +253,8 @@ def main(arguments: Sequence[str]) -> None:
     """Serve the models, and label every image of the studies with each."""
     app, studies, *models = arguments
     models = models or list(BUNDLES)
-    out = Path("monailabel_maps")
-    out.mkdir(exist_ok=True)
+    out = Path("runs/monailabel_maps")
+    out.mkdir(parents=True, exist_ok=True)
     with Server(Path(app), Path(studies), models, out / "server.log", patience=900) as server:
         info = server.info()
         for name in models:
