@@ -20,7 +20,7 @@ def screening(request):
 
 
 def mixture(seed: int, n_components: int, dim: int, spread: float) -> tuple[torch.Tensor, Components]:
-    """Rows and the components that they were drawn from, in float64; deviations from 1e-3 to ``spread``."""
+    """Rows and the components that they were drawn from; deviations from a thousandth of ``spread`` to ``spread``."""
     generator = torch.Generator().manual_seed(seed)
     means = torch.randn(n_components, dim, generator=generator).double()
     deviations = 10 ** (-3 * torch.rand(n_components, 1, generator=generator).double()) * spread

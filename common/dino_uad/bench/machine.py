@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-PACKAGES = ("torch", "monai", "numpy", "scikit-learn", "faiss-cpu", "transformers")
+PACKAGES = ("monai", "numpy", "scikit-learn", "faiss-cpu", "transformers")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "amx": torch.cpu._is_amx_tile_supported(),
         # torch's own word for it tells the build (+cpu, +cu130), which the installed package's name may not.
-        "versions": {name: found for name in PACKAGES if (found := _version(name))} | {"torch": str(torch.__version__)},
+        "versions": {"torch": str(torch.__version__)} | {n: found for n in PACKAGES if (found := _version(n))},
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Of DINOv2 ViT-S/14's last block on 360 FLAIR slices of 448 px, length 1 each: shares of the squared length, and the
-# sorted variances, which fall like 1/i. Neighbouring patches of what is left correlate by 0.54, those 4 apart by 0.15.
+# Of DINOv2 ViT-S/14's last block on FLAIR slices of 448 px: the mean length; of rows brought to length 1, shares of the
+# squared length; and the sorted variances fall like 1/i.
 LENGTH = 47.0
 MEAN, POSITION, IMAGE, REST = 1 / 3, 0.27, 0.08, 0.32
 DECAY = 0.5

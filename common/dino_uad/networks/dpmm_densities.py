@@ -32,6 +32,7 @@ class Densities:
             sharp = torch.zeros_like(sharp)
         # The sharp ones last, so that their columns are a slice.
         self.order = sharp.int().argsort(stable=True)
+        self.numbers = torch.arange(len(sharp), device=sharp.device)
         self.first_sharp = len(sharp) - int(sharp.sum())
         components = components.select(self.order)
         self.terms = diagonal_terms(components, center)
@@ -48,19 +49,17 @@ class Densities:
         """
         centred = chunk - self.rows_center
         squares = centred.square()
-        terms, first, near = self.terms, self.first_sharp, slice(None)
-        if self.screen is not None:
-            near = self.screen.near(centred, squares)
-            terms, first = _columns(terms, near), int((near < first).sum())
-            if len(near) > len(self.order) / 2:  # as in a fit's first steps, when all are as wide as the data
-                self.screen = None
-        joint = diagonal_products(centred, squares, *terms)
-        if first < joint.shape[1]:
-            narrow = near if isinstance(near, slice) else near[first:] - self.first_sharp
-            self._refine(joint[:, first:], joint[:, :first], narrow, chunk, squares)
-        return joint, self.order[near]
+        near = slice(None) if self.screen is None else self.screen.near(centred, squares)
+        numbers = self.numbers[near]
+        if len(numbers) > len(self.numbers) / 2:  # as in a fit's first steps, when all are as wide as the data
+            self.screen = None
+        joint = diagonal_products(centred, squares, *_columns(self.terms, near))
+        first = int((numbers < self.first_sharp).sum())
+        if first < len(numbers):
+            self._refine(joint[:, first:], joint[:, :first], numbers[first:] - self.first_sharp, chunk, squares)
+        return joint, self.order[numbers]
 
-    def _refine(self, rough: Tensor, others: Tensor, narrow: Tensor | slice, chunk: Tensor, squares: Tensor) -> None:
+    def _refine(self, rough: Tensor, others: Tensor, narrow: Tensor, chunk: Tensor, squares: Tensor) -> None:
         """Replace the sharp components' columns ``rough`` by exact values, or by -inf far away."""
         reach = torch.maximum(self.squared_norm[narrow], squares.sum(1).amax())
         error = 32 * torch.finfo(torch.float32).eps * self.precision[narrow] * reach
@@ -70,7 +69,7 @@ class Densities:
         rough.fill_(-torch.inf)
         row, column = (index.unique() for index in near.nonzero(as_tuple=True))
         exact = wide(chunk[row]) - self.center
-        terms = _columns(_columns(self.wide_terms, narrow), column)
+        terms = _columns(self.wide_terms, narrow[column])
         rough[row.unsqueeze(1), column] = diagonal_products(exact, exact * exact, *terms).to(rough.dtype)
 
 
