@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dino_uad.data.embeddings import EmbeddingDataset
-from dino_uad.networks.backbone import DinoBackbone
-from dino_uad.networks.detector import AnomalyDetector
-from dino_uad.networks.mean_distance import MeanDistanceHead
+from dino_uad.backbones.backbone import DinoBackbone
+from dino_uad.detector.detector import AnomalyDetector
+from dino_uad.embeddings.dataset import EmbeddingDataset
+from dino_uad.heads.mean_distance import MeanDistanceHead
 
 SIZE = (56, 56)
 

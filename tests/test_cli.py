@@ -46,7 +46,7 @@ def test_missing_argument_ends_with_2():
 @pytest.fixture
 def fake_demo(monkeypatch) -> list:
     """The arguments of every run of a verb ``demo`` that only prints, and starts a process that prints."""
-    import dino_uad.demo
+    import dino_uad.demo.command
 
     calls = []
 
@@ -56,7 +56,7 @@ def fake_demo(monkeypatch) -> list:
         subprocess.run(["echo", "a process too"])
         return {"out": out}
 
-    monkeypatch.setattr(dino_uad.demo, "run_demo", run_demo)
+    monkeypatch.setattr(dino_uad.demo.command, "run_demo", run_demo)
     return calls
 
 

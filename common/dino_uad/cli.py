@@ -15,8 +15,14 @@ import fire
 from dino_uad.arguments import PreparedCall, fail, prepared, refuse_unknown_options, run
 
 VERBS = {
-    "demo": ("dino_uad.demo:run_demo", "Generate labelled data, then train, evaluate and infer one bundle on it."),
-    "weights": ("dino_uad.weights.commands:WeightCommands", "Backbone weights: list | fetch NAME | path NAME."),
+    "demo": (
+        "dino_uad.demo.command:run_demo",
+        "Generate labelled data, then train, evaluate and infer one bundle on it.",
+    ),
+    "weights": (
+        "dino_uad.backbones.weights.commands:WeightCommands",
+        "Backbone weights: list | fetch NAME | path NAME.",
+    ),
     "prepare": (
         "dino_uad.data.prepare:prepare",
         "Turn labelled volumes into a data set of PNG slices, split by patient.",

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from dino_uad.bench.command import bench
-from dino_uad.bench.memory import peak_extra_megabytes
 from dino_uad.bench.registry import DISTRIBUTED, ON_REQUEST, ROWS, select_rows
 from dino_uad.bench.row import Figure, Row
 from dino_uad.bench.rows import ranks, selection
 from dino_uad.bench.rows.pixels import sorted_curves
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.timing import interleave
+from dino_uad.measure import peak_extra_megabytes
 
 QUICK = Settings(torch.device("cpu"), 1, repeats=1, quick=True)
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
+from dino_uad.backbones.architectures import ARCHITECTURES
+from dino_uad.backbones.backbone import DinoBackbone, random_state
+from dino_uad.backbones.checkpoints import read_checkpoint
+from dino_uad.backbones.vit import VisionTransformer, ViTConfig
 from dino_uad.distill.command import write_student
 from dino_uad.distill.data import DistillationDataset, find_images
 from dino_uad.distill.initialise import RidgeRegression, shrink_mlps, start_state
 from dino_uad.distill.recipe import Recipe
 from dino_uad.distill.train import Trainer, feature_loss
-from dino_uad.networks.architectures import ARCHITECTURES
-from dino_uad.networks.backbone import DinoBackbone, random_state
-from dino_uad.networks.checkpoints import read_checkpoint
-from dino_uad.networks.vit import VisionTransformer, ViTConfig
 
 TEACHER = ViTConfig(embed_dim=24, depth=3, num_heads=2, position_grid=5)
 STUDENT = ViTConfig(embed_dim=16, depth=1, num_heads=2, position_grid=5, output_dim=24)

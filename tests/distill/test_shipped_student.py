@@ -9,10 +9,10 @@ import torch
 from monai.bundle import ConfigParser
 from torch.nn.functional import cosine_similarity
 
-from dino_uad.data.phantom import acquire, make_anatomy
-from dino_uad.networks.backbone import DinoBackbone
-from dino_uad.weights import locate, store
-from dino_uad.weights.registry import SOURCES
+from dino_uad.backbones.backbone import DinoBackbone
+from dino_uad.backbones.weights import locate, store
+from dino_uad.backbones.weights.registry import SOURCES
+from dino_uad.demo.phantom import acquire, make_anatomy
 from workflows import BUNDLES
 
 NAME = "dino_uad_tiny14"

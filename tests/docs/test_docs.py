@@ -17,11 +17,11 @@ from doc_pages import code_blocks, prose
 from monai.bundle import ConfigParser
 
 import dino_uad
+from dino_uad.backbones.architectures import ARCHITECTURES
+from dino_uad.backbones.weights.commands import WeightCommands
+from dino_uad.backbones.weights.registry import SOURCES
 from dino_uad.cli import VERBS, resolve
-from dino_uad.networks.architectures import ARCHITECTURES
 from dino_uad.overrides import check_override, parse_options
-from dino_uad.weights.commands import WeightCommands
-from dino_uad.weights.registry import SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -145,7 +145,7 @@ def test_every_backbone_is_described():
 def test_every_argument_of_a_head_is_described():
     heads = {"dpmm": "DPMMHead", "spatial_ar": "SpatialARHead", "dino_ad": "DinoADHead"}
     for module, name in (heads | {"anomaly_dino": "AnomalyDinoHead"}).items():
-        head = getattr(importlib.import_module(f"dino_uad.networks.{module}"), name)
+        head = getattr(importlib.import_module(f"dino_uad.heads.{module}"), name)
         text = (ROOT / "common" / "docs" / "methods" / f"{module}.md").read_text()
         for argument in list(inspect.signature(head).parameters)[1:]:
             assert f"`{argument}`" in text, f"{module}.md does not describe {argument}"

@@ -13,7 +13,7 @@ import torch
 from doc_pages import code_blocks
 from monai.bundle import ConfigParser
 
-import dino_uad.networks
+import dino_uad.heads
 from helpers import labelled_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,13 +30,13 @@ def blocks() -> list[str]:
 
 @pytest.fixture(scope="module")
 def head_module(blocks: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The page's head as the module `dino_uad.networks.gaussian`, without a file in the package."""
-    folder = tmp_path_factory.mktemp("networks")
+    """The page's head as the module `dino_uad.heads.gaussian`, without a file in the package."""
+    folder = tmp_path_factory.mktemp("heads")
     (folder / "gaussian.py").write_text(blocks[0])
-    dino_uad.networks.__path__.append(str(folder))
-    yield importlib.import_module("dino_uad.networks.gaussian")
-    dino_uad.networks.__path__.remove(str(folder))
-    del sys.modules["dino_uad.networks.gaussian"]
+    dino_uad.heads.__path__.append(str(folder))
+    yield importlib.import_module("dino_uad.heads.gaussian")
+    dino_uad.heads.__path__.remove(str(folder))
+    del sys.modules["dino_uad.heads.gaussian"]
 
 
 def test_the_example_is_about_a_hundred_lines(blocks: list[str]):

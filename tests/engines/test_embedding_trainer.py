@@ -8,7 +8,7 @@ from torch import nn
 
 from dino_uad.engines.embedding_trainer import AutoregressiveLoss, EmbeddingTrainer
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
-from dino_uad.networks.spatial_ar import SpatialARHead
+from dino_uad.heads.spatial_ar.head import SpatialARHead
 
 SHARES = ((3, 2), (2, 0), (0, 4))
 

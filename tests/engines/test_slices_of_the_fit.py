@@ -9,10 +9,10 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from dino_uad.data.loader import EmbeddingLoader
+from dino_uad.detector.model_file import ALL_SLICES, fitted_slices
+from dino_uad.embeddings.loader import EmbeddingLoader
 from dino_uad.engines.batch import unpack
 from dino_uad.handlers.finish import FinishFit
-from dino_uad.networks.model_file import ALL_SLICES, fitted_slices
 from helpers import detector, embeddings
 from scans import write_nifti
 from workflows import METHODS, run

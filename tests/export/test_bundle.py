@@ -9,11 +9,11 @@ import torch
 from small_bundle import BUNDLES, overrides
 
 import dino_uad
+from dino_uad.backbones.weights import store
+from dino_uad.backbones.weights.registry import SOURCES, WeightSource
 from dino_uad.export.backbone import large_files
 from dino_uad.export.bundle import export_bundle, import_bundle, package_files
 from dino_uad.export.same_package import require_same_package
-from dino_uad.weights import store
-from dino_uad.weights.registry import SOURCES, WeightSource
 
 SMALL = overrides("dpmm")
 
@@ -24,7 +24,7 @@ def test_the_zip_holds_what_a_receiver_needs_and_nothing_of_the_run(exported):
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {"dpmm"}
-    for name in ("LICENSE", "models/model.pt", "dino_uad/__init__.py", "dino_uad/networks/detector.py"):
+    for name in ("LICENSE", "models/model.pt", "dino_uad/__init__.py", "dino_uad/detector/detector.py"):
         assert f"dpmm/{name}" in names
     for name in ("metadata.json", "inference.json", "train.json", "evaluate.json", "logging.conf"):
         assert f"dpmm/configs/{name}" in names
@@ -108,7 +108,7 @@ def test_gated_weights_have_no_address():
 def test_a_bundle_on_packaged_weights_takes_them_along(monkeypatch):
     source = WeightSource(name="student", file_names=("s.safetensors",), licence="Apache-2.0", packaged="s.safetensors")
     monkeypatch.setitem(SOURCES, "student", source)
-    assert "dino_uad/weights/s.safetensors" in package_files("student")
+    assert "dino_uad/backbones/weights/s.safetensors" in package_files("student")
     assert not [name for name in package_files("dinov2_vits14") if name.endswith(".safetensors")]
     assert large_files("student") is None
 

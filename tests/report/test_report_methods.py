@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from dino_uad.networks.anomaly_dino import AnomalyDinoHead
-from dino_uad.networks.dino_ad import DinoADHead
-from dino_uad.networks.dpmm import DPMMHead
-from dino_uad.networks.head import Head
-from dino_uad.networks.spatial_ar import SpatialARHead
+from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
+from dino_uad.heads.dino_ad.head import DinoADHead
+from dino_uad.heads.dpmm.head import DPMMHead
+from dino_uad.heads.head import Head
+from dino_uad.heads.spatial_ar.head import SpatialARHead
 from dino_uad.report.cases import Case
 from dino_uad.report.methods import MethodContext, method_section
 from dino_uad.report.sections import Section

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dino_uad.data.files import atomic_path, require_writable, save_torch
+from dino_uad.backbones.backbone import DinoBackbone
 from dino_uad.errors import explain
-from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.files import atomic_path, require_writable, save_torch
 from workflows import METHODS, run
 
 

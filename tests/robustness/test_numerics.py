@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dino_uad.engines.embedding_trainer import AutoregressiveLoss
-from dino_uad.networks.anomaly_dino import AnomalyDinoHead
-from dino_uad.networks.dino_ad import DinoADHead
-from dino_uad.networks.dpmm import DPMMHead
-from dino_uad.networks.spatial_ar import SpatialARHead
+from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
+from dino_uad.heads.dino_ad.head import DinoADHead
+from dino_uad.heads.dpmm.head import DPMMHead
+from dino_uad.heads.spatial_ar.head import SpatialARHead
 
 CHANNELS = 6
 HEADS = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import binary_closing
 
-from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.backbones.backbone import DinoBackbone
 from dino_uad.transforms.embed import DinoEmbedd
 from dino_uad.transforms.foreground import ForegroundMaskd, close, to_patches
 

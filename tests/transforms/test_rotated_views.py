@@ -2,7 +2,7 @@
 
 import torch
 
-from dino_uad.data.embeddings import EmbeddingDataset
+from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.transforms.rotate import RotatedViewsd
 from helpers import backbone, load_unit, pictures
 

@@ -1,1 +1,1 @@
-"""Speed and memory as ratios to what people would use instead, measured in one run on one machine."""
+"""Speed and memory against what people would use instead."""

@@ -20,7 +20,7 @@ from dino_uad.bench.machine import describe_machine, load_per_core
 from dino_uad.bench.markdown import to_markdown
 from dino_uad.bench.registry import PEERS, ROWS, select_rows
 from dino_uad.bench.settings import Settings
-from dino_uad.data.files import atomic_path
+from dino_uad.files import atomic_path
 
 Report = dict[str, Any]
 

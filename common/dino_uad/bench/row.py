@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dino_uad.bench.memory import peak_extra_megabytes
 from dino_uad.bench.settings import Settings
-from dino_uad.bench.timing import Call, Timing, interleave
+from dino_uad.bench.timing import Timing, interleave
+from dino_uad.measure import Call, peak_extra_megabytes
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ class EmbeddingRows:
 
 
 def head_slices(count: int, size: int, seed: int = 0) -> Tensor:
-    """``[count,1,size,size]`` slices in [0, 1] of one generated FLAIR head (:mod:`dino_uad.data.phantom`)."""
-    from dino_uad.data.phantom import SHAPE, acquire, make_anatomy
+    """``[count,1,size,size]`` slices in [0, 1] of one generated FLAIR head (:mod:`dino_uad.demo.phantom`)."""
+    from dino_uad.demo import SHAPE, acquire, make_anatomy
 
     rng = np.random.default_rng(seed)
     side = min(size, SHAPE[0])

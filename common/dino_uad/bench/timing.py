@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -12,8 +12,7 @@ import torch
 
 from dino_uad import parallel
 from dino_uad.bench.settings import Settings
-
-Call = Callable[[], object]
+from dino_uad.measure import Call, synchronize
 
 SHORTEST_RUN = 0.05  # seconds; shorter calls are repeated within a run, as clocks and caches disturb them
 MOST_CALLS = 200
@@ -77,9 +76,3 @@ def _run(call: Call, calls: int, device: torch.device) -> tuple[float, float]:
         call()
     synchronize(device)
     return (time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device, where it runs beside the host."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -13,20 +13,14 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from dino_uad.bench.memory import peak_extra_megabytes
-from dino_uad.bench.timing import synchronize
 from dino_uad.bundle_run import find_bundle
 from dino_uad.compare.spec import BackboneSpec, Method
 from dino_uad.compare.testset import TestSet
-from dino_uad.data.files import atomic_path
-from dino_uad.metrics.aupro import AUPRO
-from dino_uad.metrics.dice import DiceAtThresholds
-from dino_uad.metrics.image import ImageCurves
-from dino_uad.metrics.image_histograms import ImageHistograms
-from dino_uad.metrics.pixel import PixelCurves
-from dino_uad.metrics.select import images, pixels
-from dino_uad.networks.detector import AnomalyDetector
-from dino_uad.networks.mean_distance import MeanDistanceHead
+from dino_uad.detector import AnomalyDetector
+from dino_uad.files import atomic_path
+from dino_uad.heads import MeanDistanceHead
+from dino_uad.measure import peak_extra_megabytes, synchronize
+from dino_uad.metrics import AUPRO, DiceAtThresholds, ImageCurves, ImageHistograms, PixelCurves, images, pixels
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ import torch
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
+from dino_uad.backbones import DinoBackbone
 from dino_uad.bundle_run import find_bundle
 from dino_uad.compare.cell import Settings, run_cell
 from dino_uad.compare.spec import BASELINES, BackboneSpec, Method, words
 from dino_uad.compare.table import summarise, write_csv, write_markdown, write_plot
 from dino_uad.compare.testset import TestSet, backbone_seconds
-from dino_uad.data.files import atomic_path, require_writable
-from dino_uad.metrics.permutation import permutation_test
-from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.files import atomic_path, require_writable
+from dino_uad.metrics import permutation_test
 
 logger = logging.getLogger(__name__)
 

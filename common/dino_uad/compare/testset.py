@@ -9,10 +9,10 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from dino_uad.data.collate import collate_slices
-from dino_uad.data.embeddings import EmbeddingDataset
-from dino_uad.engines.evaluate import resize_like
-from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.backbones import DinoBackbone
+from dino_uad.data import collate_slices
+from dino_uad.embeddings import EmbeddingDataset
+from dino_uad.engines import resize_like
 
 
 class TestSet:

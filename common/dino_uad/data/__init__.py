@@ -1,0 +1,16 @@
+"""What lies on disk: which file is an image, a mask, of which patient, in which split."""
+
+from dino_uad.data.collate import collate_slices, files_per_batch, stack_images
+from dino_uad.data.datalist import datalist
+from dino_uad.data.layout import scan
+from dino_uad.data.prepare import new_folder, prepare
+
+__all__ = [
+    "collate_slices",
+    "datalist",
+    "files_per_batch",
+    "new_folder",
+    "prepare",
+    "scan",
+    "stack_images",
+]

@@ -11,7 +11,7 @@ import torch
 from monai.data.utils import is_supported_format
 from torch import Tensor
 
-from dino_uad.data.readers import PICTURE_AFFINE, PICTURE_SUFFIXES
+from dino_uad.transforms import PICTURE_AFFINE, PICTURE_SUFFIXES
 
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:

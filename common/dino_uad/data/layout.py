@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from dino_uad.data.readers import PICTURE_SUFFIXES, dicom_series, is_dicom
+from dino_uad.transforms import PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_series, image_name, is_dicom
 
 LAYOUTS = """expected one of
   BMAD:    train/good/*.png (or train/good/img/*.png), valid|test/{good,Ungood}/{img,label}/*.png
@@ -33,7 +33,6 @@ NORMAL = {"good", "normal", "healthy"}
 ANOMALOUS = {"ungood", "bad", "abnormal", "anomalous", "anomaly"}
 IMAGE_FOLDERS = {"img", "imgs", "image", "images"}
 MASK_FOLDERS = {"label", "labels", "anomaly_mask", "mask", "masks", "ground_truth", "gt"}
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 MASK_NAME = re.compile(r"(?:^|[ _-])(?:labels?|seg|segmentation|masks?|gt)$", re.IGNORECASE)
 IMAGE_NAME = re.compile(
@@ -131,11 +130,3 @@ def _entry(root: Path, path: Path, volume: bool) -> Entry:
         anomalous=anomalous if normal or anomalous else None,
         context=tuple(part for part in folders if part not in IMAGE_FOLDERS | MASK_FOLDERS),
     )
-
-
-def image_name(path: Path) -> str:
-    """The name of an image without its suffix (``.nii.gz`` is one); that of a folder (a DICOM series) is whole."""
-    for suffix in VOLUME_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name if path.is_dir() else path.stem

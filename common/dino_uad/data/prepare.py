@@ -22,11 +22,7 @@ from tqdm import tqdm
 
 import dino_uad
 from dino_uad.data.datalist import datalist
-from dino_uad.transforms.intensity import ScaleToUnitd
-from dino_uad.transforms.load import LoadScand
-from dino_uad.transforms.orient import OrientScand
-from dino_uad.transforms.resize import InPlaneResized
-from dino_uad.transforms.slices import ExtractSlicesd
+from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import nibabel as nib
 from PIL import Image
 
-from dino_uad.data.readers import UnitPILReader
-from dino_uad.transforms.load import LoadScan, first_line
+from dino_uad.transforms import LoadScan, UnitPILReader, first_line
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.data.files import atomic_path
+from dino_uad.backbones import DinoBackbone, read_checkpoint
 from dino_uad.distill.data import DistillationDataset
 from dino_uad.distill.recipe import Recipe
 from dino_uad.distill.train import Trainer
-from dino_uad.networks.backbone import DinoBackbone
-from dino_uad.networks.checkpoints import read_checkpoint
+from dino_uad.files import atomic_path
 
 
 def write_student(state: dict[str, Tensor], path: str | Path) -> None:

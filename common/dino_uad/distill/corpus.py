@@ -16,9 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from dino_uad.data.lesions import add_lesions
-from dino_uad.data.phantom import SPACING, Anatomy, acquire, make_anatomy
-from dino_uad.data.smooth_fields import smooth_noise
+from dino_uad.demo import SPACING, Anatomy, acquire, add_lesions, make_anatomy, smooth_noise
 
 SIDE = 256
 TEMPLATE = "nilearn/datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"

@@ -10,14 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dino_uad.data.embeddings import EmbeddingDataset
-from dino_uad.data.layout import scan
-from dino_uad.networks.backbone import DinoBackbone
-from dino_uad.transforms.intensity import ScaleToUnitd
-from dino_uad.transforms.load import LoadScand
-from dino_uad.transforms.orient import OrientScand
-from dino_uad.transforms.resize import InPlaneResized
-from dino_uad.transforms.slices import ExtractSlicesd
+from dino_uad.backbones import DinoBackbone
+from dino_uad.data import scan
+from dino_uad.embeddings import EmbeddingDataset
+from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
 
 def find_images(folder: str | Path) -> list[dict[str, str]]:

@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dino_uad import parallel
+from dino_uad.backbones import VisionTransformer, random_state
 from dino_uad.distill.data import DistillationDataset
-from dino_uad.networks.backbone import random_state
-from dino_uad.networks.vit import VisionTransformer
 
 HEAD_RIDGE = 0.1  # of the mean square of a feature; less fits no better and starts with unstably large weights
 MLP_RIDGE = 1e-3  # here the regression approximates a map of the very same inputs

@@ -16,14 +16,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from dino_uad import parallel
-from dino_uad.data.files import save_torch
+from dino_uad.backbones import PRECISIONS, VisionTransformer, architecture
 from dino_uad.distill.augment import augment
 from dino_uad.distill.data import DistillationDataset
 from dino_uad.distill.initialise import initialise, start_state
 from dino_uad.distill.recipe import Recipe
-from dino_uad.networks.architectures import architecture
-from dino_uad.networks.backbone import PRECISIONS
-from dino_uad.networks.vit import VisionTransformer
+from dino_uad.files import save_torch
 
 
 class Trainer:

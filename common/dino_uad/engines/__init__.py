@@ -1,0 +1,20 @@
+"""Ignite engines that fit heads, evaluate detectors, and score without training images."""
+
+from dino_uad.engines.batch import unpack
+from dino_uad.engines.embedding_trainer import AutoregressiveLoss, EmbeddingTrainer
+from dino_uad.engines.evaluate import DetectorEvaluator, EmbeddingEvaluator, resize_like
+from dino_uad.engines.fit import HeadTrainer
+from dino_uad.engines.prepare_embedding import PrepareEmbedding
+from dino_uad.engines.zero_shot import zero_shot
+
+__all__ = [
+    "AutoregressiveLoss",
+    "DetectorEvaluator",
+    "EmbeddingEvaluator",
+    "EmbeddingTrainer",
+    "HeadTrainer",
+    "PrepareEmbedding",
+    "resize_like",
+    "unpack",
+    "zero_shot",
+]

@@ -1,4 +1,4 @@
-"""How the engines read a batch of an :class:`~dino_uad.data.loader.EmbeddingLoader`."""
+"""How the engines read a batch of an :class:`~dino_uad.embeddings.loader.EmbeddingLoader`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class AutoregressiveLoss(nn.Module):
 
 
 class EmbeddingTrainer(SupervisedTrainer):
-    """MONAI's ``SupervisedTrainer`` for a head on batches of :class:`~dino_uad.data.loader.EmbeddingLoader`.
+    """MONAI's ``SupervisedTrainer`` for a head on batches of :class:`~dino_uad.embeddings.loader.EmbeddingLoader`.
 
     Adds what DistributedDataParallel cannot give: ranks with fewer images, or none, weigh by their patches. Parameters
     start equal (rank 0's) and gradients are summed between backward and the optimizer's step; with AMP they carry the

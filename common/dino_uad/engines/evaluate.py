@@ -20,7 +20,7 @@ class EmbeddingEvaluator(SupervisedEvaluator):
     """Validates on cached embeddings: ``engine.state.output = {"log_likelihood": [B]}``, mean per patch of each image.
 
     Takes the arguments of MONAI's ``SupervisedEvaluator``; ``val_data_loader`` is an
-    :class:`~dino_uad.data.loader.EmbeddingLoader` and ``network`` the detector.
+    :class:`~dino_uad.embeddings.loader.EmbeddingLoader` and ``network`` the detector.
     """
 
     def _iteration(self, engine: EmbeddingEvaluator, batchdata: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ from monai.engines import Trainer
 from monai.utils import CommonKeys
 from torch import Tensor
 
+from dino_uad.detector import AnomalyDetector
 from dino_uad.engines.batch import unpack
-from dino_uad.networks.detector import AnomalyDetector
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class HeadTrainer(Trainer):
         device: where the head lives.
         max_epochs: passes over the training embeddings; one is made for heads that need no more, whatever is asked
             (MONAI Label asks for 50).
-        train_data_loader: batches of :class:`~dino_uad.data.loader.EmbeddingLoader`.
+        train_data_loader: batches of :class:`~dino_uad.embeddings.loader.EmbeddingLoader`.
         network: the detector whose head is fitted.
         train_handlers: ignite handlers; ``end_epoch`` runs before any of theirs.
     """

@@ -12,9 +12,9 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 from tqdm import tqdm
 
-from dino_uad.networks.backbone import DinoBackbone
-from dino_uad.networks.upsample import upsample_scores
-from dino_uad.networks.zero_shot import batched_zero_shot_scores
+from dino_uad.backbones import DinoBackbone
+from dino_uad.detector import upsample_scores
+from dino_uad.heads.anomaly_dino import batched_zero_shot_scores
 
 logger = logging.getLogger(__name__)
 

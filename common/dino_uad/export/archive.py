@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from dino_uad.data.files import atomic_path
+from dino_uad.files import atomic_path
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can state: the same for every file, on every machine
 MAX_FILES = 10_000

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 
-from dino_uad.weights import locate
-from dino_uad.weights.registry import SOURCES, WeightSource
+from dino_uad.backbones.weights import SOURCES, WeightSource, locate
 
 
 def large_files(arch: str) -> bytes | None:
     """Content of ``large_files.yml`` for a backbone, None when it ships with the package or has no public address.
 
     ``python -m monai.bundle download_large_files --bundle_path BUNDLE`` fetches and checks the file; the weight store
-    finds it beside ``model.pt`` (:func:`dino_uad.weights.store.locate`). Without it the store fetches the weights into
-    the user's cache on first use.
+    finds it beside ``model.pt`` (:func:`dino_uad.backbones.weights.locate`). Without it the store fetches the weights
+    into the user's cache on first use.
     """
     source = SOURCES[arch]
     if source.url is None:

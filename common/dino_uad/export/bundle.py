@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dino_uad
+from dino_uad.backbones.weights import SOURCES
 from dino_uad.errors import explain
 from dino_uad.export.archive import extract_archive, write_archive
 from dino_uad.export.backbone import large_files
-from dino_uad.weights.registry import SOURCES
 
 if TYPE_CHECKING:
-    from dino_uad.networks.detector import AnomalyDetector
+    from dino_uad.detector import AnomalyDetector
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def package_files(arch: str) -> dict[str, bytes | Path]:
     packaged = SOURCES[arch].packaged if arch in SOURCES else None
     found = {path for path in package.rglob("*") if path.suffix in PACKAGE_SUFFIXES and path.is_file()}
     if packaged:
-        found.add(package / "weights" / packaged)
+        found.add(package / "backbones" / "weights" / packaged)
     return {
         f"dino_uad/{relative.as_posix()}": package / relative
         for relative in (path.relative_to(package) for path in found)

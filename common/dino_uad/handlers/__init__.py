@@ -1,0 +1,17 @@
+"""Ignite handlers of a fit and an evaluation: checkpoints, thresholds, metrics file, report."""
+
+from dino_uad.handlers.epoch_seed import EpochSeed
+from dino_uad.handlers.finish import FinishFit
+from dino_uad.handlers.fit_checkpoint import FitCheckpoint
+from dino_uad.handlers.metrics_json import MetricsJson
+from dino_uad.handlers.progress import FitProgress
+from dino_uad.handlers.report import ReportHandler
+
+__all__ = [
+    "EpochSeed",
+    "FinishFit",
+    "FitCheckpoint",
+    "FitProgress",
+    "MetricsJson",
+    "ReportHandler",
+]

@@ -11,11 +11,10 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.data.files import save_torch
-from dino_uad.engines.batch import unpack
-from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES, ThresholdAtFPR
-from dino_uad.networks import fingerprint
-from dino_uad.networks.detector import AnomalyDetector
+from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector, fingerprint
+from dino_uad.engines import unpack
+from dino_uad.files import save_torch
+from dino_uad.metrics import ThresholdAtFPR
 
 logger = logging.getLogger(__name__)
 

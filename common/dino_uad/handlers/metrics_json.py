@@ -16,9 +16,9 @@ import torch
 from ignite.engine import Engine, Events
 
 from dino_uad import parallel
-from dino_uad.data.files import atomic_path
-from dino_uad.metrics.select import is_anomalous
-from dino_uad.networks.detector import AnomalyDetector
+from dino_uad.detector import AnomalyDetector
+from dino_uad.files import atomic_path
+from dino_uad.metrics import is_anomalous
 
 
 class MetricsJson:

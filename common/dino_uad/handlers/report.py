@@ -16,9 +16,9 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from dino_uad import parallel
+from dino_uad.detector import AnomalyDetector
 from dino_uad.handlers.metrics_json import device_name, package_versions, peak_memory_mb
-from dino_uad.networks.detector import AnomalyDetector
-from dino_uad.report.collect import Collector
+from dino_uad.report import Collector
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,7 @@ class ReportHandler:
         self.collector.gather()
         if parallel.rank() > 0 or not self.collector.rows:
             return
-        from dino_uad.report.build import build_page
-        from dino_uad.report.page import write_figures, write_page
-        from dino_uad.report.training import TrainingPictures
+        from dino_uad.report import TrainingPictures, build_page, write_figures, write_page
 
         training = None
         if self.training_data is not None and self.training_transform is not None:

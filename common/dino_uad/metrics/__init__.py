@@ -1,13 +1,18 @@
 """Pixel and image metrics: streaming, on the device, summed over processes without gathering pixels."""
 
 from dino_uad.metrics.aupro import AUPRO
+from dino_uad.metrics.bootstrap import group_keys
+from dino_uad.metrics.curves import average_precision, tied_levels
 from dino_uad.metrics.dice import DiceAtThresholds
+from dino_uad.metrics.histogram import ScoreHistogram
 from dino_uad.metrics.image import ImageCurves
 from dino_uad.metrics.image_histograms import ImageHistograms
 from dino_uad.metrics.image_intervals import ImageIntervals
+from dino_uad.metrics.likelihood import MeanLogLikelihood
 from dino_uad.metrics.permutation import PermutationResult, permutation_test
 from dino_uad.metrics.pixel import PixelCurves
 from dino_uad.metrics.pixel_intervals import PixelIntervals
+from dino_uad.metrics.select import grouped_images, grouped_pixels, images, is_anomalous, pixels
 from dino_uad.metrics.threshold import ThresholdAtFPR
 
 __all__ = [
@@ -16,9 +21,19 @@ __all__ = [
     "ImageCurves",
     "ImageHistograms",
     "ImageIntervals",
+    "MeanLogLikelihood",
     "PermutationResult",
     "PixelCurves",
     "PixelIntervals",
+    "ScoreHistogram",
     "ThresholdAtFPR",
+    "average_precision",
+    "group_keys",
+    "grouped_images",
+    "grouped_pixels",
+    "images",
+    "is_anomalous",
     "permutation_test",
+    "pixels",
+    "tied_levels",
 ]

@@ -9,8 +9,8 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
+from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
-from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
 from dino_uad.parallel import all_reduce_sum
 
 Thresholds = Tensor | Sequence[float] | Callable[[], Tensor]

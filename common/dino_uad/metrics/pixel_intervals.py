@@ -9,6 +9,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
+from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics.aupro import aupro, region_weights
 from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals
 from dino_uad.metrics.curves import CURVES
@@ -16,7 +17,6 @@ from dino_uad.metrics.dice import Thresholds, dice_of_sums, dice_sums, resolve_t
 from dino_uad.metrics.histogram import ScoreHistogram
 from dino_uad.metrics.image_histograms import IMAGE_BINS, aligned_counts
 from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
-from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
 from dino_uad.parallel import gather_rows
 
 ROWS = 3

@@ -9,10 +9,9 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
+from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics.histogram import DEFAULT_BINS, ScoreHistogram
 from dino_uad.metrics.maps import Maps
-
-FALSE_POSITIVE_RATES = (0.10, 0.05, 0.01)
 
 
 class ThresholdAtFPR(Metric):

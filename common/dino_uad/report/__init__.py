@@ -1,0 +1,16 @@
+"""Figures and pages of an evaluation."""
+
+from dino_uad.report.build import build_page
+from dino_uad.report.collect import Collector
+from dino_uad.report.overview import overview_figure
+from dino_uad.report.page import write_figures, write_page
+from dino_uad.report.training import TrainingPictures
+
+__all__ = [
+    "Collector",
+    "TrainingPictures",
+    "build_page",
+    "overview_figure",
+    "write_figures",
+    "write_page",
+]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ignite.engine import Engine
 
-from dino_uad.networks.detector import AnomalyDetector
+from dino_uad.detector import AnomalyDetector
 from dino_uad.report import overview, results
 from dino_uad.report.collect import Collector
 from dino_uad.report.methods import MethodContext, method_section

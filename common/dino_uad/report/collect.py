@@ -13,10 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.metrics.bootstrap import group_keys
-from dino_uad.metrics.curves import average_precision, tied_levels
-from dino_uad.metrics.histogram import ScoreHistogram
-from dino_uad.metrics.select import is_anomalous
+from dino_uad.metrics import ScoreHistogram, average_precision, group_keys, is_anomalous, tied_levels
 from dino_uad.report.cases import Case, CaseSketch, shrink
 
 PIXEL_BINS = 1 << 16

@@ -18,13 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dino_uad.networks.anomaly_dino import AnomalyDinoHead
-from dino_uad.networks.detector import AnomalyDetector
-from dino_uad.networks.dino_ad import DinoADHead
-from dino_uad.networks.dpmm import DPMMHead
-from dino_uad.networks.head import Head
-from dino_uad.networks.nearest import nearest_neighbours
-from dino_uad.networks.spatial_ar import SpatialARHead
+from dino_uad.detector import AnomalyDetector
+from dino_uad.heads import Head
+from dino_uad.heads.anomaly_dino import AnomalyDinoHead, nearest_neighbours
+from dino_uad.heads.dino_ad import DinoADHead
+from dino_uad.heads.dpmm import DPMMHead
+from dino_uad.heads.spatial_ar import SpatialARHead
 from dino_uad.report import charts, panels
 from dino_uad.report.cases import Case
 from dino_uad.report.sections import Gallery, Picture, Section

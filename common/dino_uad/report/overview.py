@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from dino_uad.data.files import atomic_path
+from dino_uad.files import atomic_path
 from dino_uad.report import panels
 from dino_uad.report.cases import Case
 from dino_uad.report.charts import STYLE, to_png

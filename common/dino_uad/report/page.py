@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dino_uad.data.files import atomic_path
+from dino_uad.files import atomic_path
 from dino_uad.report.sections import MetricRow, Section
 
 

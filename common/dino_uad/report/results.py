@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dino_uad.metrics.curves import tied_levels
-from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
+from dino_uad.detector import FALSE_POSITIVE_RATES
+from dino_uad.metrics import tied_levels
 from dino_uad.report import charts, curves, overview, panels, volumes
 from dino_uad.report.cases import Case, best_median_worst
 from dino_uad.report.collect import Collector

@@ -1,0 +1,48 @@
+"""MONAI dictionary transforms: reading, orienting, slices, intensities, saving."""
+
+from dino_uad.transforms.foreground import ForegroundMaskd, to_patches
+from dino_uad.transforms.intensity import ScaleToUnitd
+from dino_uad.transforms.leave_out import LeaveOutSlicesd
+from dino_uad.transforms.load import LoadScan, LoadScand, first_line
+from dino_uad.transforms.options import CheckOptions
+from dino_uad.transforms.orient import OrientScand
+from dino_uad.transforms.postprocess import FillLabeld, ServedMapd, ThresholdMapd
+from dino_uad.transforms.readers import (
+    PICTURE_AFFINE,
+    PICTURE_SUFFIXES,
+    VOLUME_SUFFIXES,
+    UnitPILReader,
+    dicom_series,
+    image_name,
+    is_dicom,
+)
+from dino_uad.transforms.resize import InPlaneResized
+from dino_uad.transforms.rotate import RotatedViewsd
+from dino_uad.transforms.save import SaveMapd
+from dino_uad.transforms.slices import ExtractSlicesd
+
+__all__ = [
+    "PICTURE_AFFINE",
+    "PICTURE_SUFFIXES",
+    "VOLUME_SUFFIXES",
+    "CheckOptions",
+    "ExtractSlicesd",
+    "FillLabeld",
+    "ForegroundMaskd",
+    "InPlaneResized",
+    "LeaveOutSlicesd",
+    "LoadScan",
+    "LoadScand",
+    "OrientScand",
+    "RotatedViewsd",
+    "SaveMapd",
+    "ScaleToUnitd",
+    "ServedMapd",
+    "ThresholdMapd",
+    "UnitPILReader",
+    "dicom_series",
+    "first_line",
+    "image_name",
+    "is_dicom",
+    "to_patches",
+]

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from dino_uad.networks.backbone import DinoBackbone
+from dino_uad.backbones import DinoBackbone
 
 
 class DinoEmbedd(MapTransform):

@@ -71,7 +71,7 @@ class ForegroundMaskd(MapTransform):
         return result
 
     def _pca(self, data: Mapping[Hashable, Any]) -> Tensor:
-        from dino_uad.networks.pca_foreground import pca_foreground
+        from dino_uad.heads.anomaly_dino import pca_foreground
 
         if self.embedding_key not in data:
             raise KeyError(f"no {self.embedding_key!r} found; method 'pca' needs DinoEmbedd before it")

@@ -13,7 +13,7 @@ from monai.data import MetaTensor, NibabelReader
 from monai.data.image_reader import ImageReader
 from monai.transforms import LoadImage, LoadImaged
 
-from dino_uad.data.readers import ScanITKReader, UnitPILReader, is_dicom
+from dino_uad.transforms.readers import ScanITKReader, UnitPILReader, is_dicom
 
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 EXPECTED = "a picture (PNG, JPEG, BMP, TIFF) or a volume (NIfTI, NRRD, MHA/MHD, a DICOM file or series folder)"

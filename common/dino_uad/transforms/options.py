@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.transforms import Transform
 
-from dino_uad.inferers.slices import smoothing_width
+from dino_uad.inferers import smoothing_width
 from dino_uad.transforms.postprocess import operating_point, output_kind
 
 logger = logging.getLogger(__name__)

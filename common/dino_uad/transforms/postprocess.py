@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from dino_uad.metrics.threshold import FALSE_POSITIVE_RATES
+from dino_uad.detector import FALSE_POSITIVE_RATES
 
 MOSTLY = 0.8  # share of an image; a label above it is likely normal tissue marked instead of the anomaly
 

@@ -16,8 +16,8 @@ from monai.transforms import SaveImaged
 from PIL import Image
 from torch import Tensor
 
-from dino_uad.data.files import atomic_path
-from dino_uad.data.layout import image_name
+from dino_uad.files import atomic_path
+from dino_uad.transforms.readers import image_name
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from torch.nn import functional
 from dino_uad.bench.row import Figure, Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import patch_embeddings
-from dino_uad.networks.dpmm import DPMMHead
-from dino_uad.networks.dpmm_gaussian import Components, log_joint
+from dino_uad.heads.dpmm import Components, DPMMHead, log_joint
 
 STEPS = 40  # of training on one batch, after which the components that the data do not need have vanished
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dino_uad.bench.memory import MEGABYTE
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import EmbeddingRows
-from dino_uad.networks.nearest import encode_rows, nearest_neighbours, unit_rows
+from dino_uad.heads.anomaly_dino import encode_rows, nearest_neighbours, unit_rows
+from dino_uad.measure import MEGABYTE
 
 DIM = 384
 SIDE = 25  # patches along a made-up image's edge; 1600 images make a million

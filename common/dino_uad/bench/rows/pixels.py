@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
-from dino_uad.metrics.pixel import PixelCurves
+from dino_uad.metrics import PixelCurves
 
 
 def pixel_curves(settings: Settings) -> Row:

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.bench.memory import MEGABYTE
 from dino_uad.bench.row import Row
 from dino_uad.bench.rows.mixture import start_of_fit
 from dino_uad.bench.rows.neighbours import DIM, POSITIONS, SIDE
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import EmbeddingRows
 from dino_uad.bench.timing import Timing
-from dino_uad.networks.nearest import encode_rows, nearest_neighbours_sharded
+from dino_uad.heads.anomaly_dino import encode_rows, nearest_neighbours_sharded
+from dino_uad.measure import MEGABYTE
 
 RANKS = 2
 RESULT = "BENCH_RESULT"  # environment variable: where the ranks leave what they computed

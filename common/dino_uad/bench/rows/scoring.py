@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dino_uad.backbones import DinoBackbone
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import patch_embeddings
-from dino_uad.networks.backbone import DinoBackbone
-from dino_uad.networks.dino_ad import DinoADHead
-from dino_uad.networks.dpmm import DPMMHead
-from dino_uad.networks.spatial_ar import SpatialARHead
+from dino_uad.heads.dino_ad import DinoADHead
+from dino_uad.heads.dpmm import DPMMHead
+from dino_uad.heads.spatial_ar import SpatialARHead
 
 ARCH = "dinov2_vits14"  # speed does not depend on the weights, so random ones do
 DIM = 384

@@ -8,8 +8,7 @@ from torch import Tensor
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import patch_embeddings
-from dino_uad.networks.coreset import greedy_coreset
-from dino_uad.networks.nearest import encode_rows, nearest_neighbours, unit_rows
+from dino_uad.heads.anomaly_dino import encode_rows, greedy_coreset, nearest_neighbours, unit_rows
 
 DIM = 384
 

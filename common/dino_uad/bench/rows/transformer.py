@@ -8,14 +8,13 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
+from dino_uad.backbones import DinoBackbone, to_huggingface
+from dino_uad.backbones.weights import locate
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import head_slices
-from dino_uad.networks.backbone import DinoBackbone
-from dino_uad.networks.checkpoints import to_huggingface
-from dino_uad.networks.dpmm import DPMMHead
-from dino_uad.networks.upsample import upsample_scores
-from dino_uad.weights.store import locate
+from dino_uad.detector import upsample_scores
+from dino_uad.heads.dpmm import DPMMHead
 
 ARCH = "dinov2_vits14"
 

@@ -10,15 +10,16 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
+from dino_uad.backbones import DinoBackbone
 from dino_uad.bench.row import Figure, Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import head_slices, patch_embeddings
-from dino_uad.bench.timing import Timing, synchronize
-from dino_uad.data.loader import EmbeddingLoader
-from dino_uad.engines.fit import HeadTrainer
-from dino_uad.networks.backbone import DinoBackbone
-from dino_uad.networks.detector import AnomalyDetector
-from dino_uad.networks.dpmm import DPMMHead
+from dino_uad.bench.timing import Timing
+from dino_uad.detector import AnomalyDetector
+from dino_uad.embeddings import EmbeddingLoader
+from dino_uad.engines import HeadTrainer
+from dino_uad.heads.dpmm import DPMMHead
+from dino_uad.measure import synchronize
 
 ARCH = "dinov2_vits14"
 BATCH = 8  # images per backbone call, as EmbeddingDataset has it
@@ -94,7 +95,7 @@ def whole_fit_unabridged(settings: Settings) -> Row:
 
 
 class _Cached:
-    """Embeddings in memory, as :class:`~dino_uad.data.embeddings.EmbeddingDataset` holds them once it is built."""
+    """Embeddings in memory, as :class:`~dino_uad.embeddings.dataset.EmbeddingDataset` holds them once it is built."""
 
     def __init__(self, embeddings: Tensor) -> None:
         self._embeddings = embeddings

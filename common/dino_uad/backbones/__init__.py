@@ -1,0 +1,17 @@
+"""Frozen DINO vision transformers: architectures, checkpoints, and where their weights come from."""
+
+from dino_uad.backbones.architectures import architecture, is_student
+from dino_uad.backbones.backbone import PRECISIONS, DinoBackbone, random_state
+from dino_uad.backbones.checkpoints import read_checkpoint, to_huggingface
+from dino_uad.backbones.vit import VisionTransformer
+
+__all__ = [
+    "PRECISIONS",
+    "DinoBackbone",
+    "VisionTransformer",
+    "architecture",
+    "is_student",
+    "random_state",
+    "read_checkpoint",
+    "to_huggingface",
+]

@@ -1,0 +1,139 @@
+"""The frozen DINO backbone: image in [0, 1] to patch embeddings and class token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dino_uad.backbones.architectures import architecture
+from dino_uad.backbones.checkpoints import fingerprint, load_strict
+from dino_uad.backbones.vit import VisionTransformer
+from dino_uad.backbones.weights import resolve
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class DinoBackbone(nn.Module):
+    """Frozen vision transformer with the preprocessing an exported model must not leave to its caller.
+
+    Args:
+        arch: name of a backbone, see :data:`dino_uad.backbones.architectures.ARCHITECTURES`.
+        layers: indices of the blocks to read, negative ones count from the end; several are averaged.
+        final_norm: apply the model's final layer norm, and the heads of a distilled student, to what is read.
+        weights: None takes the architecture's own weights from the weight store, downloading them if need be; else the
+            path of a checkpoint, or ``"random"`` for seeded random weights (a baseline, never a fallback).
+        precision: ``float32``, or ``bfloat16`` / ``float16`` autocast of the transformer. The output is float32.
+
+    Attributes:
+        identity: SHA-256 of the weights, independent of the file format they came in.
+        embed_dim: channels ``C`` of the embeddings.
+        patch_size: side of a patch in pixels.
+        layers: the block indices, all non-negative.
+
+    Raises:
+        ValueError: unknown name, layer or precision, or a checkpoint that does not fit ``arch``.
+        FileNotFoundError: no checkpoint at the path.
+        RuntimeError: the weights are not here and could not be fetched; the message says what to do.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        arch: str,
+        layers: Sequence[int] = (-1,),
+        final_norm: bool = True,
+        weights: str | None = None,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        config = architecture(arch)
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+        self.arch = arch
+        self.layers = _resolve_layers(layers, config.depth, arch)
+        self.final_norm = final_norm
+        self.precision = precision
+        self.embed_dim = (final_norm and config.output_dim) or config.embed_dim
+        self.patch_size = config.patch_size
+        with torch.device("meta"):
+            self.vit = VisionTransformer(config)
+        state = random_state(self.vit) if weights == "random" else resolve(weights or arch)
+        load_strict(self.vit, state, arch, origin=weights or "the weight store")
+        self.identity = fingerprint(state)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> DinoBackbone:
+        """Stay in evaluation mode: the backbone is frozen."""
+        return super().train(False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed a batch of images.
+
+        Args:
+            image: ``[B,1|3,H,W]`` in [0, 1]; ``H`` and ``W`` multiples of the patch; ``B`` may be 0.
+
+        Returns:
+            Patch embeddings ``[B,C,h,w]`` and class tokens ``[B,C]``, float32, averaged over ``layers``.
+        """
+        tokens = self.tokens(image)
+        rows, columns = (int(size) // self.patch_size for size in image.shape[-2:])
+        embeddings = tokens[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+        return embeddings, tokens[:, 0]
+
+    def tokens(self, image: Tensor) -> Tensor:
+        """All tokens ``[B,1+R+h*w,C]``, class token first, then registers, then patches in row-major order."""
+        image = self.normalize(image)
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            outputs = self.vit(image, self.layers, self.final_norm)
+        mean = outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(dim=0)
+        return mean.float()
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Check the shape, replicate grey to three channels and normalise with ImageNet's statistics."""
+        if hasattr(image, "as_tensor"):  # a MONAI MetaTensor would dispatch every operation in Python
+            image = image.as_tensor()
+        if image.ndim != 4 or image.shape[1] not in (1, 3) or not image.is_floating_point():
+            raise ValueError(
+                f"{self.arch} takes float images [B,1|3,H,W] in [0, 1], got {list(image.shape)} {image.dtype}; "
+                "scale the intensities and repeat or drop channels first"
+            )
+        height, width = (int(size) for size in image.shape[-2:])
+        patch = self.patch_size
+        if height % patch or width % patch or not height or not width:
+            nearest = [max(1, round(size / patch)) * patch for size in (height, width)]
+            raise ValueError(
+                f"{self.arch} takes sides that are multiples of {patch} pixels, got {height}x{width}; "
+                f"resize or pad the image first, for example to {nearest[0]}x{nearest[1]}"
+            )
+        return (image.to(self.mean.dtype) - self.mean) / self.std
+
+
+def random_state(model: VisionTransformer, seed: int = 0) -> dict[str, Tensor]:
+    """Seeded random weights: matrices and tokens normal with deviation 0.02, gains one, biases zero."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for key, tensor in model.state_dict().items():
+        if key.endswith(("bias", "bias_mask")):
+            state[key] = torch.zeros(tensor.shape)
+        elif tensor.ndim == 1:
+            state[key] = torch.ones(tensor.shape)
+        else:
+            state[key] = torch.randn(tensor.shape, generator=generator) * 0.02
+    return state
+
+
+def _resolve_layers(layers: Sequence[int], depth: int, arch: str) -> tuple[int, ...]:
+    wrong = [index for index in layers if not -depth <= index < depth]
+    if wrong or not layers:
+        raise ValueError(f"{arch} has blocks 0 to {depth - 1} (or -{depth} to -1), got layers={list(layers)}")
+    return tuple(index % depth for index in layers)

@@ -1,0 +1,89 @@
+"""The demo: generated data, then train, evaluate and infer one bundle through ``monai.bundle``, and look at it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from dino_uad.bundle_run import command, find_bundle, run
+from dino_uad.demo.dataset import make_demo
+from dino_uad.transforms import image_name
+
+
+def run_demo(
+    out: str, bundle: str = "dpmm", arch: str = "dinov2_vits14", epochs: int = 10, seed: int = 0
+) -> dict[str, Any]:
+    """Make the demo data set in ``out/data``, fit the bundle on it, and leave results and figures in ``out``.
+
+    Args:
+        out: folder for everything the demo writes; the bundle's own folder stays untouched.
+        bundle: name or folder of the bundle.
+        arch: backbone.
+        epochs: passes over the training slices, for the methods that iterate.
+        seed: seed of data and fit.
+
+    Returns:
+        The evaluation's ``metrics.json``.
+    """
+    start = time.time()
+    folder = Path(out).resolve()
+    root = find_bundle(bundle)
+    data = make_demo(folder / "data", seed=seed)
+    shared = {"ckpt_dir": str(folder / "models"), "network_def__backbone__arch": arch}
+    fit = {"dataset_dir": str(data / "slices"), "cache_dir": str(folder / "cache"), "seed": seed, **shared}
+    passes = json.loads((root / "configs" / "train.json").read_text())["max_epochs"]
+    fit["max_epochs"] = min(passes, epochs)
+    run(command(root, "train", **fit, output_dir=str(folder / "train")))
+    run(command(root, "evaluate", **fit, output_dir=str(folder / "evaluation")))
+    volume = next(
+        path for path in sorted((data / "volumes" / "test").glob("*_flair.nii.gz")) if label_of(path).exists()
+    )
+    run(command(root, "inference", dataset_dir=str(volume), output_dir=str(folder / "inference"), **shared))
+    draw_inference(volume, folder / "inference", folder / "models" / "model.pt")
+    result = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    print_metrics(result)
+    print(f"\nEverything is in {out}/: evaluation/report.html and evaluation/figures/ to look at,")
+    print(f"inference/ with the anomaly map, label map and a figure of {volume.name}.")
+    print(f"{time.time() - start:.0f} s in all.")
+    return result
+
+
+def draw_inference(volume: Path, folder: Path, model: Path) -> None:
+    """Draw the slice with the largest lesion: image, anomaly map, and annotation with prediction at 5 % FPR."""
+    from dino_uad.report import overview_figure
+    from dino_uad.transforms import LoadScand, OrientScand, ScaleToUnitd, ThresholdMapd
+
+    stem = image_name(volume)
+    item = {"image": volume, "map": folder / f"{stem}_anomaly.nii.gz", "label": label_of(volume)}
+    item = OrientScand(tuple(item))(LoadScand(tuple(item))(item))
+    item = ScaleToUnitd("image")(item)
+    threshold = ThresholdMapd("map", str(model), 0.05).threshold
+    spacing = item["image"].pixdim[:2].tolist()
+    largest = int((item["label"] > 0).sum(dim=(0, 1, 2)).argmax())
+    image, anomaly_map, label = (item[key][..., largest] for key in ("image", "map", "label"))
+    overview_figure(image, anomaly_map, label, folder / f"{stem}.png", threshold, spacing)
+
+
+def label_of(volume: Path) -> Path:
+    """Where the demo data set keeps the label of a volume."""
+    return volume.with_name(volume.name.replace("_flair", "_label"))
+
+
+def print_metrics(result: dict[str, Any]) -> None:
+    """Print the headline numbers of a ``metrics.json`` as a small table."""
+    metrics = result["metrics"]
+    rows = {
+        "pixel AUROC": "pixel_auroc",
+        "pixel AUPR": "pixel_aupr",
+        "pixel AUPRO": "pixel_aupro",
+        "Dice at 5 % FPR": "pixel_dice_fpr5",
+        "image AUROC": "image_auroc",
+    }
+    print(f"\n{result['images']['normal']} normal and {result['images']['anomalous']} anomalous test images")
+    for title, key in rows.items():
+        value, low = metrics.get(key), metrics.get(f"{key}_low")
+        interval = f"  (95 %: {low:.3f} to {metrics[f'{key}_high']:.3f})" if low is not None else ""
+        print(f"  {title:16} {'undefined' if value is None else f'{value:.3f}'}{interval}")
+    print(f"  {'time per image':16} {result['seconds_per_image']:.3f} s ({result['machine']['device']})")

@@ -1,0 +1,15 @@
+"""The network of every bundle: frozen backbone, head, calibration; image in, anomaly map out."""
+
+from dino_uad.detector import fingerprint
+from dino_uad.detector.detector import AnomalyDetector
+from dino_uad.detector.model_file import fitted_slices
+from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
+from dino_uad.detector.upsample import upsample_scores
+
+__all__ = [
+    "FALSE_POSITIVE_RATES",
+    "AnomalyDetector",
+    "fingerprint",
+    "fitted_slices",
+    "upsample_scores",
+]

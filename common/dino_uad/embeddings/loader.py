@@ -1,0 +1,65 @@
+"""Batches of cached embeddings whose order depends on the seed and the epoch alone, however many ranks there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dino_uad import parallel
+from dino_uad.embeddings.dataset import EmbeddingDataset
+
+
+class EmbeddingLoader:
+    """Iterates an :class:`EmbeddingDataset` in batches of dictionaries ``{"embedding": [B,C,h,w], ...}``.
+
+    The order is drawn anew from ``(seed, epoch)``: a run that was killed and resumed sees the batches that it would
+    have seen. Under ``torch.distributed`` each global batch is divided over the ranks in contiguous shares, so that N
+    ranks together see exactly what one process sees; a share may be empty, every rank gets the same number of batches.
+
+    Args:
+        dataset: the embeddings.
+        batch_size: images per global batch.
+        shuffle: draw a new order each epoch.
+        drop_last: leave out the smaller last batch of an epoch, if there is at least one full batch. The concentration
+            update of the Dirichlet process depends on the number of rows in a batch.
+        seed: seed of the order.
+    """
+
+    def __init__(
+        self,
+        dataset: EmbeddingDataset,
+        batch_size: int,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        count = len(self.dataset)
+        if self.drop_last and count >= self.batch_size:
+            return count // self.batch_size
+        return -(-count // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        count = len(self.dataset)
+        order = torch.arange(count)
+        if self.shuffle:
+            # A product keeps neighbouring seeds from sharing orders: (seed 1, epoch 2) is not (seed 2, epoch 1).
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch))
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            shares = order[start : start + self.batch_size].tensor_split(parallel.world_size())
+            yield self.dataset.batch(shares[parallel.rank()].tolist())

@@ -1,0 +1,11 @@
+"""What a method learns from normal embeddings and how it scores new ones; one folder a method."""
+
+from dino_uad.heads.head import Head
+from dino_uad.heads.masking import patch_mean
+from dino_uad.heads.mean_distance import MeanDistanceHead
+
+__all__ = [
+    "Head",
+    "MeanDistanceHead",
+    "patch_mean",
+]

@@ -1,0 +1,18 @@
+"""AnomalyDINO (WACV 2025): memory bank of normal patches, nearest neighbours."""
+
+from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
+from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
+from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded, unit_rows
+from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
+from dino_uad.heads.anomaly_dino.zero_shot import batched_zero_shot_scores
+
+__all__ = [
+    "AnomalyDinoHead",
+    "batched_zero_shot_scores",
+    "encode_rows",
+    "greedy_coreset",
+    "nearest_neighbours",
+    "nearest_neighbours_sharded",
+    "pca_foreground",
+    "unit_rows",
+]

@@ -1,0 +1,131 @@
+"""AnomalyDINO (Damm et al., WACV 2025): cosine distance of a patch to its nearest in a bank of normal patches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
+from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded
+from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
+from dino_uad.heads.head import Head
+from dino_uad.heads.masking import fill_background, nonempty_mask
+from dino_uad.parallel import broadcast, gather_rows, rank, world_size
+
+
+class AnomalyDinoHead(Head):
+    """Score a patch by the mean cosine distance to its nearest normal patches.
+
+    The bank takes two bytes a component (:mod:`dino_uad.heads.anomaly_dino.nearest`).
+
+    Args:
+        embed_dim: number of channels ``C``.
+        shots: number of reference images; all when None. They are drawn from the seed, and fewer shots with the same
+            seed are a subset of more.
+        k_neighbors: number of nearest patches to average over; the paper uses 1.
+        coreset: share of the bank that greedy k-centre selection keeps, in (0, 1]; all when None.
+        foreground: ``pca`` restricts references and queries to the foreground by their first principal component.
+        views: consecutive images of the stream that show one reference, 8 for its rotations by multiples of 45°.
+        seed: of the drawn references and of the coreset.
+    """
+
+    dynamic_buffers = ("bank",)
+    single_pass = True
+
+    def __init__(
+        self,
+        embed_dim: int,
+        shots: int | None = None,
+        k_neighbors: int = 1,
+        coreset: float | None = None,
+        foreground: Literal["pca"] | None = None,
+        views: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(embed_dim)
+        if (shots is not None and shots < 1) or k_neighbors < 1 or views < 1:
+            raise ValueError(f"shots {shots}, k_neighbors {k_neighbors}, views {views}: each must be at least 1")
+        if coreset is not None and not 0 < coreset <= 1:
+            raise ValueError(f"coreset is the share of the bank to keep, in (0, 1], found {coreset}")
+        if foreground not in (None, "pca"):
+            raise ValueError(f"foreground must be None or 'pca', found {foreground!r}")
+        self.shots, self.k_neighbors, self.coreset = shots, k_neighbors, coreset
+        self.foreground, self.views, self.seed = foreground, views, seed
+        self.register_buffer("bank", torch.empty(0, embed_dim, dtype=torch.int16))
+        self._sharded = False
+        self._restart()
+
+    @property
+    def fitted(self) -> bool:
+        return self._sharded or self.bank.numel() > 0
+
+    def fit_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> dict[str, float]:
+        """Collect the foreground patches of each image; every rank gets all, in the order of the joined batches."""
+        mask = nonempty_mask(self._foreground(embeddings, mask), embeddings)[:, 0]
+        rows = encode_rows(embeddings.movedim(1, -1)[mask])
+        # As bytes: not every backend moves 16-bit integers.
+        rows = gather_rows(rows.view(torch.uint8)).view(torch.int16)
+        for image_rows in rows.split(gather_rows(mask.sum(dim=(1, 2))).tolist()):
+            self._add(image_rows)
+        return {"bank_rows": float(sum(len(kept) for _, kept in self._references))}
+
+    def end_epoch(self) -> None:
+        """Make what was collected the bank; a second pass over the data replaces the first."""
+        if not self._references:
+            raise RuntimeError("AnomalyDINO was given no normal image: check the training data list")
+        self.bank = torch.cat([rows for _, rows in self._references])
+        self._sharded = False
+        self._restart()
+        if self.coreset is not None:
+            chosen = torch.empty(max(1, int(self.coreset * len(self.bank))), dtype=torch.int64, device=self.bank.device)
+            if rank() == 0:
+                chosen = greedy_coreset(self.bank, len(chosen), self.seed, progress=True)
+            self.bank = self.bank[broadcast(chosen)]
+
+    def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Cosine distance of every patch in [0, 2]; masked patches get the lowest score of their image's foreground.
+
+        The published code gives masked patches 0, which smoothing then carries into the foreground.
+        """
+        if not self.fitted:
+            raise RuntimeError("AnomalyDINO is not fitted: run train first or load models/model.pt")
+        queries = embeddings.movedim(1, -1).flatten(0, 2)
+        if self._sharded:
+            distance = nearest_neighbours_sharded(queries, self.bank, self.k_neighbors)
+        else:
+            distance = nearest_neighbours(queries, self.bank, self.k_neighbors)[0]
+        scores = distance.mean(dim=1).view(-1, 1, *embeddings.shape[-2:])
+        return fill_background(scores, self._foreground(embeddings, mask))
+
+    def shard_bank(self) -> None:
+        """Keep only this rank's part of the bank, for scoring; ``state_dict`` is incomplete from then on.
+
+        Every rank must call it, after fitting or loading, and from then on :meth:`score` equally often.
+        """
+        if world_size() > 1 and not self._sharded:
+            self.bank = self.bank[rank() :: world_size()].clone()
+            self._sharded = True
+
+    def _restart(self) -> None:
+        self._generator = torch.Generator().manual_seed(self.seed)
+        self._seen = 0
+        self._key = 0.0
+        self._references: list[tuple[float, Tensor]] = []
+
+    def _add(self, rows: Tensor) -> None:
+        """Keep an image's rows if its reference's random key is among the ``shots`` smallest so far."""
+        if self._seen % self.views == 0:
+            self._key = torch.rand((), generator=self._generator, dtype=torch.float64).item()
+        self._seen += 1
+        self._references.append((self._key, rows))
+        if self.shots is not None:
+            kept = set(sorted({key for key, _ in self._references})[: self.shots])
+            self._references = [reference for reference in self._references if reference[0] in kept]
+
+    def _foreground(self, embeddings: Tensor, mask: Tensor | None) -> Tensor | None:
+        if self.foreground is None:
+            return mask
+        found = pca_foreground(embeddings)
+        return found if mask is None else found & mask

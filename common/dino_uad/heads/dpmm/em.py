@@ -1,0 +1,174 @@
+"""Expectation-maximisation for a truncated Dirichlet process mixture of Gaussians, as small functions on tensors.
+
+Source: [DPMM] Schulthess & Konukoglu, MICCAI 2025. Mixing weights: :mod:`dino_uad.heads.dpmm.sticks`; densities
+and the meaning of ``N``, ``D``, ``K``: :mod:`dino_uad.heads.dpmm.gaussian`.
+
+Numerics: weights stay in log space. The statistics are kept as running means and covariances rather than running raw
+moments, so nothing is lost to ``E[x²] − μ²`` and a decaying component keeps its shape. Diagonal covariances have
+:mod:`dino_uad.heads.dpmm.densities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dino_uad import parallel
+from dino_uad.heads.dpmm.densities import Densities
+from dino_uad.heads.dpmm.gaussian import Components, log_joint_full, responsibilities, wide
+
+ROWS_PER_CHUNK = 1024
+# Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
+LARGEST_EMBEDDING = 1e12
+# Below this count, products of responsibilities and squared embeddings underflow in float32: the component is empty.
+EMPTY_COUNT = 1e-30
+
+
+class Sums(NamedTuple):
+    """Sufficient statistics of some rows; add those of several shards to get those of their union."""
+
+    counts: Tensor  # [K]: Σ_n r_nk
+    first: Tensor  # [K,D]: Σ_n r_nk (x_n − c_k)
+    second: Tensor  # [K,D] or [K,D,D]: Σ_n r_nk (x_n − c_k)(x_n − c_k)ᵀ
+    log_likelihood: Tensor  # [1]: Σ_n log Σ_k π_k N(x_n | μ_k, Σ_k)
+
+
+def count_rows(rows: Tensor) -> int:
+    """Rows ``[N,D]`` of all ranks; every rank's are checked first, so that all ranks raise together.
+
+    Raises:
+        ValueError: an embedding is NaN, infinite or too large for float32 arithmetic.
+    """
+    usable = bool(torch.maximum(rows.amax(), -rows.amin()) < LARGEST_EMBEDDING) if len(rows) else True
+    n_rows, n_bad = parallel.all_reduce_sum(torch.tensor([len(rows), not usable], device=rows.device))[0].tolist()
+    if n_bad:
+        raise ValueError(
+            f"embeddings hold NaN, infinite or larger values than {LARGEST_EMBEDDING:g} (on {n_bad} of "
+            f"{parallel.world_size()} processes): check the images and the backbone's precision"
+        )
+    return n_rows
+
+
+def batch_sums(
+    rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor] = lambda rows: rows
+) -> tuple[Sums, Tensor]:
+    """E step: sufficient statistics of ``rows`` ``[N,D]`` under ``components``.
+
+    Components of weight 0 take no part in any product; their sums are 0.
+
+    Args:
+        rows: embeddings.
+        components: of the mixture.
+        prepare: what is done to rows first, some of them at a time: a second array of all would cost more than it.
+
+    Returns:
+        The sums in float64 and the centres ``c_k`` ``[K,D]`` they refer to, which depend on ``components`` alone.
+    """
+    alive = torch.nonzero(components.log_weights > -torch.inf).squeeze(1)
+    living = components.select(alive)
+    sums_of = _sums_full if components.covariances.ndim == 3 else _sums_diagonal
+    sums, center = sums_of(rows, living, prepare)
+    if len(alive) == len(components.means):
+        return sums, center
+    scattered = [wide(t.new_zeros(len(components.means), *t.shape[1:])).index_copy_(0, alive, t) for t in sums[:3]]
+    centers = components.means.to(center.dtype).index_copy(0, alive, center)
+    return Sums(*scattered, sums.log_likelihood), centers
+
+
+def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
+    rows = prepare(rows)
+    resp, log_likelihood = responsibilities(log_joint_full(rows, components))
+    first, second = [], []
+    for mean, weight in zip(components.means, resp.T, strict=True):
+        centred = rows - mean
+        weighted = centred * weight.unsqueeze(1)
+        first.append(weighted.sum(0))
+        second.append(weighted.T @ centred)
+    sums = Sums(resp.sum(0), torch.stack(first), torch.stack(second), log_likelihood.sum().reshape(1))
+    return Sums(*(wide(tensor) for tensor in sums)), wide(components.means)
+
+
+def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
+    densities = Densities(components)
+    counts, total = wide(torch.zeros_like(components.log_weights)), wide(components.means.new_zeros(1))
+    first, second = wide(torch.zeros_like(components.means)), wide(torch.zeros_like(components.means))
+    for chunk in map(prepare, rows.split(ROWS_PER_CHUNK)) if len(rows) else ():
+        joint, numbers = densities(chunk)
+        resp, log_likelihood = responsibilities(joint)
+        total += wide(log_likelihood).sum()
+        # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
+        used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
+        resp, centred, numbers = wide(resp.index_select(1, used)), wide(chunk) - densities.center, numbers[used]
+        counts.index_add_(0, numbers, resp.sum(0))
+        first.index_add_(0, numbers, resp.T @ centred)
+        second.index_add_(0, numbers, resp.T @ centred.square_())
+    return Sums(counts, first, second, total), densities.center.expand(len(counts), -1)
+
+
+class Moments(NamedTuple):
+    """Running statistics: ``p̄``, ``m̄/p̄`` and ``c̄/p̄ − μμᵀ + reg`` in the notation of [DPMM]."""
+
+    resp: Tensor  # [K]
+    means: Tensor  # [K,D]
+    covariances: Tensor  # [K,D] or [K,D,D]
+
+
+def update_moments(
+    moments: Moments, sums: Sums, center: Tensor, n_rows: float, step_size: float, reg_covar: float, spherical: bool
+) -> Moments:
+    """M step: blend a batch's statistics into the running ones.
+
+    Equal to exponential averages of ``p̄``, ``m̄``, ``c̄`` ([DPMM], eq. 8) followed by ``μ = m̄/p̄`` and
+    ``Σ = c̄/p̄ − μμᵀ`` (eq. 5), rewritten for means and covariances. Components without rows keep their shape.
+
+    Args:
+        moments: running statistics.
+        sums: of the whole batch, all ranks.
+        center: ``[K,D]``, what ``sums`` refer to.
+        n_rows: rows of the batch, all ranks.
+        step_size: weight γ of this batch.
+        reg_covar: added to the variances.
+        spherical: average the variances over the channels.
+    """
+    full = sums.second.ndim == 3
+    counts = torch.where(sums.counts < EMPTY_COUNT, 0, sums.counts)
+    share = counts / n_rows
+    resp = (1 - step_size) * wide(moments.resp) + step_size * share
+    resp = torch.where(resp < torch.finfo(torch.float32).tiny, 0, resp)
+    gain = step_size * share / torch.where(resp > 0, resp, 1)
+
+    divisor = torch.where(counts > 0, counts, 1).unsqueeze(1)
+    offset = sums.first / divisor
+    shift = center + offset - wide(moments.means)
+    if full:
+        spread = sums.second / divisor.unsqueeze(2) - offset.unsqueeze(2) * offset.unsqueeze(1)
+        spread.diagonal(dim1=1, dim2=2).clamp_min_(0).add_(reg_covar)
+        between, blend = shift.unsqueeze(2) * shift.unsqueeze(1), gain[:, None, None]
+    else:
+        spread = (sums.second / divisor - offset.square()).clamp_min(0) + reg_covar
+        between, blend = shift.square(), gain[:, None]
+    if spherical:
+        spread, between = (t.mean(1, keepdim=True).expand_as(t) for t in (spread, between))
+    covariances = (1 - blend) * wide(moments.covariances) + blend * spread + blend * (1 - blend) * between
+    means = wide(moments.means) + gain.unsqueeze(1) * shift
+    dtype = moments.means.dtype
+    return Moments(resp.to(dtype), means.to(dtype), covariances.to(dtype))
+
+
+def with_slack(moments: Moments, slack: float, reg_covar: float, spherical: bool) -> Moments:
+    """The published code's parameters: ``m̄/(p̄+slack)`` and ``c̄/(p̄+slack) − μμᵀ``, which shrink rare components to 0."""
+    keep = (moments.resp / (moments.resp + slack)).unsqueeze(1)
+    square = moments.means.square()
+    if moments.covariances.ndim == 3:
+        square = moments.means.unsqueeze(2) * moments.means.unsqueeze(1)
+        keep = keep.unsqueeze(2)
+        reg = reg_covar * torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
+    else:
+        reg = reg_covar
+    if spherical:
+        square = square.mean(1, keepdim=True).expand_as(square)
+    covariances = keep * (moments.covariances - reg) + reg + keep * (1 - keep) * square
+    return Moments(moments.resp, moments.means * keep.reshape(-1, 1), covariances)

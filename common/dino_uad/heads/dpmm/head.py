@@ -1,0 +1,249 @@
+"""Dirichlet process mixture of patch embeddings: Schulthess & Konukoglu, MICCAI 2025 ([DPMM]).
+
+======================  ===============================================================================
+paper                   here
+======================  ===============================================================================
+embeddings on a sphere  ``normalize=True``
+stick-breaking prior    :func:`~dino_uad.heads.dpmm.sticks.log_stick_weights`, truncated at ``n_components``
+E step, statistics      :func:`~dino_uad.heads.dpmm.em.batch_sums`, all-reduced over the ranks
+moving averages, M      :func:`~dino_uad.heads.dpmm.em.update_moments`, step size γ
+concentration α         :func:`~dino_uad.heads.dpmm.sticks.update_concentration`
+anomaly score           :func:`~dino_uad.heads.dpmm.scores.cosine`, to the means with π_k > t_π
+======================  ===============================================================================
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dino_uad import parallel
+from dino_uad.heads.dpmm import em, gaussian, sticks
+from dino_uad.heads.dpmm.init import INITIALISERS
+from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
+from dino_uad.heads.head import Head
+from dino_uad.heads.masking import patch_mean
+
+COVARIANCES = ("diag", "full", "spherical")
+SCHEDULES = ("ema", "exp")
+
+
+class DPMMHead(Head):
+    """Streaming EM for a truncated Dirichlet process Gaussian mixture over patch embeddings.
+
+    Args:
+        embed_dim: channels ``C`` of the embeddings.
+        n_components: truncation K.
+        covariance: "diag", "full" or "spherical".
+        schedule: step size of update t = 0, 1, …: "ema" takes ``step_size`` itself, "exp" ``(t+1) ** -step_size``.
+        step_size: γ; with "ema", 1 makes every batch replace the statistics (classical EM when the batch is the
+            whole training set).
+        concentration: initial α.
+        learn_concentration: whether α is re-estimated after every step.
+        weight_threshold: t_π; components of smaller normalised weight take no part in scores and likelihoods.
+        normalize: whether embeddings are L2-normalised first.
+        score_type: "cosine" (1 − largest similarity), "likelihood" (minus the log density), "euclidean" or
+            "mahalanobis" (smallest distance).
+        init: how the means are drawn from the first batch: "kmeans++", "random" rows or, as published, a permutation
+            of its "first_rows".
+        reg_covar: added to every variance; the paper's full covariances use 1e-3.
+        seed: of the initialisation.
+        reference: reproduce the arithmetic of the published code: 1.2e-7 added to the denominators, the sizes of
+            smaller batches entering v and α, components whose weight underflows left out, and likelihoods with
+            weights that sum to less than 1. For comparison with published numbers only.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        n_components: int = 500,
+        covariance: str = "diag",
+        schedule: str = "ema",
+        step_size: float = 0.2,
+        concentration: float = 2.0,
+        learn_concentration: bool = True,
+        weight_threshold: float = 1e-6,
+        normalize: bool = True,
+        score_type: str = "cosine",
+        init: str = "kmeans++",
+        reg_covar: float = 1e-6,
+        seed: int = 0,
+        reference: bool = False,
+    ) -> None:
+        super().__init__(embed_dim)
+        _check_choice("covariance", covariance, COVARIANCES)
+        _check_choice("schedule", schedule, SCHEDULES)
+        _check_choice("score_type", score_type, tuple(SCORES))
+        _check_choice("init", init, tuple(INITIALISERS))
+        _check_range("n_components", n_components, n_components >= 2, "at least 2")
+        _check_range("step_size", step_size, 0 < step_size <= 1, "in (0, 1]")
+        _check_range("concentration", concentration, concentration > 0, "positive")
+        _check_range("reg_covar", reg_covar, reg_covar > 0, "positive")
+        _check_range("weight_threshold", weight_threshold, 0 <= weight_threshold < 1, "in [0, 1)")
+        self.covariance, self.schedule, self.step_size = covariance, schedule, step_size
+        self.initial_concentration, self.learn_concentration = concentration, learn_concentration
+        self.weight_threshold, self.normalize, self.score_type = weight_threshold, normalize, score_type
+        self.init, self.reg_covar, self.seed, self.reference = init, reg_covar, seed, reference
+        shape = (n_components, embed_dim, embed_dim) if covariance == "full" else (n_components, embed_dim)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("rows_per_batch", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("concentration", torch.tensor(float(concentration)))
+        self.register_buffer("log_weights", torch.zeros(n_components))
+        self.register_buffer("resp_mean", torch.zeros(n_components))
+        self.register_buffer("running_means", torch.zeros(n_components, embed_dim))
+        self.register_buffer("running_covariances", torch.zeros(shape))
+        self.register_buffer("active", torch.zeros(0, dtype=torch.int64), persistent=False)
+        self.register_load_state_dict_post_hook(lambda head, _: head._refresh_active())
+
+    @property
+    def fitted(self) -> bool:
+        return self.n_active > 0
+
+    @property
+    def n_active(self) -> int:
+        """Number of components of weight above ``weight_threshold``."""
+        return self.active.numel()
+
+    @property
+    def components(self) -> gaussian.Components:
+        """Log weights, means and covariances the E step and the scores use (all K, not normalised)."""
+        moments = em.Moments(self.resp_mean, self.running_means, self.running_covariances)
+        if self.reference and int(self.step) > 0:
+            moments = em.with_slack(moments, _SLACK, self.reg_covar, self.covariance == "spherical")
+        return gaussian.Components(self.log_weights, moments.means, moments.covariances)
+
+    def weights(self) -> Tensor:
+        """Mixing weights ``[K]``, normalised to sum to 1."""
+        return self.log_weights.softmax(0)
+
+    def fit_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> dict[str, float]:
+        """One EM step on the rows of all ranks; see :meth:`Head.fit_batch`. A batch without rows changes nothing.
+
+        Raises:
+            ValueError: if an embedding is NaN, infinite or too large for float32 arithmetic.
+        """
+        with torch.no_grad(), gaussian.full_float32(), gaussian.without_autocast(embeddings.device):
+            rows = self._rows(embeddings)
+            if mask is not None:
+                rows = rows[mask.flatten().to(rows.device)]
+            n_rows = em.count_rows(rows)
+            if n_rows == 0:
+                return {}
+            if int(self.rows_per_batch) == 0:
+                self._initialise(self._prepare(rows), n_rows)
+            return self._em_step(rows, n_rows)
+
+    def _em_step(self, rows: Tensor, n_rows: int) -> dict[str, float]:
+        components = self.components
+        if self.reference:
+            # The published code exponentiates the log weights, which loses the late sticks.
+            alive = components.log_weights.exp() > 0
+            components = components._replace(log_weights=torch.where(alive, components.log_weights, -torch.inf))
+        else:
+            components = components._replace(log_weights=components.log_weights.log_softmax(0))
+        sums, center = em.batch_sums(rows, components, self._prepare)
+        sums = em.Sums(*parallel.all_reduce_sum(*(tensor.contiguous() for tensor in sums)))
+        step_size = self.step_size if self.schedule == "ema" else (int(self.step) + 1) ** -self.step_size
+        moments = em.Moments(self.resp_mean, self.running_means, self.running_covariances)
+        moments = em.update_moments(
+            moments, sums, center, n_rows, step_size, self.reg_covar, self.covariance == "spherical"
+        )
+        self.resp_mean.copy_(moments.resp)
+        self.running_means.copy_(moments.means)
+        self.running_covariances.copy_(moments.covariances)
+        self._update_weights(n_rows if self.reference else int(self.rows_per_batch))
+        self.step += 1
+        self._refresh_active()
+        return {
+            "log_likelihood": sums.log_likelihood.item() / n_rows,
+            "active_components": float(self.n_active),
+            "concentration": self.concentration.item(),
+        }
+
+    def _update_weights(self, n_rows: int) -> None:
+        resp, concentration = gaussian.wide(self.resp_mean), gaussian.wide(self.concentration)
+        slack = _SLACK if self.reference else 0.0
+        self.log_weights.copy_(sticks.log_stick_weights(resp, concentration, n_rows, slack))
+        if self.learn_concentration:
+            self.concentration.copy_(sticks.update_concentration(concentration, resp, n_rows))
+
+    def _initialise(self, rows: Tensor, n_rows: int) -> None:
+        """Means from the first batch, its variance for every component, sticks from their prior."""
+        rows = parallel.gather_rows(rows)
+        generator = torch.Generator().manual_seed(self.seed)
+        means = INITIALISERS[self.init](rows, len(self.log_weights), generator)
+        variance = gaussian.wide(rows).var(0, correction=min(1, n_rows - 1)) + self.reg_covar
+        if self.covariance == "spherical":
+            variance = variance.mean().expand_as(variance)
+        log_weights = sticks.sample_log_weights(len(self.log_weights), self.initial_concentration, generator)
+        self.running_means.copy_(means)
+        self.running_covariances.copy_(torch.diag(variance) if self.covariance == "full" else variance)
+        self.log_weights.copy_(log_weights)
+        self.rows_per_batch.fill_(n_rows)
+        for tensor in (self.running_means, self.running_covariances, self.log_weights):
+            parallel.broadcast(tensor)
+
+    def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Anomaly score of every patch by ``score_type``: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
+        with gaussian.without_autocast(embeddings.device):
+            rows = self._prepare(self._rows(embeddings))
+            return self._to_grid(SCORES[self.score_type](rows, self._active_components()), embeddings)
+
+    def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
+        rows = self._prepare(self._rows(embeddings))
+        components = self._active_components()
+        chunks = (wide_log_joint(chunk, components) for chunk in rows.split(em.ROWS_PER_CHUNK))
+        density = torch.cat([gaussian.responsibilities(joint)[1] for joint in chunks])
+        return patch_mean(self._to_grid(density, embeddings), mask)
+
+    def assign(self, embeddings: Tensor) -> Tensor:
+        """Index in 0..K−1 of each patch's most responsible component: ``[B,C,h,w]`` to ``[B,1,h,w]`` int64."""
+        rows = self._prepare(self._rows(embeddings))
+        return self._to_grid(self.active[wide_log_joint(rows, self._active_components()).argmax(1)], embeddings)
+
+    def _active_components(self) -> gaussian.Components:
+        if not self.fitted:
+            raise RuntimeError("the DPMM head is not fitted: run train first or load models/model.pt")
+        components = self.components
+        if not self.reference:
+            components = components._replace(log_weights=self.log_weights.log_softmax(0))
+        return components.select(self.active)
+
+    def _rows(self, embeddings: Tensor) -> Tensor:
+        """``[B,C,h,w]`` to ``[B*h*w,C]``."""
+        if embeddings.ndim != 4 or embeddings.shape[1] != self.embed_dim:
+            raise ValueError(
+                f"embeddings have shape {list(embeddings.shape)}, expected [B,{self.embed_dim},h,w]: "
+                "use the backbone this head was built for"
+            )
+        return embeddings.permute(0, 2, 3, 1).reshape(-1, self.embed_dim)
+
+    def _prepare(self, rows: Tensor) -> Tensor:
+        """Rows as the mixture has them: in the precision of the model, of length 1 if ``normalize``."""
+        rows = rows.to(self.running_means.dtype)
+        return F.normalize(rows, dim=1) if self.normalize else rows
+
+    def _to_grid(self, values: Tensor, embeddings: Tensor) -> Tensor:
+        if values.is_floating_point():
+            values = values.to(self.running_means.dtype)
+        return values.reshape(embeddings.shape[0], 1, embeddings.shape[2], embeddings.shape[3])
+
+    def _refresh_active(self) -> None:
+        weights = self.log_weights.exp() if self.reference and self.score_type == "likelihood" else self.weights()
+        above = weights > self.weight_threshold
+        self.active = torch.nonzero(above & (self.step > 0)).squeeze(1)
+
+
+_SLACK = torch.finfo(torch.float32).eps
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def _check_range(name: str, value: float, valid: bool, expected: str) -> None:
+    if not valid:
+        raise ValueError(f"{name} is {value}, expected {expected}")

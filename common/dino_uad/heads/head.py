@@ -1,0 +1,86 @@
+"""What every method implements: a head that learns normal patch embeddings and scores new ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dino_uad.heads.masking import patch_mean
+
+
+class Head(nn.Module):
+    """Base class of the anomaly detection heads.
+
+    A head lives on the output of a frozen backbone. Fitting is streaming: the engine calls :meth:`fit_batch` for every
+    batch of cached embeddings and :meth:`end_epoch` after each pass; whatever is learned is a parameter or buffer, so
+    that ``state_dict()`` is the whole model. Buffers whose size depends on the training data (a memory bank) start
+    empty and are declared in :attr:`dynamic_buffers`; loading a state dict resizes them.
+
+    Args:
+        embed_dim: number of channels ``C`` of the embeddings.
+    """
+
+    dynamic_buffers: tuple[str, ...] = ()
+    single_pass: bool = False
+    """Whether one pass over the data is the whole fit; further epochs would only repeat it."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments and what follows from them: public attributes that are no parameter or buffer."""
+        return {key: value for key, value in vars(self).items() if not key.startswith("_") and key != "training"}
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the head has learned anything; scoring before that raises :class:`RuntimeError`."""
+        raise NotImplementedError
+
+    def fit_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> dict[str, float]:
+        """Learn from one batch of normal images.
+
+        Args:
+            embeddings: ``[B,C,h,w]`` patch embeddings; ``B`` may be 0 on a rank that ran out of images.
+            cls: ``[B,C]`` class tokens, needed by heads that compare whole images.
+            mask: ``[B,1,h,w]`` bool, the patches to learn from; all when None.
+
+        Returns:
+            Named numbers for the progress bar and the log.
+        """
+        raise NotImplementedError
+
+    def end_epoch(self) -> None:
+        """Called on every rank after each pass over the training data; all-reduces or finalises what was gathered."""
+
+    def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
+        """Second pass, over normal validation images after fitting, for heads that need statistics of their scores."""
+
+    def end_calibration(self) -> None:
+        """Called on every rank after the pass of :meth:`calibrate_batch`; all-reduces and stores what was gathered."""
+
+    def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Anomaly score of every patch, higher is more anomalous: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
+        raise NotImplementedError
+
+    def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Mean log-likelihood per patch of each image, ``[B]``; model selection maximises it on normal images.
+
+        Heads without a density return minus the mean score, which orders models the same way but has no unit.
+        """
+        return patch_mean(-self.score(embeddings, cls, mask), mask)
+
+    def image_score(self, patch_scores: Tensor) -> Tensor:
+        """Image-level score ``[B]``: mean of the largest 1 % of the patch scores, at least one (AnomalyDINO, sec 3)."""
+        flat = patch_scores.flatten(1)
+        return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(dim=1)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        for name in self.dynamic_buffers:
+            stored = state_dict.get(prefix + name)
+            if stored is not None and stored.shape != getattr(self, name).shape:
+                current = getattr(self, name)
+                self.register_buffer(name, torch.empty(stored.shape, dtype=stored.dtype, device=current.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

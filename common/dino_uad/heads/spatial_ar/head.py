@@ -1,0 +1,210 @@
+"""Spatial autoregressive model of the embedding grid (Erdil et al., arXiv 2603.02974), without its blind corner.
+
+A causal CNN predicts every patch embedding from the ones before it in raster order; an anomaly is what the normal
+anatomy around it did not announce. The squared error is, up to constants, minus the log-density of a Gaussian with unit
+variance, so the sum over the grid is a proper log-likelihood by the chain rule.
+
+Differences from the published code, all by default:
+
+* masked kernel taps do not exist, see :mod:`dino_uad.heads.spatial_ar.causal_conv`;
+* its "bidirectional" network masks the centre of the first layer only, so that from the second layer on every output
+  sees its own target. Here ``both`` runs one causal network each way, and ``bidirectional`` joins two causal stacks,
+  one of the strict past and one of the strict future, before a pointwise read-out, as blind-spot denoisers do (Laine
+  et al., NeurIPS 2019, sec. 3);
+* zero padding leaves the first tokens without context, a bright corner in every map: scores are calibrated by position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dino_uad import parallel
+from dino_uad.heads.head import Head
+from dino_uad.heads.masking import patch_mean
+from dino_uad.heads.spatial_ar.causal_conv import TapCNN, past_taps
+from dino_uad.heads.spatial_ar.channel_scale import ChannelScale
+from dino_uad.tracing import is_traced
+
+Direction = Literal["forward", "backward", "both", "bidirectional"]
+# Mean errors by position are shrunk towards the overall mean as if this many images had been seen there with it. An
+# error averages hundreds of channels, so few images tell the mean of a position; positions never seen need the one.
+PRIOR_IMAGES = 1
+REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True), "bidirectional": (False, True)}
+
+
+class SpatialARHead(Head):
+    """Predicts each patch embedding from its causal neighbourhood; the score is the mean squared error over channels.
+
+    It is trained by gradients, see :mod:`dino_uad.engines.embedding_trainer`; a forward pass in training mode makes it
+    count as fitted.
+
+    Args:
+        embed_dim: number of channels ``C`` of the embeddings.
+        hidden: channels of the hidden layers.
+        kernel_size: side of the square kernels, odd.
+        dilations: of every layer but the output layer, which repeats the last: (1, 1, 1, 1) is the paper's "standard"
+            and (4, 4, 4, 4) its "dilated" model, which never sees a direct neighbour; (1, 2, 4, 8) has a reach of both.
+        direction: ``forward`` or ``backward`` (raster order, or its reverse), ``both`` (two independent networks) or
+            ``bidirectional`` (one network which sees everything but the token itself).
+        combine: how ``both`` joins its two error maps, ``mean`` or ``min``.
+        position_calibration: whether scores are scaled down where the mean error on normal validation images is above
+            that of the whole grid.
+        standardize: whether the network sees and predicts channels of zero mean and unit variance, as measured on the
+            training embeddings before the first step; the published code leaves them as they are.
+    """
+
+    dynamic_buffers = ("position_error",)
+
+    def __init__(
+        self,
+        embed_dim: int,
+        hidden: int = 256,
+        kernel_size: int = 3,
+        dilations: Sequence[int] = (4, 4, 4, 4),
+        direction: Direction = "forward",
+        combine: Literal["mean", "min"] = "mean",
+        position_calibration: bool = True,
+        standardize: bool = False,
+    ) -> None:
+        super().__init__(embed_dim)
+        if direction not in REVERSED:
+            raise ValueError(f"direction {direction!r} found, one of {sorted(REVERSED)} expected")
+        if combine not in ("mean", "min"):
+            raise ValueError(f"combine {combine!r} found, 'mean' or 'min' expected")
+        if hidden < 1 or not len(dilations):
+            raise ValueError(
+                f"hidden {hidden}, dilations {list(dilations)} found, at least one channel and layer expected"
+            )
+        self.hidden = hidden
+        self.dilations = tuple(dilations)
+        self.direction = direction
+        self.combine = combine
+        self.position_calibration = position_calibration
+        self.scale = ChannelScale(embed_dim) if standardize else None
+        joint = direction == "bidirectional"
+        channels = [embed_dim, *[hidden] * len(dilations), hidden if joint else embed_dim]
+        first, others = past_taps(kernel_size), past_taps(kernel_size, centre=True)
+        self.passes = nn.ModuleList(
+            TapCNN(channels, dilations, first, others, reverse) for reverse in REVERSED[direction]
+        )
+        self.readout = nn.Linear(hidden, embed_dim) if joint else None
+        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("position_error", torch.empty(1, 0, 0))
+        # Weights of other dilations or the other direction have the same shapes and would load without complaint.
+        self.register_buffer("structure", torch.tensor([list(REVERSED).index(direction), kernel_size, *dilations]))
+        self._error_sums: Tensor | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the head has been trained, or loaded from a trained one."""
+        return bool(self.batches_seen > 0)
+
+    def standardized(self, embeddings: Tensor) -> Tensor:
+        """What the network sees and predicts: ``[B,C,h,w]`` float32, standardised if the head does that."""
+        return embeddings.float() if self.scale is None else self.scale(embeddings)
+
+    def forward(self, embeddings: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Predictions of every embedding, ``[B,C,h,w]`` to the same shape; a pair, forward first, for ``both``.
+
+        Input and output are as :meth:`standardized` gives them.
+        """
+        if self.training:
+            self.batches_seen += 1
+        tokens = embeddings.float().permute(0, 2, 3, 1)
+        outputs = [network(tokens) for network in self.passes]
+        if self.readout is not None:
+            outputs = [self.readout((outputs[0] + outputs[1]).relu())]
+        predictions = tuple(output.permute(0, 3, 1, 2) for output in outputs)
+        return predictions if len(predictions) > 1 else predictions[0]
+
+    def squared_errors(self, embeddings: Tensor) -> Tensor:
+        """Squared prediction error summed over channels, one map a direction: ``[B,C,h,w]`` to ``[B,1|2,h,w]``."""
+        if not is_traced() and not self.fitted:
+            raise RuntimeError(
+                f"{type(self).__name__} is not fitted (it has seen no training batch): run train first or load "
+                "models/model.pt"
+            )
+        embeddings = self.standardized(embeddings)
+        predictions = self(embeddings)
+        predictions = predictions if isinstance(predictions, tuple) else (predictions,)
+        return torch.cat([(p - embeddings).square().sum(dim=1, keepdim=True) for p in predictions], dim=1)
+
+    def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Mean squared error over channels of every patch, ``[B,C,h,w]`` to ``[B,1,h,w]`` float32.
+
+        After :meth:`end_calibration`, positions whose usual error is above the mean of all positions are scaled down to
+        that mean. Those below are left alone: there, mostly background, dividing would magnify noise.
+        """
+        error = self._mean_squared_error(embeddings)
+        if self.position_error.numel() == 0:
+            return error
+        if tuple(error.shape[-2:]) != tuple(self.position_error.shape[-2:]):
+            raise ValueError(
+                f"grid of {tuple(error.shape[-2:])} patches found, the scores were calibrated on "
+                f"{tuple(self.position_error.shape[-2:])}; use the image size of the fit"
+            )
+        typical = self.position_error.mean()
+        return error * (typical / self.position_error.clamp_min(typical))
+
+    def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Log-density of a Gaussian around the prediction, mean per patch of each image, ``[B]`` in nats.
+
+        Its variance is 1, or each channel's own for a head that standardises.
+
+        ``both`` averages its two factorisations; ``bidirectional`` gives a pseudo-likelihood (Besag, 1975), as each
+        token is conditioned on all others.
+        """
+        errors = self.squared_errors(embeddings).mean(dim=1, keepdim=True)
+        density = -0.5 * (errors + self.embed_dim * math.log(2 * math.pi))
+        return patch_mean(density if self.scale is None else density - self.scale.log_volume(), mask)
+
+    @torch.no_grad()
+    def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
+        """Add the errors of normal validation images ``[B,C,h,w]`` to the statistics by position."""
+        if not self.position_calibration:
+            return
+        error = self._mean_squared_error(embeddings).double()
+        weight = torch.ones_like(error) if mask is None else mask.to(error)
+        sums = torch.cat([(error * weight).sum(dim=0), weight.sum(dim=0)])
+        self._error_sums = sums if self._error_sums is None else self._error_sums + sums
+
+    def end_calibration(self) -> None:
+        """Turn the statistics of all ranks into the mean error by position; positions never seen get the mean."""
+        if not self.position_calibration:
+            return
+        if self._error_sums is None:
+            raise RuntimeError("end_calibration without calibrate_batch: the validation data gave no batch")
+        # Buffers must not be inference tensors, or the head could not be trained on or traced afterwards.
+        with torch.inference_mode(False), torch.no_grad():
+            total, count = parallel.all_reduce_sum(self._error_sums.clone())[0]
+            if count.sum() == 0:
+                raise RuntimeError("no valid patch in the normal validation images: nothing to calibrate scores on")
+            overall = total.sum() / count.sum()
+            mean = (total + PRIOR_IMAGES * overall) / (count + PRIOR_IMAGES)
+            self.position_error = mean.clamp_min(torch.finfo(torch.float32).tiny)[None].float()
+        self._error_sums = None
+
+    def _mean_squared_error(self, embeddings: Tensor) -> Tensor:
+        """``[B,C,h,w]`` to ``[B,1,h,w]``: mean over channels, directions combined, not calibrated."""
+        errors = self.squared_errors(embeddings) / self.embed_dim
+        return errors.amin(dim=1, keepdim=True) if self.combine == "min" else errors.mean(dim=1, keepdim=True)
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ) -> None:
+        stored = state_dict.get(prefix + "structure")
+        if stored is not None and stored.tolist() != self.structure.tolist():
+            index, kernel_size, *dilations = stored.tolist()
+            error_msgs.append(
+                f"{prefix}structure: the checkpoint was trained with direction {list(REVERSED)[index]!r}, kernel_size "
+                f"{kernel_size}, dilations {dilations}; this head has {self.direction!r}, {self.structure[1].item()}, "
+                f"{list(self.dilations)}. Use the checkpoint's values or fit again"
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )

@@ -1,0 +1,70 @@
+"""What a call costs: peak memory beyond what was held before it, and a device that has finished."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+from collections.abc import Callable
+
+import psutil
+import torch
+
+Call = Callable[[], object]
+MEGABYTE = 1e6
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, where it runs beside the host."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_extra_megabytes(call: Call, device: torch.device, period: float = 0.001) -> float:
+    """Largest growth while ``call`` runs: allocated on CUDA, else resident, looked at every ``period`` seconds."""
+    gc.collect()
+    if device.type == "cuda":
+        synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / MEGABYTE
+    _return_free_memory()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    with _Sampler(process, period) as sampler:
+        call()
+    return (max(sampler.peak, before) - before) / MEGABYTE
+
+
+class _Sampler:
+    """Watches the resident memory of a process from a thread."""
+
+    def __init__(self, process: psutil.Process, period: float) -> None:
+        self.peak, self._period = 0, period
+        self._process = process
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self.peak = max(self.peak, self._process.memory_info().rss)
+            if self._done.wait(self._period):
+                return
+
+
+def _return_free_memory() -> None:
+    """Give freed heap back to the system, or a call would grow into it unseen; only the GNU library can be asked."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return

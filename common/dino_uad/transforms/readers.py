@@ -1,0 +1,149 @@
+"""Image readers for MONAI's ``LoadImage``: pictures in [0, 1], and DICOM series that are checked.
+
+NIfTI needs nothing of our own: ``monai.data.NibabelReader`` reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from monai.data import ITKReader, PILReader
+from monai.data.utils import is_supported_format
+from PIL import Image
+
+PICTURE_SUFFIXES = ("png", "jpg", "jpeg", "bmp", "tif", "tiff")
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+# Columns run to the patient's left and rows to posterior, so that Orientationd(axcodes="PLS") only transposes
+# MONAI's [W, H] to [H, W]: pictures and axial slices come out the same way up.
+PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+logger = logging.getLogger(__name__)
+
+
+class UnitPILReader(PILReader):
+    """Reader of PNG, JPEG, BMP and TIFF pictures as float32 in [0, 1], in MONAI's axis order ``[W,H]`` or ``[W,H,3]``.
+
+    1-bit, 8-bit and 16-bit pictures are divided by their type's largest value; palettes, CMYK and other colour spaces
+    become RGB; transparency is composited on black. Float TIFFs within [0, 1] are taken as they are. Other float and
+    32-bit integer pictures have no natural range: they keep their values and get ``meta["unit_range"] = False``, which
+    asks ``ScaleToUnitd`` to scale them. EXIF rotation is ignored, so that maps lie on the stored pixels.
+
+    The meta data holds ``affine`` (:data:`PICTURE_AFFINE`), ``spatial_shape`` ``(W, H)`` and ``unit_range``.
+    """
+
+    def verify_suffix(self, filename: Sequence[str] | str) -> bool:
+        """Whether the name ends like a picture's."""
+        return is_supported_format(filename, PICTURE_SUFFIXES)
+
+    def read(self, data: Sequence[str] | str, **kwargs) -> Image.Image:
+        """Decode one picture completely, so that a truncated file fails here.
+
+        Raises:
+            ValueError: the file holds several pages or frames.
+            OSError: it is not a picture, or it is truncated.
+        """
+        (name,) = (data,) if isinstance(data, str | Path) else data
+        with Image.open(name, **{**self.kwargs, **kwargs}) as picture:
+            if getattr(picture, "n_frames", 1) > 1:
+                raise ValueError(
+                    f"it has {picture.n_frames} pages, one was expected; save the pages as single files, "
+                    "or the stack as a NIfTI volume"
+                )
+            picture.load()
+            return picture.copy()
+
+    def get_data(self, img: Image.Image) -> tuple[np.ndarray, dict]:
+        """Return the array ``[W,H]`` or ``[W,H,3]`` and its meta data."""
+        array, unit_range = unit_array(img)
+        meta = {
+            "spatial_shape": np.asarray([img.width, img.height]),
+            "original_channel_dim": float("nan") if array.ndim == 2 else -1,
+            "affine": PICTURE_AFFINE.copy(),
+            "original_affine": PICTURE_AFFINE.copy(),
+            "space": "RAS",
+            "unit_range": unit_range,
+        }
+        return np.moveaxis(array, 0, 1), meta
+
+
+def unit_array(picture: Image.Image) -> tuple[np.ndarray, bool]:
+    """Return a picture as float32 ``[H,W]`` or ``[H,W,3]`` and whether its values are in [0, 1]."""
+    mode = picture.mode
+    if mode in ("F", "I"):
+        array = np.asarray(picture, np.float32)
+        return array, mode == "F" and bool(array.size and array.min() >= 0 and array.max() <= 1)
+    if mode.startswith("I;16"):
+        return np.asarray(picture).astype(np.float32) / 65535, True
+    if mode == "1":
+        return np.asarray(picture, np.float32), True
+    if mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in picture.info:
+        grey = mode in ("L", "LA", "La")
+        rgba = np.asarray(picture.convert("LA" if mode == "L" else mode).convert("RGBA"), np.float32) / 255
+        array = rgba[..., :3] * rgba[..., 3:]
+        return array[..., 0] if grey else array, True
+    return np.asarray(picture if mode == "L" else picture.convert("RGB"), np.float32) / 255, True
+
+
+class ScanITKReader(ITKReader):
+    """MONAI's ITK reader for NRRD, MHA/MHD and DICOM, strict about what a folder holds: exactly one series.
+
+    Missing or unevenly spaced slices are logged as a warning.
+    """
+
+    def read(self, data: Sequence[str] | str, **kwargs):
+        """Read a file, or a folder with one DICOM series.
+
+        Raises:
+            ValueError: the folder holds no DICOM series or several.
+        """
+        (name,) = (data,) if isinstance(data, str | Path) else data
+        if Path(name).is_dir():
+            series = dicom_series(name)
+            if len(series) != 1:
+                sizes = ", ".join(f"{len(files)} files" for files in list(series.values())[:5])
+                raise ValueError(
+                    f"the folder holds {len(series)} DICOM series{f' ({sizes})' if sizes else ''}, one was expected; "
+                    "put each series into its own folder"
+                )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = super().read(name, **kwargs)
+        deviation = image.GetMetaDataDictionary()
+        if deviation.HasKey("ITK_non_uniform_sampling_deviation"):
+            logger.warning(
+                "%s: the DICOM slices are not evenly spaced (missing slices?); geometry is approximate", name
+            )
+        return image
+
+
+def dicom_series(folder: str | Path) -> dict[str, tuple[str, ...]]:
+    """Return the DICOM series in one folder (not below it): series identifier -> its files in slice order."""
+    import itk
+
+    names = itk.GDCMSeriesFileNames.New()
+    names.SetUseSeriesDetails(True)
+    names.AddSeriesRestriction("0008|0021")
+    names.SetDirectory(str(folder))
+    return {uid: tuple(names.GetFileNames(uid)) for uid in names.GetSeriesUIDs()}
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether the file is a DICOM part-10 file by its magic number."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def image_name(path: Path) -> str:
+    """The name of an image without its suffix (``.nii.gz`` is one); that of a folder (a DICOM series) is whole."""
+    for suffix in VOLUME_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name if path.is_dir() else path.stem

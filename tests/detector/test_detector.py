@@ -1,0 +1,91 @@
+"""The detector: what its state holds, and what it refuses to load."""
+
+import pytest
+import torch
+from monai.networks.utils import copy_model_state
+
+from dino_uad.detector.detector import AnomalyDetector
+from dino_uad.heads.mean_distance import MeanDistanceHead
+from helpers import SIZE, backbone, detector
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    network = detector()
+    image = torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    network.head.fit_batch(*network.embed(image))
+    return network
+
+
+def test_state_dict_leaves_the_backbone_out(fitted):
+    assert set(fitted.state_dict()) == {"fingerprint", "thresholds", "image_score_range", "head.total", "head.count"}
+
+
+def test_strict_round_trip_gives_the_same_map(fitted, tmp_path):
+    torch.save(fitted.state_dict(), tmp_path / "model.pt")
+    other = detector(checkpoint=str(tmp_path / "model.pt"))
+    image = torch.rand(1, 3, *SIZE)
+    assert torch.equal(other(image), fitted(image))
+    assert other(image).shape == (1, 1, *SIZE)
+
+
+def test_monai_copy_model_state_loads_it(fitted):
+    other = detector()
+    copy_model_state(other, fitted.state_dict())
+    assert torch.equal(other.head.total, fitted.head.total)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"image_size": (28, 28)}, "image_size"),
+        ({"preprocessing": {"axcodes": "RAS"}}, "preprocessing"),
+    ],
+)
+def test_state_of_another_setting_is_refused_by_name(fitted, changed, named):
+    with pytest.raises(RuntimeError, match=named):
+        detector(**changed).load_state_dict(fitted.state_dict())
+
+
+def test_state_of_another_layer_is_refused_even_when_not_strict(fitted):
+    other = backbone()
+    other.layers = (1,)
+    network = AnomalyDetector(other, MeanDistanceHead(other.embed_dim), image_size=SIZE)
+    with pytest.raises(RuntimeError, match=r"layers: the checkpoint was fitted with \[0\], this network has \[1\]"):
+        network.load_state_dict(fitted.state_dict(), strict=False)
+
+
+def test_nan_in_a_checkpoint_is_refused(fitted):
+    state = {key: value.clone() for key, value in fitted.state_dict().items()}
+    state["head.total"][3] = torch.nan
+    with pytest.raises(RuntimeError, match=r"head\.total: NaN"):
+        detector().load_state_dict(state)
+
+
+def test_foreign_checkpoint_is_refused():
+    with pytest.raises(RuntimeError, match="no fingerprint found"):
+        detector().load_state_dict({"conv.weight": torch.zeros(1)})
+
+
+def test_wrong_sizes_say_what_to_use(fitted):
+    with pytest.raises(ValueError, match="not a multiple of the 14 px patches"):
+        detector(image_size=(50, 56))
+    with pytest.raises(ValueError, match="was built for"):
+        fitted(torch.rand(1, 1, 28, 28))
+    with pytest.raises(ValueError, match="expects 7 channels"):
+        detector(head=MeanDistanceHead(7))
+
+
+def test_unfitted_head_does_not_score():
+    with pytest.raises(RuntimeError, match="not fitted"):
+        detector()(torch.rand(1, 1, *SIZE))
+
+
+def test_dropout_acts_in_training_mode_only(fitted):
+    network = detector(dropout=0.5)
+    network.load_state_dict(fitted.state_dict())
+    image = torch.rand(1, 1, *SIZE)
+    network.eval()
+    assert torch.equal(network(image), fitted(image))
+    network.train()
+    assert not torch.equal(network(image), network(image))

@@ -1,0 +1,168 @@
+"""The backbone sees each image once, whatever happens between two runs."""
+
+import pytest
+import torch
+from monai.transforms import Compose
+
+from dino_uad.embeddings import dataset as embedding_module
+from dino_uad.embeddings.dataset import EmbeddingDataset
+from dino_uad.embeddings.loader import EmbeddingLoader
+from dino_uad.files import describe
+from dino_uad.transforms.load import LoadScand
+from dino_uad.transforms.orient import OrientScand
+from dino_uad.transforms.resize import InPlaneResized
+from helpers import backbone, embeddings, load_unit, pictures
+
+
+@pytest.fixture
+def counted():
+    """A backbone that counts the images it is given."""
+    frozen = backbone()
+    frozen.seen = 0
+
+    def count(module, inputs):
+        module.seen += len(inputs[0])
+
+    frozen.register_forward_pre_hook(count)
+    return frozen
+
+
+def test_backbone_sees_each_image_once_however_many_epochs(tmp_path, counted):
+    dataset = embeddings(tmp_path / "images", 7, backbone=counted, batch_size=3)
+    loader = EmbeddingLoader(dataset, batch_size=2, shuffle=True)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        assert sum(len(batch["cls"]) for batch in loader) == 7
+    assert counted.seen == 7
+
+
+def test_values_are_the_backbones_in_half_precision(tmp_path):
+    frozen = backbone()
+    dataset = embeddings(tmp_path, 3, backbone=frozen)
+    image = load_unit(dataset.data[1])["image"]
+    expected, cls = frozen(image[None])
+    assert dataset[1]["embedding"].dtype == torch.half
+    torch.testing.assert_close(dataset[1]["embedding"], expected[0].half(), rtol=2e-3, atol=1e-3)
+    torch.testing.assert_close(dataset[1]["cls"], cls[0], rtol=1e-4, atol=1e-5)
+
+
+def test_second_run_reads_the_cache(tmp_path, counted):
+    first = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))
+    again = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))
+    assert all(torch.equal(a["embedding"], b["embedding"]) for a, b in zip(first, again, strict=True))
+    assert counted.seen == 4
+
+
+def test_damaged_cache_file_is_made_again(tmp_path, counted):
+    first = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))
+    expected = first[0]["embedding"]
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(file.read_bytes()[:-100])
+    again = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))
+    assert torch.equal(again[0]["embedding"], expected)
+    assert counted.seen == 8
+
+
+def test_cache_knows_changed_images_and_changed_layers(tmp_path, counted):
+    len(embeddings(tmp_path / "images", 2, backbone=counted, cache_dir=str(tmp_path / "cache")))
+    pictures(tmp_path / "images", 2, seed=1)
+    changed = EmbeddingDataset(
+        [{"image": str(path)} for path in sorted((tmp_path / "images").iterdir())],
+        load_unit,
+        counted,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    len(changed)
+    assert counted.seen == 4
+    counted.layers = (1,)
+    len(embeddings(tmp_path / "images", 2, backbone=counted, cache_dir=str(tmp_path / "cache")))
+    assert counted.seen == 6
+
+
+def test_cache_knows_the_precision(tmp_path):
+    sets = [
+        embeddings(tmp_path / "images", 2, backbone=backbone(precision=precision), cache_dir=str(tmp_path / "cache"))
+        for precision in ("float32", "bfloat16")
+    ]
+    assert not torch.equal(*(dataset[0]["embedding"] for dataset in sets))
+
+
+def test_a_rank_that_looks_later_embeds_its_share_all_the_same(tmp_path, counted, monkeypatch):
+    ranks = [embeddings(tmp_path / "images", 6, backbone=counted, cache_dir=str(tmp_path / "cache")) for _ in range(2)]
+    monkeypatch.setattr(embedding_module.parallel, "is_distributed", lambda: True)
+    monkeypatch.setattr(embedding_module.parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(embedding_module.dist, "barrier", lambda: None)
+    monkeypatch.setattr(embedding_module.parallel, "rank", lambda: 0)
+    with pytest.raises(RuntimeError, match="3 of 6 embeddings are not in"):
+        ranks[0].build()  # alone: the other rank has written nothing when the barrier opens
+    monkeypatch.setattr(embedding_module.parallel, "rank", lambda: 1)
+    assert len(ranks[1]) == 6
+    assert counted.seen == 6
+
+
+def test_a_volume_becomes_its_slices(tmp_path):
+    entries = pictures(tmp_path, 2)
+    slices = lambda entry: [load_unit(entry), load_unit(entry), load_unit(entry)]  # noqa: E731
+    assert len(EmbeddingDataset(entries, slices, backbone())) == 6
+
+
+def test_unreadable_image_raises_or_is_skipped_by_name(tmp_path, caplog):
+    entries = pictures(tmp_path, 3)
+    (tmp_path / "001.png").write_bytes(b"not a png")
+    with pytest.raises(Exception, match=r"001\.png|identify"):
+        len(EmbeddingDataset(entries, load_unit, backbone()))
+    kept = EmbeddingDataset(entries, load_unit, backbone(), on_error="skip")
+    assert len(kept) == 2
+    assert "skipped 1" in caplog.text and "001.png" in caplog.text
+
+
+def test_no_image_is_an_error():
+    with pytest.raises(ValueError, match="data list is empty"):
+        len(EmbeddingDataset([], load_unit, backbone()))
+
+
+def test_order_depends_on_seed_and_epoch_alone(tmp_path):
+    dataset = embeddings(tmp_path, 6)
+
+    def order(seed, epoch):
+        loader = EmbeddingLoader(dataset, batch_size=1, shuffle=True, seed=seed)
+        loader.set_epoch(epoch)
+        return [float(batch["cls"][0, 0]) for batch in loader]
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4)
+    assert sorted(order(0, 3)) == sorted(order(1, 5))
+
+
+def test_last_batch_is_dropped_only_behind_a_full_one(tmp_path):
+    dataset = embeddings(tmp_path, 5)
+    assert [len(b["cls"]) for b in EmbeddingLoader(dataset, 2, drop_last=True)] == [2, 2]
+    assert [len(b["cls"]) for b in EmbeddingLoader(dataset, 8, drop_last=True)] == [5]
+    assert dataset.batch([])["embedding"].shape[0] == 0
+
+
+def test_empty_validation_takes_slices_that_training_sets_aside(tmp_path, caplog):
+    train = embeddings(tmp_path, 10, held_out=0.2)
+    valid = EmbeddingDataset([], load_unit, train.backbone, stand_in=train)
+    everything = embeddings(tmp_path, 10, backbone=train.backbone)
+    assert (len(train), len(valid)) == (8, 2)
+    joined = torch.stack([record["embedding"] for dataset in (train, valid) for record in dataset])
+    assert torch.equal(joined, torch.stack([record["embedding"] for record in everything]))
+    assert "2 of the 10 normal slices" in caplog.text
+
+
+def test_given_validation_images_are_used_and_an_empty_list_alone_is_an_error(tmp_path):
+    train = embeddings(tmp_path / "train", 3)
+    valid = embeddings(tmp_path / "valid", 2, backbone=train.backbone, stand_in=train)
+    assert (len(train), len(valid)) == (3, 2)
+    with pytest.raises(ValueError, match="data list is empty"):
+        len(EmbeddingDataset([], load_unit, train.backbone))
+
+
+def test_cache_key_of_a_transform_does_not_change_when_it_is_used(tmp_path):
+    image = pictures(tmp_path, 1)[0]
+    transform = Compose([LoadScand("image"), OrientScand("image"), InPlaneResized("image", (28, 28))])
+    before = describe(transform)
+    transform(dict(image))
+    assert describe(transform) == before
+    assert describe(Compose([LoadScand("image"), InPlaneResized("image", (14, 14))])) != before

@@ -1,0 +1,214 @@
+import functools
+import io
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from scipy.spatial.distance import cdist
+
+from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
+from dino_uad.heads.anomaly_dino.nearest import unit_rows
+from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
+from dino_uad.heads.anomaly_dino.zero_shot import batched_zero_shot_scores
+from dino_uad.heads.dino_ad.head import DinoADHead
+from dino_uad.heads.masking import fill_background
+
+CHANNELS = 16
+
+
+def _images(n=6, seed=0, side=5):
+    return torch.randn(n, CHANNELS, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def _rows(images):
+    return images.movedim(1, -1).flatten(0, 2)
+
+
+def _fitted(images=None, mask=None, **options):
+    head = AnomalyDinoHead(CHANNELS, **options)
+    head.fit_batch(_images() if images is None else images, None, mask)
+    head.end_epoch()
+    return head
+
+
+def _images_in(bank, images):
+    """Which of the images have their patches in the bank."""
+    patches = {tuple(row) for row in unit_rows(bank).numpy().round(2).tolist()}
+    return {
+        i
+        for i, image in enumerate(images)
+        if tuple(unit_rows(_rows(image[None]))[0].numpy().round(2).tolist()) in patches
+    }
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_score_is_the_mean_cosine_distance_to_the_nearest(k):
+    query = _images(2, seed=1)
+    exact = np.sort(cdist(_rows(query).double(), _rows(_images()).double(), "cosine"), axis=1)[:, :k].mean(axis=1)
+    scores = _fitted(k_neighbors=k).score(query)
+    assert scores.shape == (2, 1, 5, 5)
+    np.testing.assert_allclose(scores.flatten(), exact, rtol=0, atol=2e-5)
+
+
+def test_batches_second_pass_half_precision_and_reload_give_the_same_bank():
+    images = _images().half()
+    head = AnomalyDinoHead(CHANNELS)
+    for _ in range(2):
+        for part in (images[:4], images[4:4], images[4:]):
+            head.fit_batch(part)
+        head.end_epoch()
+    assert torch.equal(head.bank, _fitted(images).bank) and head.bank.element_size() == 2
+    loaded = AnomalyDinoHead(CHANNELS)
+    loaded.load_state_dict(head.state_dict())
+    assert loaded.fitted and torch.equal(loaded.score(images), head.score(images))
+    assert head.score(images[:0]).shape == (0, 1, 5, 5)
+
+
+def test_shots_are_nested_seeded_and_whole_images():
+    images = _images(12)
+    chosen = {shots: _images_in(_fitted(images, shots=shots).bank, images) for shots in (1, 2, 4, 8, 16)}
+    assert [len(found) for found in chosen.values()] == [1, 2, 4, 8, 12]
+    assert chosen[1] < chosen[2] < chosen[4] < chosen[8]
+    assert torch.equal(_fitted(images, shots=2).bank, _fitted(images, shots=2).bank)
+    others = [_images_in(_fitted(images, shots=2, seed=seed).bank, images) for seed in range(1, 6)]
+    assert any(found != chosen[2] for found in others)
+
+
+def test_all_views_of_a_drawn_reference_are_kept():
+    images = _images(12)
+    found = _images_in(_fitted(images, shots=2, views=3).bank, images)
+    assert len(found) == 6 and len({i // 3 for i in found}) == 2
+
+
+def test_references_and_queries_are_restricted_to_the_foreground():
+    images, mask = _images(), torch.zeros(6, 1, 5, 5, dtype=torch.bool)
+    mask[1:, :, 1:3] = True
+    head = _fitted(images, mask)
+    assert len(head.bank) == 25 + 5 * 10  # nothing is foreground in the first image: all of it counts
+    scores = head.score(_images(2, seed=1), None, mask[:2])
+    assert torch.equal(scores[0], head.score(_images(2, seed=1))[0])
+    assert (scores[1][~mask[1]] == scores[1][mask[1]].min()).all()
+
+
+def test_fill_keeps_the_foreground_and_makes_no_step_below_it():
+    scores, mask = torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4) < 0.5
+    filled = fill_background(scores, mask)
+    assert torch.equal(filled[mask], scores[mask])
+    assert (filled.flatten(1).amin(1) == torch.where(mask, scores, 9).flatten(1).amin(1)).all()
+    with pytest.raises(ValueError, match="reduce it to patches"):
+        fill_background(scores, torch.ones(2, 1, 8, 8, dtype=torch.bool))
+
+
+def test_pca_foreground_of_an_object_in_the_middle():
+    images = torch.randn(3, CHANNELS, 12, 12, generator=torch.Generator().manual_seed(0))
+    images[:2, 0, 4:9, 4:9] += 60
+    images[1] *= -1
+    mask = pca_foreground(images)
+    expected = torch.zeros(12, 12, dtype=torch.bool)
+    expected[3:10, 3:10] = True
+    assert torch.equal(mask[0, 0], expected) and torch.equal(mask[1, 0], expected)
+    assert mask[2].all()  # nothing stands out
+    head = _fitted(images, foreground="pca")
+    assert len(head.bank) == 49 + 49 + 144
+
+
+def test_coreset_keeps_its_share_of_the_bank():
+    whole, kept = _fitted(), _fitted(coreset=0.2)
+    assert len(kept.bank) == int(0.2 * len(whole.bank))
+    assert (kept.score(_images(2, seed=1)) >= whole.score(_images(2, seed=1)) - 1e-6).all()
+
+
+def test_batched_zero_shot_against_scipy():
+    images = _images(4, side=8)
+    scores = batched_zero_shot_scores(images, quantile=0.05)
+    for i in range(4):
+        others = _rows(images[[j for j in range(4) if j != i]]).double()
+        distance = np.sort(cdist(_rows(images[i : i + 1]).double(), others, "cosine"), axis=1)
+        np.testing.assert_allclose(scores[i].flatten(), distance[:, : int(0.05 * 192)].mean(1), atol=2e-5)
+
+
+def test_batched_zero_shot_finds_the_odd_patch_even_when_it_occurs_twice():
+    images = _images(1).repeat(8, 1, 1, 1) + 0.1 * _images(8, seed=1)
+    odd = torch.randn(CHANNELS, generator=torch.Generator().manual_seed(7))
+    images[:2, :, 2, 2] = odd
+    scores = batched_zero_shot_scores(images, quantile=0.02)
+    assert scores[:2].flatten(1).argmax(1).tolist() == [12, 12]
+    assert batched_zero_shot_scores(images[:2]).isfinite().all()
+    with pytest.raises(ValueError, match="at least 2"):
+        batched_zero_shot_scores(images[:1])
+
+
+class _Scorer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = _fitted(k_neighbors=2)
+
+    def forward(self, embeddings):
+        return self.head.score(embeddings)
+
+
+def test_traced_and_exported_scores_are_the_same(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    scorer, query = _Scorer().eval(), _images(3, seed=1)
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.trace(scorer, query[:1]), buffer)
+    buffer.seek(0)
+    torch.testing.assert_close(torch.jit.load(buffer)(query), scorer(query))
+    torch.onnx.export(scorer, (query,), tmp_path / "head.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "head.onnx", providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {session.get_inputs()[0].name: query.numpy()})
+    np.testing.assert_allclose(output, scorer(query), rtol=0, atol=1e-5)
+
+
+def _rank_main(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    images, cls = _images(7), _images(7, seed=3).mean(dim=(2, 3))
+    heads = [
+        AnomalyDinoHead(CHANNELS),
+        AnomalyDinoHead(CHANNELS, shots=2),
+        AnomalyDinoHead(CHANNELS, coreset=0.3),
+        DinoADHead(CHANNELS, normalization="calibrated"),
+    ]
+    for head in heads:
+        # Joined batches are images 0-3 and 4-6; in the second, the ranks get 3 and 0.
+        for parts in ((slice(0, 2), slice(2, 4)), (slice(4, 7), slice(7, 7))):
+            head.fit_batch(images[parts[rank]], cls[parts[rank]])
+        head.end_epoch()
+        head.calibrate_batch(images[rank::2], cls[rank::2])
+        head.end_calibration()
+    torch.save([head.state_dict() for head in heads], f"{folder}/state{rank}.pt")
+    heads[0].shard_bank()
+    part = slice(0, 2) if rank == 0 else slice(2, 3)
+    torch.save(heads[0].score(_images(3, seed=1)[part]), f"{folder}/scores{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo's file store")
+def test_two_ranks_give_the_model_and_scores_of_one(tmp_path):
+    mp.spawn(_rank_main, (tmp_path,), nprocs=2)
+    images, cls = _images(7), _images(7, seed=3).mean(dim=(2, 3))
+    dino_ad = DinoADHead(CHANNELS, normalization="calibrated")
+    dino_ad.fit_batch(images, cls)
+    dino_ad.end_epoch()
+    dino_ad.calibrate_batch(images, cls)
+    dino_ad.end_calibration()
+    fitted = functools.partial(_fitted, images)
+    single = [fitted(), fitted(shots=2), fitted(coreset=0.3), dino_ad]
+    for rank in range(2):
+        for state, head in zip(torch.load(tmp_path / f"state{rank}.pt", weights_only=True), single, strict=True):
+            torch.testing.assert_close(state, dict(head.state_dict()), rtol=1e-5, atol=1e-6)
+    scores = torch.cat([torch.load(tmp_path / f"scores{rank}.pt", weights_only=True) for rank in range(2)])
+    torch.testing.assert_close(scores, single[0].score(_images(3, seed=1)), rtol=0, atol=1e-6)
+
+
+def test_errors():
+    with pytest.raises(RuntimeError, match=r"not fitted.*train"):
+        AnomalyDinoHead(CHANNELS).score(_images())
+    with pytest.raises(RuntimeError, match="no normal image"):
+        AnomalyDinoHead(CHANNELS).end_epoch()
+    for options in ({"shots": 0}, {"k_neighbors": 0}, {"coreset": 1.5}, {"foreground": "otsu"}, {"views": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            AnomalyDinoHead(CHANNELS, **options)

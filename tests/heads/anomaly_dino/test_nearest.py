@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from dino_uad.heads.anomaly_dino import nearest
+from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, unit_rows
+
+
+def _features(n, channels=32, seed=0, clusters=None):
+    generator = torch.Generator().manual_seed(seed)
+    if clusters is None:
+        return torch.randn(n, channels, generator=generator)
+    centres = torch.randn(clusters, channels, generator=generator)
+    pick = torch.randint(clusters, (n,), generator=generator)
+    return centres[pick] + 0.1 * torch.randn(n, channels, generator=generator)
+
+
+def _exact(queries, bank, k=1):
+    distances = cdist(queries.double().numpy(), bank.double().numpy(), "cosine")
+    return np.sort(distances, axis=1)[:, :k]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Run every path on small inputs: several query blocks, scan blocks, sections and a ragged end."""
+    for name, value in {"_QUERIES": 50, "_SCANNED": 64, "_SLAB": 8, "_GROUP": 4}.items():
+        monkeypatch.setattr(nearest, name, value)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 5), st.integers(0, 1000))
+def test_equals_scipy_in_float64(n_queries, n_rows, k, seed):
+    queries, features = _features(n_queries, 384, seed), 7 * _features(n_rows, 384, seed + 1)
+    distance, index = nearest_neighbours(queries, encode_rows(features), k)
+    assert distance.shape == index.shape == (n_queries, min(k, n_rows))
+    np.testing.assert_allclose(distance, _exact(queries, features, k), atol=1e-5)
+    np.testing.assert_allclose(nearest_neighbours(queries, features, k)[0], _exact(queries, features, k), atol=1e-6)
+
+
+@pytest.mark.parametrize("n_rows", [1, 31, 32, 33, 63, 64, 65, 517])
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("clusters", [None, 5])
+def test_both_searches_cross_block_boundaries(small_blocks, n_rows, k, clusters):
+    queries, bank = _features(70, seed=1, clusters=clusters), encode_rows(_features(n_rows, clusters=clusters))
+    k = min(k, n_rows)
+    expected = _exact(queries, unit_rows(bank), k)
+    for search in (nearest._scan, nearest._two_pass):
+        similarity, index = search(unit_rows(queries), bank, k)
+        np.testing.assert_allclose(1 - similarity, expected, atol=1e-6)
+        found = (unit_rows(queries)[:, None] * unit_rows(bank)[index]).sum(2)
+        torch.testing.assert_close(found, similarity, rtol=0, atol=1e-6)
+        assert all(len(set(row)) == k for row in index.tolist())
+
+
+def test_two_pass_excludes_most_groups_but_never_a_neighbour():
+    queries, bank = _features(64, 384, seed=3), encode_rows(_features(20_000, 384, seed=4))
+    query, _, crowded = nearest._candidates(unit_rows(queries), bank, 1)
+    groups = len(bank) / nearest._GROUP
+    assert not crowded.any() and len(query) < 0.05 * 64 * groups
+    np.testing.assert_allclose(nearest_neighbours(queries, bank)[0], _exact(queries, unit_rows(bank)), atol=1e-6)
+
+
+def test_bound_covers_the_rounding_of_the_first_pass():
+    """The largest error of a bfloat16 similarity over many pairs stays below half the margin that is granted."""
+    queries, rows = unit_rows(_features(200, 384, seed=5)), unit_rows(_features(500, 384, seed=6) + 0.5)
+    low = queries.bfloat16()
+    slack, relative = nearest._rounding(queries, low)
+    exact = queries.double() @ rows.double().T
+    error = ((low @ rows.bfloat16().T).double() - exact).abs()
+    assert (2 * error <= slack[:, None] + relative * exact.abs()).all()
+
+
+def test_crowded_queries_fall_back_to_the_scan(small_blocks, monkeypatch):
+    monkeypatch.setattr(nearest, "_MOST", 2)
+    queries, bank = _features(60, seed=1), encode_rows(_features(600, clusters=1))
+    assert nearest._candidates(unit_rows(queries), bank, 1)[2].any()
+    similarity, _ = nearest._two_pass(unit_rows(queries), bank, 1)
+    np.testing.assert_allclose(1 - similarity, _exact(queries, unit_rows(bank)), atol=1e-6)
+
+
+def test_ties_and_duplicates_are_distinct_rows(small_blocks):
+    bank = encode_rows(_features(3).repeat(20, 1))
+    for search in (nearest._scan, nearest._two_pass):
+        similarity, index = search(unit_rows(_features(3)), bank, 5)
+        torch.testing.assert_close(similarity, torch.ones(3, 5), rtol=0, atol=1e-6)
+        assert all(len(set(row)) == 5 for row in index.tolist())
+        assert (index % 3 == torch.arange(3)[:, None]).all()
+
+
+def test_bank_smaller_than_k_and_no_queries():
+    bank = encode_rows(_features(2))
+    assert nearest_neighbours(_features(4), bank, 5)[0].shape == (4, 2)
+    assert nearest_neighbours(_features(0), bank, 1)[0].shape == (0, 1)
+
+
+def test_zero_vector_is_at_distance_one():
+    bank = encode_rows(torch.cat([torch.zeros(1, 32), _features(1)]))
+    assert not unit_rows(bank)[0].any()
+    assert nearest_neighbours(torch.zeros(1, 32), bank)[0].item() == 1
+
+
+def test_rows_are_stored_finer_than_half_precision():
+    features = unit_rows(_features(500, 384))
+    coarse = (features.half().float() - features).norm(dim=1).max()
+    assert (unit_rows(encode_rows(features)) - features).norm(dim=1).max() < coarse / 4
+    assert encode_rows(features).element_size() == 2
+
+
+@pytest.mark.parametrize(
+    ("queries", "bank", "k", "message"),
+    [
+        (torch.ones(1, 3), torch.ones(0, 3), 1, "empty"),
+        (torch.ones(1, 3), torch.ones(2, 4), 1, r"3 channels.*4"),
+        (torch.ones(1, 3), torch.ones(2, 3), 0, "k must"),
+    ],
+)
+def test_errors_name_what_is_wrong(queries, bank, k, message):
+    with pytest.raises(ValueError, match=message):
+        nearest_neighbours(queries, bank, k)

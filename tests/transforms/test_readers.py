@@ -1,0 +1,106 @@
+"""Every picture mode arrives in [0, 1]; volumes keep their geometry; what cannot be read is named."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dino_uad.transforms.readers import PICTURE_AFFINE, ScanITKReader, UnitPILReader
+from scans import volume, write_dicom
+
+RAMP = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10  # [H=6, W=4], 0..230
+
+
+def read(path):
+    reader = UnitPILReader()
+    array, meta = reader.get_data(reader.read(str(path)))
+    return np.moveaxis(array, 0, 1), meta
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff"])
+def test_grey_8_bit_is_divided_by_255(tmp_path, suffix):
+    Image.fromarray(RAMP).save(tmp_path / f"a.{suffix}")
+    array, meta = read(tmp_path / f"a.{suffix}")
+    np.testing.assert_allclose(array, RAMP / 255, atol=1e-7)
+    assert array.dtype == np.float32 and meta["unit_range"] and tuple(meta["spatial_shape"]) == (4, 6)
+    np.testing.assert_array_equal(meta["affine"], PICTURE_AFFINE)
+
+
+def test_jpeg_is_close_to_its_source(tmp_path):
+    Image.fromarray(np.full((16, 16), 128, np.uint8)).save(tmp_path / "a.JPG", quality=95)
+    np.testing.assert_allclose(read(tmp_path / "a.JPG")[0], 128 / 255, atol=2 / 255)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_is_divided_by_65535(tmp_path, suffix):
+    values = np.linspace(0, 65535, 24).astype(np.uint16).reshape(6, 4)
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+    np.testing.assert_allclose(read(tmp_path / f"a.{suffix}")[0], values / 65535, atol=1e-6)
+
+
+def test_one_bit(tmp_path):
+    Image.fromarray(RAMP > 100).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read(tmp_path / "a.png")[0], (RAMP > 100).astype(np.float32))
+
+
+def test_transparency_is_composited_on_black(tmp_path):
+    alpha = np.full_like(RAMP, 51)
+    Image.merge("LA", [Image.fromarray(RAMP), Image.fromarray(alpha)]).save(tmp_path / "la.png")
+    np.testing.assert_allclose(read(tmp_path / "la.png")[0], RAMP / 255 * 0.2, atol=1e-6)
+    rgba = np.stack([RAMP, RAMP // 2, RAMP * 0, alpha], -1)
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    np.testing.assert_allclose(read(tmp_path / "rgba.png")[0], rgba[..., :3] / 255 * 0.2, atol=1e-6)
+
+
+def test_palette_and_cmyk_become_rgb(tmp_path):
+    rgb = np.zeros((6, 4, 3), np.uint8)
+    rgb[:3], rgb[3:] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(rgb).quantize(2).save(tmp_path / "p.png")
+    assert Image.open(tmp_path / "p.png").mode == "P"
+    np.testing.assert_allclose(read(tmp_path / "p.png")[0], rgb / 255, atol=1e-6)
+    Image.fromarray(rgb).convert("CMYK").save(tmp_path / "c.tif")
+    np.testing.assert_allclose(read(tmp_path / "c.tif")[0], rgb / 255, atol=1e-6)
+
+
+def test_float_tiff_keeps_its_values_and_says_whether_they_are_in_the_unit_range(tmp_path):
+    unit = RAMP.astype(np.float32) / 230
+    for values, expected in ((unit, True), (unit * 1000, False), (unit - 0.5, False)):
+        Image.fromarray(values).save(tmp_path / "a.tif")
+        array, meta = read(tmp_path / "a.tif")
+        np.testing.assert_array_equal(array, values)
+        assert meta["unit_range"] is expected
+
+
+def test_several_pages_are_refused(tmp_path):
+    pages = [Image.fromarray(RAMP)] * 3
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match="3 pages"):
+        read(tmp_path / "a.tif")
+
+
+def test_dicom_series_is_read_as_written(tmp_path):
+    folder = write_dicom(tmp_path / "series", volume())
+    reader = ScanITKReader()
+    array, meta = reader.get_data(reader.read(folder))
+    np.testing.assert_array_equal(array, volume())
+    expected = np.diag([-0.5, -0.75, 2.0, 1.0])  # DICOM counts to left and posterior, the affine to right and anterior
+    expected[:3, 3] = [-1, -2, 3]
+    np.testing.assert_allclose(meta["affine"], expected, atol=1e-6)
+
+
+def test_missing_slice_is_reported(tmp_path, caplog):
+    folder = write_dicom(tmp_path / "series", volume())
+    (folder / "1.2.3-003.dcm").unlink()
+    ScanITKReader().read(folder)
+    assert "not evenly spaced" in caplog.text
+
+
+def test_two_series_in_a_folder_are_refused(tmp_path):
+    write_dicom(tmp_path, volume(), uid="1.2.3")
+    write_dicom(tmp_path, volume(), uid="1.2.4")
+    with pytest.raises(ValueError, match=r"2 DICOM series \(7 files, 7 files\)"):
+        ScanITKReader().read(tmp_path)
+
+
+def test_folder_without_dicom_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="0 DICOM series"):
+        ScanITKReader().read(tmp_path)
