@@ -24,6 +24,7 @@ FLOORS = (
     ("report",),
     ("handlers",),
     ("export", "bundle_run"),
+    ("predictor",),
     ("demo",),
     ("compare",),
     ("distill",),

@@ -1,13 +1,15 @@
-"""``python -m monai.bundle run`` on one of the bundles, as a person would type it."""
+"""Where the bundles are, and ``python -m monai.bundle run`` on one of them, as a person would type it."""
 
 from __future__ import annotations
 
 import logging
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -19,18 +21,60 @@ WORKFLOWS = {
 }
 
 
+def shipped_bundles() -> dict[str, Path]:
+    """The bundles that came with this package, by name: in its checkout, or inside it where pip has installed it."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "bundled", package.parents[1] / "bundles"):
+        found = {path.parents[1].name: path.parents[1] for path in sorted(folder.glob("*/configs/metadata.json"))}
+        if found:
+            return found
+    return {}
+
+
 def find_bundle(name: str) -> Path:
-    """The folder of a bundle: a path, or a name in ``bundles/`` of the working directory or of this checkout.
+    """The folder of a bundle: a path, or a name in ``bundles/`` of the working directory or among the shipped ones.
 
     Raises:
         FileNotFoundError: there is none; the places that were searched are named.
     """
-    places = [Path(name), Path("bundles") / name, Path(__file__).resolve().parents[2] / "bundles" / name]
+    shipped = shipped_bundles()
+    places = [Path(name), Path("bundles") / name] + [path for key, path in shipped.items() if key == name]
     for place in places:
         if (place / "configs" / "metadata.json").is_file():
             return place.resolve()
     searched = ", ".join(str(place) for place in places)
-    raise FileNotFoundError(f"no bundle {name!r} found (a folder with configs/metadata.json); searched {searched}")
+    raise FileNotFoundError(
+        f"no bundle {name!r} found (a folder with configs/metadata.json); searched {searched}; shipped are "
+        f"{', '.join(shipped) or 'none'}. Give its folder, or write the shipped ones with: dino-uad init"
+    )
+
+
+def init(folder: str = "bundles") -> list[str]:
+    """Write the shipped bundles into a folder of yours, where their configs can be run, edited and fitted.
+
+    Args:
+        folder: made when needed; what it already holds stays.
+
+    Returns:
+        The bundles' folders.
+
+    Raises:
+        FileExistsError: a bundle of that name is there already; then nothing is written.
+    """
+    targets = {source: Path(folder).expanduser() / name for name, source in shipped_bundles().items()}
+    for target in targets.values():
+        if target.exists():
+            raise FileExistsError(f"{target} is there already and stays as it is; choose another folder, or move it")
+    for source, target in targets.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent) as temporary:
+            copied = Path(temporary) / target.name
+            shutil.copytree(source, copied, ignore=shutil.ignore_patterns("models", "eval", "cache", "runs"))
+            copied.rename(target)
+    print(
+        f"wrote {', '.join(path.name for path in targets.values())} to {folder}; each one's docs/README.md says how on"
+    )
+    return [str(target) for target in targets.values()]
 
 
 def command(bundle: Path, workflow: str, **overrides: Any) -> list[str]:

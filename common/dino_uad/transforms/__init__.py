@@ -18,7 +18,7 @@ from dino_uad.transforms.readers import (
 )
 from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
-from dino_uad.transforms.save import SaveMapd
+from dino_uad.transforms.save import SaveMapd, on_scan_grid
 from dino_uad.transforms.slices import ExtractSlicesd
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "first_line",
     "image_name",
     "is_dicom",
+    "on_scan_grid",
     "to_patches",
 ]
