@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: demo test test-fast test-monailabel lint bench clean
+.PHONY: demo test test-fast test-oldest test-package test-monailabel lint bench clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m dino_uad demo --out demo
@@ -16,9 +16,28 @@ test: $(VENV)/.dev lint
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
+# The oldest versions that pyproject.toml allows.
+test-oldest: .venv-oldest/.ready
+	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+.venv-oldest/.ready: requirements-oldest.txt pyproject.toml
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip --disable-pip-version-check -q install -r requirements-oldest.txt
+	touch $@
+
+# The wheel in an environment that has nothing else: what `pip install` gives somebody.
+test-package:
+	rm -rf .venv-package dist/wheel && $(PYTHON) -m venv .venv-package
+	.venv-package/bin/python -m pip --disable-pip-version-check -q install build
+	.venv-package/bin/python -m build --outdir dist/wheel
+	rm -rf .venv-package && $(PYTHON) -m venv .venv-package
+	.venv-package/bin/python -m pip --disable-pip-version-check -q install dist/wheel/*.whl
+	cd dist/wheel && ../../.venv-package/bin/dino-uad demo --quick
+	cd dist/wheel && ../../.venv-package/bin/dino-uad init bundles && ls bundles/*/configs/train.json
+
 lint: $(VENV)/.dev
-	$(BIN)/ruff check common tests
-	$(BIN)/ruff format --check common tests
+	$(BIN)/ruff check common tests setup.py
+	$(BIN)/ruff format --check common tests setup.py
 
 # MONAI Label needs an environment of its own: it cannot share the pins of the development tools.
 test-monailabel: .venv-monailabel/.ready
