@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_uad.files import atomic_path
+from dino_uad.transforms import MARK
 
 METRICS = {
     "pixel_auroc": "pixel AUROC",
@@ -121,7 +122,7 @@ def write_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, metadata={"Software": MARK})
 
 
 def _metric(row: Mapping[str, Any], key: str) -> str:

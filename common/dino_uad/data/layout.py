@@ -6,6 +6,7 @@ spellings (``test/Ungood/label``, ``Ungood/test/label``) read the same.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from dino_uad.transforms import PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_series, image_name, is_dicom
+from dino_uad.transforms import PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_series, image_name, is_dicom, is_own_result
+
+logger = logging.getLogger(__name__)
 
 LAYOUTS = """expected one of
   BMAD:    train/good/*.png (or train/good/img/*.png), valid|test/{good,Ungood}/{img,label}/*.png
@@ -73,6 +76,10 @@ def scan(root: Path, pattern: str = "*") -> list[Entry]:
         pattern: shell pattern that an image's file name must match (masks always stay), e.g. ``"*t2f*"``.
     """
     files = sorted(_walk(root, ()), key=lambda item: natural_key(item[0].relative_to(root)))
+    own = [path for path, _ in files if path.is_file() and is_own_result(path)]
+    if own:
+        logger.warning("%s: %d results of this package are passed over (such as %s)", root, len(own), own[0].name)
+        files = [item for item in files if item[0] not in own]
     entries = [_entry(root, path, volume) for path, volume in files]
     return [entry for entry in entries if entry.mask or fnmatch(entry.path.name, pattern)]
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_uad.report.curves import Operating
+from dino_uad.transforms import MARK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def to_png(figure: Figure, dpi: int = 160) -> bytes:
 
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": MARK})
     return stream.getvalue()
 
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion, zoom
 
+from dino_uad.transforms import png_mark
+
 Rgb = NDArray[np.uint8]
 """``[H,W,3]``."""
 
@@ -126,7 +128,7 @@ def side_by_side(*pictures: Rgb, gap: int = 8) -> Rgb:
 def png(picture: Rgb) -> bytes:
     """Encode as PNG."""
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, format="PNG")
+    Image.fromarray(picture).save(stream, format="PNG", pnginfo=png_mark())
     return stream.getvalue()
 
 

@@ -6,6 +6,7 @@ from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
+from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
 from dino_uad.transforms.postprocess import FillLabeld, ServedMapd, ThresholdMapd
 from dino_uad.transforms.readers import (
     PICTURE_AFFINE,
@@ -22,6 +23,8 @@ from dino_uad.transforms.save import SaveMapd, on_scan_grid
 from dino_uad.transforms.slices import ExtractSlicesd
 
 __all__ = [
+    "MARK",
+    "NIFTI_MARK",
     "PICTURE_AFFINE",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
@@ -44,6 +47,9 @@ __all__ = [
     "first_line",
     "image_name",
     "is_dicom",
+    "is_own_result",
     "on_scan_grid",
+    "png_mark",
+    "tiff_mark",
     "to_patches",
 ]

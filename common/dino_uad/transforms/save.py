@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from dino_uad.files import atomic_path
+from dino_uad.transforms.own_results import NIFTI_MARK, png_mark, tiff_mark
 from dino_uad.transforms.readers import image_name
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ class SaveMapd(SaveImaged):
 
     The name is ``<input>_<postfix>.<ext>``. When inputs of one name come from different folders, later ones get the
     first 8 digits of their path's sha256 added, never an overwritten result. Files appear only whole. The path is also
-    put into ``meta["saved_to"]``. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
+    put into ``meta["saved_to"]``. Every file carries the mark by which ``is_own_result`` knows it. It is a
+    ``SaveImaged``, because MONAI Label takes those out of postprocessing.
 
     Args:
         keys: maps and masks, MetaTensors whose meta data came from ``LoadScand``.
@@ -84,9 +86,10 @@ def save_picture(image: Tensor, path: Path) -> None:
     """Write ``[1,W,H]`` in the picture's own rows and columns: masks as 0 and 255, others as float32."""
     array = on_scan_grid(image)
     if image.dtype in (torch.bool, torch.uint8):
-        Image.fromarray((array != 0).astype(np.uint8).T * 255).save(path)
+        Image.fromarray((array != 0).astype(np.uint8).T * 255).save(path, pnginfo=png_mark())
     else:
-        Image.fromarray(np.ascontiguousarray(array.astype(np.float32).T)).save(path, compression="tiff_adobe_deflate")
+        picture = Image.fromarray(np.ascontiguousarray(array.astype(np.float32).T))
+        picture.save(path, compression="tiff_adobe_deflate", tiffinfo=tiff_mark())
 
 
 def save_volume(image: Tensor, path: Path) -> None:
@@ -94,7 +97,9 @@ def save_volume(image: Tensor, path: Path) -> None:
     array = on_scan_grid(image)
     array = array.astype(np.uint8 if image.dtype in (torch.bool, torch.uint8) else np.float32)
     affine = np.asarray(image.meta["scan_affine"], float)
-    nib.save(nib.Nifti1Image(array, affine), path)
+    volume = nib.Nifti1Image(array, affine)
+    volume.header["descrip"] = NIFTI_MARK
+    nib.save(volume, path)
 
 
 def on_scan_grid(image: Tensor) -> np.ndarray:

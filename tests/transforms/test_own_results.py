@@ -1,0 +1,59 @@
+"""The mark in the files that this package writes, and nothing else."""
+
+import io
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from PIL import Image
+
+from dino_uad.report.charts import chart, to_png
+from dino_uad.report.panels import png
+from dino_uad.transforms import LoadScan, SaveMapd, is_own_result
+from scans import volume, write_dicom, write_itk, write_nifti
+
+
+def saved(path, tmp_path, **kinds):
+    image = LoadScan()(path)
+    data = {key: MetaTensor(image.to(kind), meta=dict(image.meta)) for key, kind in kinds.items()}
+    SaveMapd(list(data), tmp_path / "out")(data)
+    return sorted((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.nii.gz"])
+def test_maps_and_masks_are_marked_under_any_name(tmp_path, name):
+    source = tmp_path / name
+    if name.endswith("png"):
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(source)
+    else:
+        write_nifti(source, volume())
+    files = saved(source, tmp_path, anomaly=torch.float32, label=torch.uint8)
+    assert len(files) == 2 and not is_own_result(source)
+    for file in files:
+        assert is_own_result(file.rename(file.with_name(f"other_{file.name}")))
+
+
+def test_the_mark_does_not_change_what_is_read(tmp_path):
+    write_nifti(tmp_path / "p.nii.gz", volume())
+    (file,) = saved(tmp_path / "p.nii.gz", tmp_path, anomaly=torch.float32)
+    np.testing.assert_array_equal(nib.load(file).get_fdata(), nib.load(tmp_path / "p.nii.gz").get_fdata())
+
+
+def test_figures_of_a_report_are_marked(tmp_path):
+    with chart() as (figure, axes):
+        axes.plot([0, 1])
+        drawn = to_png(figure)
+    for number, data in enumerate((drawn, png(np.zeros((4, 4, 3), np.uint8)))):
+        (tmp_path / f"{number}.png").write_bytes(data)
+        assert Image.open(io.BytesIO(data)).size and is_own_result(tmp_path / f"{number}.png")
+
+
+def test_scans_are_not_and_unreadable_files_are_not(tmp_path):
+    write_itk(tmp_path / "a.nrrd", volume())
+    write_dicom(tmp_path / "series", volume())
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "b.tif")
+    for name in ("empty.png", "cut.nii.gz"):
+        (tmp_path / name).write_bytes(b"\x1f\x8b" if "gz" in name else b"")
+    assert not any(is_own_result(path) for path in tmp_path.rglob("*") if path.is_file())
