@@ -14,6 +14,7 @@ FLOORS = (
     ("errors", "files", "parallel", "tracing", "overrides", "arguments", "measure"),
     ("backbones",),
     ("heads",),
+    ("findings",),
     ("detector",),
     ("inferers",),
     ("transforms",),
