@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dino_uad.data.datalist import datalist
-from dino_uad.data.layout import natural_key
 from dino_uad.data.split import patient_groups, split_groups
+from dino_uad.data.walk import natural_key
 from scans import volume, write_dicom, write_itk, write_nifti
 
 

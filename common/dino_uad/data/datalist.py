@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dino_uad.data.layout import LAYOUTS, Entry, natural_key, scan
+from dino_uad.data.layout import LAYOUTS, Entry, scan
 from dino_uad.data.split import patient_groups, split_groups
 from dino_uad.data.verify import check_sizes, has_anomaly, readable
+from dino_uad.data.walk import natural_key
 
 SPLITS = ("train", "valid", "test", "all")
 ERRORS = ("raise", "skip")

@@ -7,14 +7,13 @@ spellings (``test/Ungood/label``, ``Ungood/test/label``) read the same.
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from dino_uad.transforms import PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_series, image_name, is_dicom, is_own_result
+from dino_uad.data.walk import PICTURE, RESULT, VOLUME, walk
+from dino_uad.transforms import image_name
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +61,6 @@ class Entry:
         return (MASK_NAME if self.mask else IMAGE_NAME).sub("", self.stem)
 
 
-def natural_key(text: object) -> list[tuple[int, int, str]]:
-    """Sort key by which ``slice_2`` comes before ``slice_10``."""
-    parts = re.split(r"(\d+)", str(text))
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-
-
 def scan(root: Path, pattern: str = "*") -> list[Entry]:
     """List the images and masks below ``root`` in natural order; hidden and other files are passed over.
 
@@ -75,49 +68,12 @@ def scan(root: Path, pattern: str = "*") -> list[Entry]:
         root: folder of the data set.
         pattern: shell pattern that an image's file name must match (masks always stay), e.g. ``"*t2f*"``.
     """
-    files = sorted(_walk(root, ()), key=lambda item: natural_key(item[0].relative_to(root)))
-    own = [path for path, _ in files if path.is_file() and is_own_result(path)]
+    found = walk(root)
+    own = [file.path for file in found if file.kind == RESULT]
     if own:
         logger.warning("%s: %d results of this package are passed over (such as %s)", root, len(own), own[0].name)
-        files = [item for item in files if item[0] not in own]
-    entries = [_entry(root, path, volume) for path, volume in files]
+    entries = [_entry(root, file.path, file.kind == VOLUME) for file in found if file.kind in (PICTURE, VOLUME)]
     return [entry for entry in entries if entry.mask or fnmatch(entry.path.name, pattern)]
-
-
-def _walk(folder: Path, ancestors: tuple[str, ...]) -> Iterator[tuple[Path, bool]]:
-    """Yield (path, is it a volume) below ``folder``, following links but never into a loop."""
-    real = os.path.realpath(folder)
-    if real in ancestors:
-        return
-    dicom: list[Path] = []
-    for path in sorted(folder.iterdir()):
-        name = path.name.lower()
-        if name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _walk(path, (*ancestors, real))
-        elif name.endswith(tuple(f".{suffix}" for suffix in PICTURE_SUFFIXES)):
-            yield path, False
-        elif name.endswith(VOLUME_SUFFIXES):
-            yield path, True
-        elif name.endswith(".dcm") or (not path.suffix[1:].isalpha() and is_dicom(path)):
-            dicom.append(path)
-    yield from ((path, True) for path in _dicom_scans(folder, dicom))
-
-
-def _dicom_scans(folder: Path, files: list[Path]) -> list[Path]:
-    """Return the folder for one series, the files where each is a series of its own (radiographs)."""
-    if len(files) < 2:
-        return files
-    series = dicom_series(folder)
-    if len(series) == 1:
-        return [folder]
-    if all(len(members) == 1 for members in series.values()):
-        return files
-    raise ValueError(
-        f"{folder}: found {len(series)} DICOM series of {sorted(len(members) for members in series.values())} files in "
-        "one folder; expected one series a folder. Put each series into its own folder."
-    )
 
 
 def _entry(root: Path, path: Path, volume: bool) -> Entry:

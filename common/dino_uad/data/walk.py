@@ -1,0 +1,95 @@
+"""What lies on disk below a folder: pictures, volumes, this package's own results, and files of other kinds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dino_uad.transforms import PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_series, is_dicom, is_own_result
+
+PICTURE, VOLUME, RESULT, OTHER = "picture", "volume", "result", "other"
+UNREAD = (
+    *(
+        ".gif",
+        ".webp",
+        ".jp2",
+        ".j2k",
+        ".pgm",
+        ".ppm",
+        ".pnm",
+        ".pbm",
+        ".tga",
+        ".svg",
+        ".heic",
+        ".avif",
+        ".svs",
+        ".czi",
+    ),
+    *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".vtk", ".vti", ".stl", ".par"),
+)
+"""Suffixes of images and masks in formats that are not read: they are named, never passed over in silence."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file, or the folder of a DICOM series, and what it is as far as its format tells."""
+
+    path: Path
+    kind: str
+
+    @property
+    def image_format(self) -> bool:
+        """Whether the file may hold an image that is not read."""
+        return self.kind == OTHER and self.path.name.lower().endswith(UNREAD)
+
+
+def natural_key(text: object) -> list[tuple[int, int, str]]:
+    """Sort key by which ``slice_2`` comes before ``slice_10``."""
+    parts = re.split(r"(\d+)", str(text))
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def walk(root: Path) -> list[Found]:
+    """Everything below ``root`` in natural order, but for hidden files; links are followed, never into a loop."""
+    return sorted(_below(root, ()), key=lambda found: natural_key(found.path.relative_to(root)))
+
+
+def _below(folder: Path, ancestors: tuple[str, ...]) -> Iterator[Found]:
+    real = os.path.realpath(folder)
+    if real in ancestors:
+        return
+    dicom: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _below(path, (*ancestors, real))
+        elif is_own_result(path):
+            yield Found(path, RESULT)
+        elif path.name.lower().endswith(tuple(f".{suffix}" for suffix in PICTURE_SUFFIXES)):
+            yield Found(path, PICTURE)
+        elif path.name.lower().endswith(VOLUME_SUFFIXES):
+            yield Found(path, VOLUME)
+        elif path.name.lower().endswith(".dcm") or (not path.suffix[1:].isalpha() and is_dicom(path)):
+            dicom.append(path)
+        else:
+            yield Found(path, OTHER)
+    yield from (Found(path, VOLUME) for path in _dicom_scans(folder, dicom))
+
+
+def _dicom_scans(folder: Path, files: list[Path]) -> list[Path]:
+    """Return the folder for one series, the files where each is a series of its own (radiographs)."""
+    if len(files) < 2:
+        return files
+    series = dicom_series(folder)
+    if len(series) == 1:
+        return [folder]
+    if all(len(members) == 1 for members in series.values()):
+        return files
+    raise ValueError(
+        f"{folder}: found {len(series)} DICOM series of {sorted(len(members) for members in series.values())} files in "
+        "one folder; expected one series a folder. Put each series into its own folder."
+    )
