@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import torch
 
+from dino_uad.processor import fast_bfloat16
+
 PACKAGES = ("monai", "numpy", "scikit-learn", "faiss-cpu", "transformers")
 
 
@@ -22,7 +24,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "amx": torch.cpu._is_amx_tile_supported(),
+        "bfloat16": fast_bfloat16(torch.device("cpu")),
         # torch's own word for it tells the build (+cpu, +cu130), which the installed package's name may not.
         "versions": {"torch": str(torch.__version__)} | {n: found for n in PACKAGES if (found := _version(n))},
     }

@@ -22,9 +22,9 @@ def to_markdown(report: Mapping[str, Any]) -> str:
 def _machine(report: Mapping[str, Any]) -> str:
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    amx = ", AMX" if machine["amx"] else ""
+    bfloat16 = ", bfloat16 products" if machine["bfloat16"] else ""
     lines = [
-        f"- {machine['processor']}, {machine['cores']} cores ({machine['cpu_capability']}{amx}), "
+        f"- {machine['processor']}, {machine['cores']} cores ({machine['cpu_capability']}{bfloat16}), "
         f"{machine['memory_gb']} GB; {machine.get('accelerator', 'no accelerator')}",
         f"- {machine['system']}; {versions}",
         f"- device {report['device']}, {report['threads']} threads, {report['ranks']} process(es), medians of "

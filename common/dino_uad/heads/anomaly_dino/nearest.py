@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from dino_uad.parallel import gather_rows, is_distributed, rank
+from dino_uad.processor import fast_bfloat16
 from dino_uad.tracing import is_traced
 
 _QUERIES = 1024  # queries searched together; bounds every buffer
-_SCANNED = 4096  # bank rows of one float32 product
+_SCANNED = {"cpu": 4096, "cuda": 65536}  # bank rows of one float32 product: in a processor's cache, or few kernels
 _SLAB = 512  # groups compared by one 16-bit product: it and the running maximum stay in the processor's cache
 _GROUP = 16  # consecutive bank rows that share one running maximum
 _MOST = 256  # candidate groups of one query, above which it is scanned in float32
@@ -89,19 +90,23 @@ def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Te
 
 
 def _prefer_two_pass(queries: Tensor, bank: Tensor, k: int) -> bool:
-    """Whether 16-bit products are much faster here and there is enough to multiply; tracing needs the plain scan."""
-    if is_traced() or queries.device != bank.device:
+    """Whether 16-bit products are much faster here and there is enough to multiply.
+
+    A trace needs the plain scan, and so does a GPU: the two passes are thousands of small kernels.
+    """
+    if is_traced() or queries.device.type != "cpu" or bank.device.type != "cpu":
         return False
     if len(bank) < 4 * _SLAB * _GROUP or len(queries) < 64 or k > 16:
         return False
-    return queries.is_cuda or (queries.device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    return fast_bfloat16(queries.device)
 
 
 def _scan(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Running top ``k`` of the float32 similarities of unit queries ``[Q,C]``: ``[Q,k]`` and the rows' indices."""
     best = index = None
-    for start in range(0, len(bank), _SCANNED):
-        rows = unit_rows(bank[start : start + _SCANNED])
+    chunk = _SCANNED.get(queries.device.type, _SCANNED["cpu"])
+    for start in range(0, len(bank), chunk):
+        rows = unit_rows(bank[start : start + chunk])
         similarity = queries @ rows.T
         top = similarity.max(dim=1, keepdim=True) if k == 1 else similarity.topk(min(k, len(rows)), dim=1)
         if best is not None:
@@ -138,7 +143,7 @@ def _candidates(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor, 
         query ``[n]`` (ascending) and first row ``[n]`` of each group, and the queries ``[Q]``, as bool, for which more
         than ``_MOST`` groups qualify; none of theirs is listed.
     """
-    low = queries.to(torch.float16 if queries.is_cuda else torch.bfloat16)
+    low = queries.bfloat16()
     slack, relative = _rounding(queries, low)
     best = torch.full((k, len(queries)), -torch.inf, device=queries.device)
     crowded = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
@@ -162,13 +167,13 @@ def _candidates(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor, 
 def _rounding(queries: Tensor, low: Tensor) -> tuple[Tensor, float]:
     """Absolute ``[Q]`` and relative part of how far below the ``k``-th best a neighbour's 16-bit similarity can be.
 
-    ``|q.b - fl(q'.b')| <= |q - q'| |b'| + |q| |b - b'| + rounding of the result``, where a CUDA library may add up to
-    four rounded partial sums; 1e-4 covers the accumulation in float32. Two similarities are compared: twice the bound.
+    ``|q.b - fl(q'.b')| <= |q - q'| |b'| + |q| |b - b'| + rounding of the result``; 1e-4 covers the accumulation in
+    float32. Two similarities are compared: twice the bound.
     """
     unit_roundoff = torch.finfo(low.dtype).eps / 2
     query_error = (queries - low.float()).norm(dim=1)
     slack = 2 * (query_error + unit_roundoff + 1e-4) * (1 + 4 * unit_roundoff)
-    return slack, 2 * (4 if low.is_cuda else 1) * unit_roundoff
+    return slack, 2 * unit_roundoff
 
 
 def _group_maxima(low: Tensor, bank: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -3,7 +3,7 @@
 ``diagonal_terms`` expands the Mahalanobis term into two matrix products around a common centre. Two things are added
 for the E step of the DPMM, where a density so low that its responsibility underflows need not be known:
 
-* An image uses few components. Where the processor multiplies bfloat16 many times faster than float32, a product in
+* An image uses few components. Where the processor multiplies bfloat16 several times faster than float32, a product in
   bfloat16, whose error has a bound, finds those that a chunk of rows can use; only they are computed.
 * In components so narrow that float32 would lose accuracy in the expansion ("sharp"), float64 is used for the rows near
   one of them.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dino_uad.heads.dpmm.gaussian import UNDERFLOW, Components, diagonal_products, diagonal_terms, wide
+from dino_uad.processor import fast_bfloat16
 
 # Σ_d (μ−c)²/σ² above which the expanded Mahalanobis term may be off by more than 1e-3 in float32.
 SHARP = 1e-3 / torch.finfo(torch.float32).eps
@@ -106,7 +107,7 @@ class _Screen:
 
 
 def _screening_pays(offset: Tensor) -> bool:
-    fast = offset.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    fast = offset.device.type == "cpu" and fast_bfloat16(offset.device)
     return fast and offset.dtype == torch.float32 and len(offset) >= _FEWEST
 
 
