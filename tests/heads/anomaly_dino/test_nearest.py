@@ -26,7 +26,7 @@ def _exact(queries, bank, k=1):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Run every path on small inputs: several query blocks, scan blocks, sections and a ragged end."""
-    for name, value in {"_QUERIES": 50, "_SCANNED": 64, "_SLAB": 8, "_GROUP": 4}.items():
+    for name, value in {"_QUERIES": 50, "_SCANNED": {"cpu": 64}, "_SLAB": 8, "_GROUP": 4}.items():
         monkeypatch.setattr(nearest, name, value)
 
 
