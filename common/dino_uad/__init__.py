@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dino_uad.predictor import Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load(bundle: Any, device: Any = None, **overrides: Any) -> Predictor:

@@ -1,0 +1,107 @@
+"""The four bundles' configs are whole files, since a shared zip stands alone; here they are held together."""
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+REFERENCE = "dpmm"
+NAMES = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/metadata.json"))
+OTHERS = [name for name in NAMES if name != REFERENCE]
+
+OF_ONE_METHOD = {"anomaly_dino": {"zero_shot.json"}}
+"""Configs that one method has and the others cannot have."""
+OWN_SETTINGS = {"paper.json"}
+"""A method's published settings: nothing of it is shared."""
+
+# Keys that may differ from the reference's, with all that is below them; each must differ somewhere.
+BACKBONE = {"student", "network_def#backbone#layers", "network_def#backbone#final_norm"}
+NETWORK = {"bundle_root", "network_def#head", "network_def#smoothing_sigma"} | BACKBONE
+MAY_DIFFER = {
+    "train.json": NETWORK
+    | {
+        "max_epochs",
+        "patience",
+        "amp",
+        "rotations",
+        "train#preprocessing#transforms#5",  # the foreground, where the method needs one
+        "train#dataset#transform",  # rotated copies
+        "train#dataloader#batch_size",
+        "train#dataloader#shuffle",
+        "train#dataloader#drop_last",
+        "train#optimizer",
+        "train#loss",
+        "train#prepare_batch",
+        "train#handlers#3#save_dict#optimizer",
+        "train#handlers#3#settings",
+        "train#trainer#_target_",
+        "train#trainer#network",
+        "train#trainer#optimizer",
+        "train#trainer#loss_function",
+        "train#trainer#inferer",
+        "train#trainer#prepare_batch",
+        "train#trainer#amp",
+        "validate#handlers#2",  # early stopping
+        "run",
+    },
+    "inference.json": NETWORK,
+    "metadata.json": {"name", "description", "references"},
+}
+
+
+def leaves(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a config with its key, as MONAI writes it: ``network_def#head#seed``."""
+    children = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    if not children:
+        yield path, content
+    for key, value in children:
+        yield from leaves(value, f"{path}#{key}".lstrip("#"))
+
+
+def config(bundle: str, file: str) -> dict[str, Any]:
+    return json.loads((BUNDLES / bundle / "configs" / file).read_text())
+
+
+def differences(bundle: str, file: str) -> set[str]:
+    """The keys of values that this bundle and the reference do not share."""
+    ours, reference = dict(leaves(config(bundle, file))), dict(leaves(config(REFERENCE, file)))
+    absent = object()
+    return {key for key in ours.keys() | reference.keys() if ours.get(key, absent) != reference.get(key, absent)}
+
+
+def covers(allowed: str, key: str) -> bool:
+    return key == allowed or key.startswith(allowed + "#")
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_what_is_not_the_methods_own_is_the_same_bytes(bundle: str):
+    files = {path.name for path in (BUNDLES / bundle / "configs").iterdir()} - OF_ONE_METHOD.get(bundle, set())
+    reference = {path.name for path in (BUNDLES / REFERENCE / "configs").iterdir()}
+    assert files - OWN_SETTINGS == reference - OWN_SETTINGS
+    for name in ["LICENSE", *(f"configs/{file}" for file in files - OWN_SETTINGS - MAY_DIFFER.keys())]:
+        assert (BUNDLES / bundle / name).read_bytes() == (BUNDLES / REFERENCE / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("file", MAY_DIFFER)
+@pytest.mark.parametrize("bundle", OTHERS)
+def test_a_bundle_differs_in_its_method_only(bundle: str, file: str):
+    unexpected = {key for key in differences(bundle, file) if not any(covers(k, key) for k in MAY_DIFFER[file])}
+    assert not unexpected, f"edit {file} of the bundles alike, or let these keys differ (MAY_DIFFER)"
+
+
+@pytest.mark.parametrize("file", MAY_DIFFER)
+def test_every_key_that_may_differ_does(file: str):
+    found = set().union(*(differences(bundle, file) for bundle in OTHERS))
+    assert not {allowed for allowed in MAY_DIFFER[file] if not any(covers(allowed, key) for key in found)}
+
+
+@pytest.mark.parametrize("file", MAY_DIFFER)
+@pytest.mark.parametrize("bundle", OTHERS)
+def test_shared_keys_stand_in_the_same_order(bundle: str, file: str):
+    place = {key: number for number, (key, _) in enumerate(leaves(config(REFERENCE, file)))}
+    shared = [key for key, _ in leaves(config(bundle, file)) if key in place]
+    assert all(place[first] < place[second] for first, second in pairwise(shared))
