@@ -1,12 +1,12 @@
-"""Files that appear only whole, and digests that say what is in them."""
+"""Files that appear only whole."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import threading
+import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ from uuid import uuid4
 
 import torch
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 PART = ".part."
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 DAY = 24 * 3600  # seconds
 
 
@@ -27,13 +33,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     # The suffix stays last: writers that choose a format by suffix must see the same one.
-    temporary = target.with_name(f".{uuid4().hex[:8]}{PART}{target.name}")
+    temporary = target.with_name(f".{HOST}{uuid4().hex[:8]}{PART}{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with _in_use(temporary):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(error.errno, f"cannot write {target} ({reason}); free space or choose another folder") from error
@@ -56,7 +63,7 @@ def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
 def require_writable(folder: str | os.PathLike[str]) -> None:
     """Create ``folder`` and prove that a file can be written there, before hours of work depend on it.
 
-    Also removes what runs killed more than a day ago left of :func:`atomic_path`.
+    Also removes what killed runs left of :func:`atomic_path`.
 
     Raises:
         OSError: it cannot; the message names the folder.
@@ -71,37 +78,48 @@ def require_writable(folder: str | os.PathLike[str]) -> None:
         raise OSError(
             error.errno, f"output folder {folder} cannot be written ({reason}); free space or choose another folder"
         ) from error
-    for leftover in folder.glob(f".????????{PART}*"):
+    remove_leftovers(folder)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed runs left of :func:`atomic_path` in a folder; return what was removed.
+
+    A run of this computer that is alive holds a lock on its file. Of another computer's files, on a shared disk, and
+    where the file system knows no locks, those count as left that nobody wrote to for a day.
+    """
+    removed = []
+    for leftover in Path(folder).glob(f".*{PART}*"):
         with suppress(OSError):  # another process may have removed it
-            if time.time() - leftover.stat().st_mtime > DAY:
+            if _abandoned(leftover):
                 leftover.unlink()
+                removed.append(leftover)
+    return removed
 
 
-def digest_paths(paths: Sequence[str | os.PathLike[str]]) -> str:
-    """sha256 of the bytes of files, in order; a folder (a DICOM series) counts as its files sorted by name."""
-    digest = hashlib.sha256()
-    for path in map(Path, paths):
-        for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
-            with open(file, "rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+@contextmanager
+def _in_use(temporary: Path) -> Iterator[None]:
+    """Create a file and hold a lock on it, which ends with the process, however that ends."""
+    if fcntl is None:
+        yield
+        return
+    while True:
+        with open(temporary, "ab") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Between the two lines above it may have been taken for a leftover.
+            if temporary.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(temporary)):
+                yield
+                return
 
 
-def describe(thing: Any) -> Any:
-    """A stable, JSON-like description of a transform, for cache keys: class names and settings, no addresses."""
-    if isinstance(thing, str | int | float | bool | None):
-        return thing
-    if isinstance(thing, Mapping):
-        return {str(key): describe(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple | set):
-        return [describe(item) for item in thing]
-    if isinstance(thing, type):
-        return f"{thing.__module__}.{thing.__qualname__}"
-    if isinstance(thing, Callable) and hasattr(thing, "__code__"):
-        return f"{thing.__qualname__}:{hashlib.sha256(thing.__code__.co_code).hexdigest()}:{thing.__code__.co_consts!r}"
-    settings = getattr(thing, "__dict__", None)
-    if settings is None or isinstance(thing, torch.Tensor):
-        return repr(thing)
-    # MONAI's transforms keep a random state and, once used, a thread's tracing flag: neither is a setting.
-    kept = {key: value for key, value in settings.items() if key != "R" and not isinstance(value, threading.local)}
-    return [describe(type(thing)), describe(kept)]
+def _abandoned(temporary: Path) -> bool:
+    if fcntl is not None and temporary.name.startswith(f".{HOST}"):
+        with open(temporary, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass
+    return time.time() - temporary.stat().st_mtime > DAY

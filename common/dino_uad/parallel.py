@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def is_distributed() -> bool:
@@ -35,6 +41,29 @@ def broadcast(tensor: Tensor, source: int = 0) -> Tensor:
     if is_distributed():
         dist.broadcast(tensor, source)
     return tensor
+
+
+def share(items: Iterable[T]) -> list[T]:
+    """This rank's items: every ``world_size``-th, from the ``rank``-th on."""
+    return list(itertools.islice(items, rank(), None, world_size()))
+
+
+def join_shares(mine: Sequence[T]) -> list[T]:
+    """What all ranks made of their :func:`share`, one result an item, in the order of the items; on every rank."""
+    shares = gather_objects(list(mine))
+    return [item for row in itertools.zip_longest(*shares, fillvalue=_NOTHING) for item in row if item is not _NOTHING]
+
+
+def gather_objects(mine: T) -> list[T]:
+    """A small thing, such as a list of names, of every rank, in rank order; on every rank."""
+    if not is_distributed():
+        return [mine]
+    everyones: list = [None] * world_size()
+    dist.all_gather_object(everyones, mine)
+    return everyones
+
+
+_NOTHING = object()
 
 
 def gather_rows(rows: Tensor) -> Tensor:

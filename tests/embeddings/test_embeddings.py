@@ -4,10 +4,10 @@ import pytest
 import torch
 from monai.transforms import Compose
 
+from dino_uad.describe import describe
 from dino_uad.embeddings import dataset as embedding_module
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.loader import EmbeddingLoader
-from dino_uad.files import describe
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.resize import InPlaneResized
@@ -56,7 +56,7 @@ def test_second_run_reads_the_cache(tmp_path, counted):
 def test_damaged_cache_file_is_made_again(tmp_path, counted):
     first = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))
     expected = first[0]["embedding"]
-    for file in (tmp_path / "cache").iterdir():
+    for file in (tmp_path / "cache").rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-100])
     again = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))
     assert torch.equal(again[0]["embedding"], expected)
@@ -89,12 +89,11 @@ def test_cache_knows_the_precision(tmp_path):
 
 def test_a_rank_that_looks_later_embeds_its_share_all_the_same(tmp_path, counted, monkeypatch):
     ranks = [embeddings(tmp_path / "images", 6, backbone=counted, cache_dir=str(tmp_path / "cache")) for _ in range(2)]
-    monkeypatch.setattr(embedding_module.parallel, "is_distributed", lambda: True)
     monkeypatch.setattr(embedding_module.parallel, "world_size", lambda: 2)
-    monkeypatch.setattr(embedding_module.dist, "barrier", lambda: None)
+    monkeypatch.setattr(embedding_module.parallel, "share", list)
     monkeypatch.setattr(embedding_module.parallel, "rank", lambda: 0)
     with pytest.raises(RuntimeError, match="3 of 6 embeddings are not in"):
-        ranks[0].build()  # alone: the other rank has written nothing when the barrier opens
+        ranks[0].build()  # alone: the other rank has written nothing when all are said to have
     monkeypatch.setattr(embedding_module.parallel, "rank", lambda: 1)
     assert len(ranks[1]) == 6
     assert counted.seen == 6

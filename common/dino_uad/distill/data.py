@@ -82,8 +82,8 @@ class DistillationDataset(Dataset):
         self.images = self._read_images()
 
     def _read_images(self) -> list[Tensor]:
-        entries = tqdm(range(len(self.features.data)), desc="reading images", unit="file")
-        slices = (item["image"] for entry in entries for item in self.features.slices(entry)[1])
+        entries = tqdm(self.features.slices(), desc="reading images", unit="file")
+        slices = (item["image"] for group, _ in entries for item in group)
         return [(image.expand(3, -1, -1) * 255).round().to(torch.uint8) for image in slices]
 
     def __len__(self) -> int:

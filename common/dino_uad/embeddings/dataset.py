@@ -1,4 +1,4 @@
-"""The frozen backbone runs once per image: a data set of patch embeddings, cached in half precision."""
+"""The frozen backbone runs once per image: a data set of patch embeddings, kept in half precision."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -17,30 +17,30 @@ from tqdm import tqdm
 from dino_uad import parallel
 from dino_uad.backbones import DinoBackbone
 from dino_uad.data import stack_images
-from dino_uad.embeddings.cache import EmbeddingCache
-from dino_uad.embeddings.hold_out import Slice, hold_out
+from dino_uad.embeddings.hold_out import hold_out
+from dino_uad.embeddings.identity import entry_key, store_facts
+from dino_uad.embeddings.shard import Record
+from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
 from dino_uad.errors import explain
 from dino_uad.transforms import to_patches
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Tensor]
-
 
 class EmbeddingDataset(Dataset):
     """Slices of a data list as ``{"embedding": [C,h,w] half, "cls": [C], "foreground": [1,h,w] bool (if made)}``.
 
-    The transform turns one entry of ``data`` into one image dictionary or, for a volume, into a list of slices. Each
-    entry becomes one record; the backbone runs when the data set is first measured or indexed, in batches that may span
-    entries. With a ``cache_dir`` a record is also a file, keyed by the bytes of the entry's files, the transform, and
-    the backbone with its weights, so that a second run, or a run that was killed, goes on where it stopped.
-    Under ``torch.distributed`` with a shared ``cache_dir`` the ranks divide the entries.
+    The transform turns one entry of ``data`` into one image dictionary or, for a volume, into a list of slices. The
+    backbone runs when the data set is first measured or indexed, in batches that may span entries. With a ``cache_dir``
+    the embeddings go to files there (:class:`~dino_uad.embeddings.store.EmbeddingStore`), from which a batch is read
+    when it is asked for: the resident memory does not depend on the number of images, and a second run, or one that was
+    killed, goes on where the first stopped. Under ``torch.distributed`` the ranks divide the entries among them.
 
     Args:
         data: dictionaries with an ``image`` path and optionally a ``label`` path.
         transform: MONAI transform from paths to ``image`` ``[1|3,H,W]`` in [0, 1], and ``foreground`` ``[1,H,W]``.
         backbone: the frozen feature extractor.
-        cache_dir: folder of the cache files; None keeps the embeddings in memory only.
+        cache_dir: folder of the files; None keeps the embeddings in memory, each rank all of them.
         batch_size: images per backbone call.
         num_workers: processes that load images meanwhile.
         on_error: ``"raise"``, or ``"skip"`` to leave out unreadable entries with a warning that names them.
@@ -68,76 +68,102 @@ class EmbeddingDataset(Dataset):
         self.data = list(data)
         self.transform = transform
         self.backbone = backbone
-        self.cache = EmbeddingCache(cache_dir, transform, backbone) if cache_dir else None
+        self.cache_dir = Path(cache_dir) if cache_dir else None
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.on_error = on_error
         self.device = torch.device(device)
         self.held_out = held_out
         self.stand_in = stand_in
-        self._records: list[Record] | None = None
-        self._index: list[Slice] = []
-        self._aside: list[Slice] = []
+        self._store: EmbeddingStore | MemoryStore | None = None
+        self._shards: list[str] = []
+        self._index = self._aside = np.empty((0, 3), dtype=np.int64)
 
     def __len__(self) -> int:
         self.build()
         return len(self._index)
 
     def __getitem__(self, item: int) -> Record:
-        self.build()
-        record, position = self._index[item]
-        return {key: value[position] for key, value in self._records[record].items()}
+        return {key: value[0] for key, value in self.batch([item]).items()}
 
     def batch(self, items: Sequence[int]) -> Record:
         """Stack the given slices to ``[B,...]``; with no items every tensor has ``B = 0``."""
-        if len(items):
-            rows = [self[item] for item in items]
-            return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
         self.build()
-        return {key: value[:0] for key, value in self._records[0].items()}
+        if not len(items):
+            return {key: value[:0] for key, value in self.batch([0]).items()}
+        return self._store.read([(self._shards[shard], row) for _, shard, row in self._index[list(items)].tolist()])
 
     def build(self) -> None:
         """Embed what the cache does not hold; does nothing the second time."""
-        if self._records is not None:
+        if self._store is not None:
             return
         if not self.data and self.stand_in is not None:
             self._take_over(self.stand_in)
             return
         if not self.data:
             raise ValueError("the data list is empty: no image to embed; check dataset_dir and the split")
-        paths = [self.cache.path(entry) for entry in self.data] if self.cache else []
-        records = [self.cache.load(path) for path in paths] or [None] * len(self.data)
-        missing = [i for i, record in enumerate(records) if record is None]
+        store, keys = self._open()
+        places = store.find(keys)
+        skipped = self._embed_missing(store, keys, places)
+        self._require_all(keys, places, skipped)
+        self._index_slices(keys, places)
+        self._store = store
+
+    def _open(self) -> tuple[EmbeddingStore | MemoryStore, list[str]]:
+        """Where embeddings are, and the entries' keys there; each rank looks at the files of its share."""
+        if self.cache_dir is None:
+            return MemoryStore(), [str(i) for i in range(len(self.data))]
+        store = EmbeddingStore(self.cache_dir, store_facts(self.transform, self.backbone))
+        with tqdm(self.data, desc="looking for embeddings", unit="file", disable=None, leave=False) as entries:
+            mine = [entry_key(entry) for entry in parallel.share(entries)]
+        return store, parallel.join_shares(mine)
+
+    def _embed_missing(
+        self, store: EmbeddingStore | MemoryStore, keys: Sequence[str], places: dict[str, Place]
+    ) -> set[str]:
+        """Embed and find what was not found; returns the keys of what was skipped."""
+        missing = {key: entry for entry, key in reversed([*enumerate(keys)]) if key not in places}
+        skipped: list[str] = []
         if missing:
             self._announce(len(missing))
+            store.prepare()
             # By the entry's number, not by its place among the missing: a rank that looks later misses fewer.
-            share = parallel.world_size() if self.cache else 1
-            for i, record in self._embed([i for i in missing if i % share == parallel.rank() % share]):
-                records[i] = record
-                if self.cache:
-                    self.cache.save(record, paths[i])
-        if parallel.is_distributed() and self.cache:
-            dist.barrier()
-            pairs = zip(records, paths, strict=True)
-            records = [self.cache.load(path) if record is None else record for record, path in pairs]
-            self._require_all(records)
-        self._records = [record for record in records if record is not None and len(record["cls"])]
-        if not self._records:
-            raise ValueError(f"none of the {len(self.data)} entries gave an image; see the warnings above")
-        slices = [(r, s) for r, record in enumerate(self._records) for s in range(len(record["cls"]))]
-        self._index, self._aside = hold_out(slices, self.held_out)
+            share = 1 if self.cache_dir is None else parallel.world_size()
+            mine = sorted(entry for entry in missing.values() if entry % share == parallel.rank() % share)
+            for entry, record in self._embed(mine):
+                if record is None:
+                    skipped.append(keys[entry])
+                else:
+                    store.append(keys[entry], record)
+            store.flush()
+        everyones = [skipped] if self.cache_dir is None else parallel.gather_objects(skipped)
+        places.update(store.find(key for key in keys if key not in places))
+        return {key for one in everyones for key in one}
 
-    def _require_all(self, records: Sequence[Record | None]) -> None:
-        lost = [entry["image"] for entry, record in zip(self.data, records, strict=True) if record is None]
+    def _require_all(self, keys: Sequence[str], places: Mapping[str, Place], skipped: set[str]) -> None:
+        lost = [entry for entry, key in zip(self.data, keys, strict=True) if key not in places and key not in skipped]
         if lost:
             raise RuntimeError(
-                f"{len(lost)} of {len(records)} embeddings are not in {self.cache.folder} after all ranks have written "
-                f"theirs, the first that of {lost[0]}: cache_dir must be one folder that every rank can read"
+                f"{len(lost)} of {len(keys)} embeddings are not in {self.cache_dir} after all ranks have written "
+                f"theirs, the first that of {lost[0]['image']}: cache_dir must be one folder that every rank can read"
             )
+
+    def _index_slices(self, keys: Sequence[str], places: Mapping[str, Place]) -> None:
+        """For each slice the entry, the number of its shard, and its row there."""
+        found = [(entry, places[key]) for entry, key in enumerate(keys) if key in places]
+        self._shards = sorted({place.shard for _, place in found})
+        number = {shard: i for i, shard in enumerate(self._shards)}
+        counts = np.array([place.count for _, place in found], dtype=np.int64)
+        if not counts.sum():
+            raise ValueError(f"none of the {len(self.data)} entries gave an image; see the warnings above")
+        firsts = np.array([(entry, number[place.shard], place.start) for entry, place in found]).repeat(counts, axis=0)
+        firsts[:, 2] += np.arange(counts.sum()) - (counts.cumsum() - counts).repeat(counts)
+        aside = hold_out(firsts[:, 0], self.held_out)
+        self._index, self._aside = firsts[~aside], firsts[aside]
 
     def _take_over(self, other: EmbeddingDataset) -> None:
         other.build()
-        self._records, self._index = other._records, other._aside
+        self._store, self._shards, self._index = other._store, other._shards, other._aside
         logger.warning(
             f"no validation images were given: {len(self._index)} of the {len(self._index) + len(other)} normal slices "
             "are taken from the training images to choose the epoch and calibrate thresholds; more images would make "
@@ -150,42 +176,33 @@ class EmbeddingDataset(Dataset):
             f"embedding {count} of {len(self.data)} entries with {self.backbone.arch}; a 448 px slice takes "
             f"{channels * (448 // patch) ** 2 * 2 / 1e6:.1f} MB in half precision, so at least "
             f"{count * channels * (448 // patch) ** 2 * 2 / 1e6:.0f} MB "
-            + (f"in {self.cache.folder.name}/ and in memory" if self.cache else "in memory")
+            + (f"in {self.cache_dir.name}/" if self.cache_dir else "in memory")
         )
 
-    def _embed(self, entries: Sequence[int]) -> Iterator[tuple[int, Record]]:
-        """Yield ``(entry, record)``, running the backbone on full batches that may span entries."""
-        loader = DataLoader(
-            _Slices(self, entries), batch_size=None, num_workers=self.num_workers, collate_fn=_unchanged
-        )
+    def _embed(self, entries: Sequence[int]) -> Iterator[tuple[int, Record | None]]:
+        """Yield ``(entry, record)``, None if it was skipped, running the backbone on batches that may span entries."""
+        loader = DataLoader(self.slices(entries), batch_size=None, num_workers=self.num_workers, collate_fn=_unchanged)
         waiting: list[tuple[int, list[dict[str, Tensor]]]] = []
         skipped: Counter[str] = Counter()
         with tqdm(total=len(entries), desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
-            for entry, slices, problem in loader:
+            for entry, (slices, problem) in zip(entries, loader, strict=True):
+                bar.update()
                 if problem is not None:
                     skipped[problem] += 1
+                    yield entry, None
+                    continue
                 waiting.append((entry, slices))
                 if sum(len(s) for _, s in waiting) >= self.batch_size:
                     yield from self._flush(waiting)
                     waiting = []
-                bar.update()
             yield from self._flush(waiting)
         if skipped:
             logger.warning(f"skipped {skipped.total()} unreadable of {len(entries)}: " + "; ".join(skipped))
 
-    def slices(self, index: int) -> tuple[int, list[dict[str, Tensor]], str | None]:
-        """Transform one entry: its index, its slices, and why there are none if it was skipped."""
-        entry = self.data[index]
-        try:
-            slices = self.transform(dict(entry))
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            return index, [], f"{Path(str(entry.get('image'))).name}: {explain(error)}"
-        slices = list(_flattened(slices))
-        keep = ("image", "foreground")
-        plain = [{k: torch.as_tensor(s[k]).as_subclass(Tensor) for k in keep if k in s} for s in slices]
-        return index, plain, None
+    def slices(self, entries: Sequence[int] | None = None) -> Slices:
+        """The images themselves, of all entries or of some."""
+        chosen = self.data if entries is None else [self.data[entry] for entry in entries]
+        return Slices(chosen, self.transform, self.on_error)
 
     @torch.inference_mode()
     def _flush(self, waiting: list[tuple[int, list[dict[str, Tensor]]]]) -> Iterator[tuple[int, Record]]:
@@ -197,12 +214,8 @@ class EmbeddingDataset(Dataset):
         start = 0
         for entry, group in waiting:
             stop = start + len(group)
-            yield (
-                entry,
-                {key: value[start:stop].clone(memory_format=torch.contiguous_format) for key, value in merged.items()}
-                if group
-                else _EMPTY,
-            )
+            # Copies: a view would keep the embeddings of all waiting entries until the last of them is written.
+            yield entry, {key: value[start:stop].clone() for key, value in merged.items()} if group else {}
             start = stop
 
     def _forward(self, slices: list[dict[str, Tensor]]) -> Record:
@@ -217,18 +230,33 @@ class EmbeddingDataset(Dataset):
         return record
 
 
-class _Slices(Dataset):
-    """The entries that are still to embed, for the workers of a ``DataLoader``."""
+class Slices(Dataset):
+    """Entries as slices ``([{"image": ..., ...}, ...], why it was skipped or None)``: all that a worker is handed.
 
-    def __init__(self, owner: EmbeddingDataset, entries: Sequence[int]) -> None:
-        self.owner = owner
-        self.entries = entries
+    Args:
+        data, transform, on_error: of the :class:`EmbeddingDataset`.
+    """
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable, on_error: str = "raise") -> None:
+        self.data = data
+        self.transform = transform
+        self.on_error = on_error
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.data)
 
-    def __getitem__(self, item: int) -> tuple[int, list[dict[str, Tensor]], str | None]:
-        return self.owner.slices(self.entries[item])
+    def __getitem__(self, item: int) -> tuple[list[dict[str, Tensor]], str | None]:
+        entry = self.data[item]
+        try:
+            slices = self.transform(dict(entry))
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            return [], f"{Path(str(entry.get('image'))).name}: {explain(error)}"
+        keep = ("image", "foreground")
+        return [
+            {k: torch.as_tensor(one[k]).as_subclass(Tensor) for k in keep if k in one} for one in _flattened(slices)
+        ], None
 
 
 def _flattened(slices: Any) -> Iterator[dict[str, Any]]:
@@ -242,6 +270,3 @@ def _flattened(slices: Any) -> Iterator[dict[str, Any]]:
 
 def _unchanged(item: Any) -> Any:
     return item
-
-
-_EMPTY: Record = {"embedding": torch.empty(0, dtype=torch.half), "cls": torch.empty(0)}

@@ -15,8 +15,9 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from dino_uad import parallel
+from dino_uad.describe import describe
 from dino_uad.embeddings import EmbeddingLoader
-from dino_uad.files import describe, require_writable, save_torch
+from dino_uad.files import require_writable, save_torch
 
 logger = logging.getLogger(__name__)
 

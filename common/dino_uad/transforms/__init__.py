@@ -1,5 +1,6 @@
 """MONAI dictionary transforms: reading, orienting, slices, intensities, saving."""
 
+from dino_uad.transforms.files_of import files_of
 from dino_uad.transforms.foreground import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
@@ -44,6 +45,7 @@ __all__ = [
     "ThresholdMapd",
     "UnitPILReader",
     "dicom_series",
+    "files_of",
     "first_line",
     "image_name",
     "is_dicom",

@@ -1,0 +1,87 @@
+"""What cached embeddings were made from: bytes of files, code and settings of the preprocessing, weights."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import dino_uad
+from dino_uad.backbones import DinoBackbone
+from dino_uad.describe import describe
+from dino_uad.transforms import files_of
+
+ROOMS = ("backbones", "data", "embeddings", "transforms")
+"""Rooms of the package whose code an embedding depends on."""
+LIBRARIES = ("monai", "torch", "numpy", "nibabel", "itk-io", "pillow")
+"""Packages that decode files and compute embeddings."""
+PATHS = ("image", "label")
+NO_INPUT = ("anomalous", "group")
+"""Keys of an entry that say where it belongs and do not change what is embedded."""
+
+
+def store_facts(transform: Callable, backbone: DinoBackbone) -> dict[str, Any]:
+    """What all embeddings of one store have in common, in JSON types."""
+    return {
+        "backbone": {
+            "arch": backbone.arch,
+            "weights": backbone.identity,
+            "layers": list(backbone.layers),
+            "final_norm": backbone.final_norm,
+            "precision": backbone.precision,
+        },
+        "code": code_version(),
+        "transform": describe(transform),
+    }
+
+
+def entry_key(entry: Mapping[str, Any]) -> str:
+    """Digest of everything that a transform can read of one entry of a data list: files by their bytes, other values.
+
+    The files are read anew in each run: sizes and times of change would be quicker, but on network drives, after a
+    restored backup or two changes within one tick of the clock, they call different files equal.
+    """
+    facts: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key not in NO_INPUT:
+            paths = value if isinstance(value, list | tuple) else [value]
+            read = paths and all(_is_path(key, path) for path in paths)
+            facts[key] = [[digest(file) for file in files_of(path)] for path in paths] if read else describe(value)
+    return digest_of(facts)
+
+
+def _is_path(key: str, value: Any) -> bool:
+    named = isinstance(value, str | os.PathLike) and (key in PATHS or os.sep in os.fspath(value))
+    return named and os.path.exists(value)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of(facts: Any) -> str:
+    """sha256 of JSON types, of which half is enough for a name."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def code_version() -> str:
+    """Digest of this package's code that makes embeddings, and of the versions of the libraries that it uses."""
+    root = Path(dino_uad.__file__).parent
+    sources = [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
+    files = {path.relative_to(root).as_posix(): digest(path) for path in sources}
+    return digest_of([files, [_version(name) for name in LIBRARIES]])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # the same modules from another package (itk for itk-io)
+        return None

@@ -1,0 +1,167 @@
+"""Embeddings by the key of their entry: on disk in a few mapped files, or in memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError
+
+from dino_uad.embeddings.identity import digest_of
+from dino_uad.embeddings.shard import Record, count_slices, read_contents, read_rows, write_shard
+from dino_uad.files import atomic_path, remove_leftovers
+
+logger = logging.getLogger(__name__)
+
+SHARD_BYTES = 64 << 20
+SHARD_SECONDS = 60.0
+"""A killed run loses at most the embeddings of one shard: those of so many bytes or seconds."""
+FACTS = "store.json"
+
+
+class Place(NamedTuple):
+    """Where the slices of an entry are: rows ``start`` to ``start + count`` of a shard."""
+
+    shard: str
+    start: int
+    count: int
+
+
+class MemoryStore:
+    """Records that live as long as the process."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+
+    def find(self, keys: Iterable[str]) -> dict[str, Place]:
+        """Places of those entries that are here."""
+        return {key: Place(key, 0, count_slices(self._records[key])) for key in keys if key in self._records}
+
+    def append(self, key: str, record: Record) -> None:
+        """Keep the record of an entry."""
+        self._records[key] = record
+
+    def prepare(self) -> None:
+        """Memory needs no preparation."""
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+    def read(self, places: Sequence[tuple[str, int]]) -> Record:
+        """Copies of single slices, given by shard and row, stacked in that order."""
+        return _in_order(places, lambda key, rows: {k: v[list(rows)] for k, v in self._records[key].items()})
+
+
+class EmbeddingStore:
+    """A folder of shards (:mod:`dino_uad.embeddings.shard`) of one backbone and preprocessing.
+
+    Any number of processes may write at once, each its own shards, and read what is there. A shard appears whole or not
+    at all, so a kill loses no more than the one being written; two processes that embed the same entry both keep it.
+    The time of change of a shard is that of its last use, by which ``python -m dino_uad cache prune`` chooses.
+
+    Args:
+        cache_dir: folder of the stores.
+        facts: what tells this store from others, in JSON types (:func:`~dino_uad.embeddings.identity.store_facts`).
+    """
+
+    def __init__(self, cache_dir: str | Path, facts: Mapping[str, Any]) -> None:
+        self.facts = facts
+        self.folder = Path(cache_dir) / f"{facts['backbone']['arch']}-{digest_of(facts)[:16]}"
+        self._pending: dict[str, Record] = {}
+        self._since = 0.0
+
+    def find(self, keys: Iterable[str]) -> dict[str, Place]:
+        """Places of those entries that are on disk; damaged shards are removed with a warning."""
+        wanted, found = set(keys), {}
+        for path in shards(self.folder):
+            start, used = 0, False
+            for key, count in self._contents(path):
+                if key in wanted:
+                    found.setdefault(key, Place(path.name, start, count))
+                    used = True
+                start += count
+            if used:
+                with suppress(OSError):  # a cache that may only be read
+                    os.utime(path)
+        return found
+
+    def prepare(self) -> None:
+        """Make the folder, prove that it can be written, and remove what killed runs left in it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with atomic_path(self.folder / FACTS) as temporary:
+            temporary.write_text(json.dumps(self.facts, indent=1))
+        remove_leftovers(self.folder)
+
+    def append(self, key: str, record: Record) -> None:
+        """Take the record of an entry; it is on disk after :meth:`flush`, or once a shard is full."""
+        if not self._pending:
+            self._since = time.monotonic()
+        elif _layout(record) != _layout(*self._pending.values()) and record:
+            self.flush()
+        self._pending[key] = record
+        size = sum(value.nbytes for record in self._pending.values() for value in record.values())
+        if size >= SHARD_BYTES or time.monotonic() - self._since > SHARD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was appended.
+
+        Raises:
+            OSError: the folder cannot be written or the disk is full.
+        """
+        if self._pending:
+            write_shard(self.folder / f"{uuid4().hex[:16]}.safetensors", self._pending)
+            self._pending = {}
+
+    def read(self, places: Sequence[tuple[str, int]]) -> Record:
+        """Copies of single slices, given by shard and row, stacked in that order."""
+        return _in_order(places, lambda shard, rows: read_rows(self.folder / shard, rows))
+
+    @staticmethod
+    def _contents(path: Path) -> list[tuple[str, int]]:
+        try:
+            return read_contents(path)
+        except FileNotFoundError:  # pruned meanwhile
+            return []
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            logger.warning(f"cache file {path.name} is damaged ({error}); its embeddings are made again")
+            path.unlink(missing_ok=True)
+            return []
+
+
+def shards(folder: Path) -> list[Path]:
+    """The files of embeddings in a folder, in the order of their names; files being written are left out."""
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+
+
+def _layout(*records: Record) -> dict[str, Any] | None:
+    """Names, types and shapes of the first record that has slices."""
+    filled = next(filter(None, records), None)
+    return filled and {name: (value.dtype, value.shape[1:]) for name, value in filled.items()}
+
+
+def _in_order(places: Sequence[tuple[str, int]], read: Any) -> Record:
+    """Read shard by shard, and put the rows where they were asked for."""
+    by_shard: dict[str, list[int]] = {}
+    for position, (shard, _) in enumerate(places):
+        by_shard.setdefault(shard, []).append(position)
+    if len(by_shard) == 1:
+        return read(places[0][0], [row for _, row in places])
+    result: Record = {}
+    for shard, positions in by_shard.items():
+        for name, rows in read(shard, [places[position][1] for position in positions]).items():
+            if name not in result:
+                result[name] = rows.new_empty((len(places), *rows.shape[1:]))
+            result[name][torch.tensor(positions)] = rows
+    return result
