@@ -57,7 +57,7 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(method, whole, tmp_path):
     assert (tmp_path / "models/model.pt").read_bytes() == (whole(method) / "models/model.pt").read_bytes()
     # A kill in the middle of a write left a hidden part: it is gone as well.
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["model.pt"]
-    assert not [path for path in (tmp_path / "cache").rglob(".*")]
+    assert not list((tmp_path / "cache").rglob(".*"))
 
 
 @pytest.mark.parametrize("event", ["before", "after"])
