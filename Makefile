@@ -43,9 +43,9 @@ lint: $(VENV)/.dev
 test-monailabel: .venv-monailabel/.ready
 	.venv-monailabel/bin/python -m pytest tests/monailabel
 
-.venv-monailabel/.ready: requirements.txt pyproject.toml tests/monailabel/requirements.txt tests/monailabel/no-deps.txt
+.venv-monailabel/.ready: pyproject.toml tests/monailabel/requirements.txt tests/monailabel/no-deps.txt
 	test -x .venv-monailabel/bin/python || $(PYTHON) -m venv .venv-monailabel
-	.venv-monailabel/bin/python -m pip --disable-pip-version-check -q install -r requirements.txt -r tests/monailabel/requirements.txt
+	.venv-monailabel/bin/python -m pip --disable-pip-version-check -q install -e . -r tests/monailabel/requirements.txt
 	.venv-monailabel/bin/python -m pip --disable-pip-version-check -q install --no-deps -r tests/monailabel/no-deps.txt
 	.venv-monailabel/bin/python tests/monailabel/patch_torchvision.py
 	touch $@

@@ -17,6 +17,7 @@ FLOORS = (
     ("findings",),
     ("detector",),
     ("inferers",),
+    ("dicom_output",),
     ("transforms",),
     ("data",),
     ("embeddings",),

@@ -21,6 +21,7 @@ from dino_uad.transforms.readers import (
 from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
 from dino_uad.transforms.save import SaveMapd, on_scan_grid
+from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.slices import ExtractSlicesd
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "LoadScand",
     "OrientScand",
     "RotatedViewsd",
+    "SaveDicomd",
     "SaveMapd",
     "ScaleToUnitd",
     "ServedMapd",

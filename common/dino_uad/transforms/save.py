@@ -65,14 +65,15 @@ class SaveMapd(SaveImaged):
             picture = len(image.meta["scan_shape"]) == 2 and image.ndim == 3
             binary = image.dtype in (torch.bool, torch.uint8)
             suffix = (".png" if binary else ".tif") if picture else ".nii.gz"
-            path = self._path(str(image.meta["filename_or_obj"]), postfix, suffix)
+            path = self.path(str(image.meta["filename_or_obj"]), postfix, suffix)
             with atomic_path(path) as temporary:
                 (save_picture if picture else save_volume)(image, temporary)
             image.meta["saved_to"] = str(path)
             logger.info("saved %s", path)
         return result
 
-    def _path(self, source: str, postfix: str, suffix: str) -> Path:
+    def path(self, source: str, postfix: str, suffix: str) -> Path:
+        """Where the result of a file goes: by its name, and by its place too where another has that name."""
         digest = hashlib.sha256(str(Path(source).absolute()).encode()).hexdigest()[:8]
         name = f"scan_{digest}" if self.anonymous_names else image_name(Path(source))
         path = self.output_dir / f"{name}_{postfix}{suffix}"

@@ -1,0 +1,89 @@
+"""Save the findings of a DICOM scan as DICOM, beside the maps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import SaveImaged
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from dino_uad.files import atomic_path
+from dino_uad.findings import Finding
+from dino_uad.transforms.readers import is_dicom
+from dino_uad.transforms.save import SaveMapd, on_scan_grid
+
+logger = logging.getLogger(__name__)
+
+
+class SaveDicomd(SaveImaged):
+    """Writes ``NAME_findings_seg.dcm`` and ``NAME_findings_sr.dcm`` of scans that came as DICOM; others pass.
+
+    A DICOM Segmentation with a segment for each finding and a structured report (TID 1500) with their measurements,
+    which refer to the source series and take over its patient and study, as the standard asks for: viewers and archives
+    file them with the scan. Without a finding there is a report only. Place it after ``ThresholdMapd``, whose
+    ``findings`` it needs. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
+
+    Args:
+        keys: the label map, a MetaTensor whose meta data came from ``LoadScand``.
+        output_dir: folder; made when needed.
+        method: what found the findings: the bundle's name.
+        anonymous_names: name files by a digest of the path. The objects themselves always tell the patient.
+        enabled: False leaves them out.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | Path,
+        method: str,
+        anonymous_names: bool = False,
+        enabled: bool = True,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, output_dir=output_dir, print_log=False, allow_missing_keys=allow_missing_keys)
+        self.names = SaveMapd(self.keys, output_dir, "findings", anonymous_names)
+        self.method = method
+        self.enabled = enabled
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key]
+            path = Path(image.meta["filename_or_obj"])
+            if not self.enabled or image.is_floating_point() or not (path.is_dir() or is_dicom(path)):
+                continue
+            if find_spec("highdicom") is None:
+                logger.warning("%s: no DICOM of its findings is written: pip install highdicom", path.name)
+                continue
+            self._save(on_scan_grid(image), np.asarray(image.meta["scan_affine"], float), result["findings"], path)
+        return result
+
+    def _save(self, labels: NDArray, affine: NDArray, findings: list[Finding], path: Path) -> None:
+        from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
+
+        labels = numbered(labels, findings)
+        source = SourceScan.find(path, labels.shape, affine)
+        segmentation = findings_segmentation(source, labels, affine, findings, self.method) if findings else None
+        report = findings_report(source, findings, self.method, segmentation)
+        for suffix, thing in (("_seg.dcm", segmentation), ("_sr.dcm", report)):
+            if thing is not None:
+                target = self.names.path(str(path), "findings", suffix)
+                with atomic_path(target) as temporary:
+                    thing.save_as(temporary)
+                logger.info("saved %s", target)
+
+
+def numbered(labels: NDArray, findings: list[Finding]) -> NDArray[np.int32]:
+    """A label map with the findings' numbers, made of one that may only say where there are some."""
+    places, count = ndimage.label(labels > 0, np.ones((3,) * labels.ndim), output=np.int32)
+    number = np.zeros(count + 1, dtype=np.int32)
+    for finding in findings:
+        number[places[finding.voxel]] = finding.number
+    return number[places]
