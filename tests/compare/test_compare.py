@@ -1,14 +1,19 @@
 """Comparisons: what the command line means, and the table's arithmetic."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
+import dino_uad
+from dino_uad.compare.config import Cell, Settings, data_key
 from dino_uad.compare.run import compare
 from dino_uad.compare.spec import BackboneSpec, Method, words
 from dino_uad.compare.table import summarise
+from dino_uad.data import datalist
 from helpers import labelled_pictures
+from workflows import run
 
 
 def test_method_with_settings():
@@ -75,7 +80,7 @@ def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
     arguments = {
         "dataset_dir": str(tmp_path / "data"),
         "bundles": "dpmm:n_components=4,anomaly_dino",
-        "backbones": "dinov2_vits14:random",
+        "backbones": "dino_uad_tiny14:random",
         "out": str(tmp_path / "out"),
         "image_size": 56,
         "epochs": 1,
@@ -99,12 +104,77 @@ def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
     assert again["rows"][1]["fit_seconds"] == 123.0, "a finished cell is not run again"
 
 
-def test_histograms_of_a_cell_belong_to_its_test_images(tmp_path):
+CELL = Cell(Method("dpmm", {"n_components": 4}), BackboneSpec("dino_uad_tiny14", random=True), 0)
+
+
+def settings(folder, image_size=56, epochs=1):
+    return Settings(str(folder / "data"), folder / "out", str(folder / "cache"), image_size, "cpu", epochs)
+
+
+def key(folder, cell=CELL, weights="w", **changes):
+    lists = [datalist(folder / "data", split) for split in ("train", "valid", "test")]
+    return cell.key(settings(folder, **changes), data_key(lists), weights)
+
+
+def test_a_cell_is_known_by_all_that_decides_its_numbers(tmp_path, monkeypatch):
     labelled_pictures(tmp_path / "data")
+    shutil.copytree(tmp_path / "data", tmp_path / "moved" / "data")
+    original = key(tmp_path)
+    assert key(tmp_path / "moved") == original, "where the files are decides nothing"
+    others = [
+        key(tmp_path, image_size=70),
+        key(tmp_path, epochs=2),
+        key(tmp_path, weights="others"),
+        key(tmp_path, Cell(Method("dpmm", {"n_components": 5}), CELL.backbone, 0)),
+        key(tmp_path, Cell(CELL.method, CELL.backbone, 1)),
+    ]
+    labelled_pictures(tmp_path / "moved" / "data", seed=1)  # other pixels, the same names
+    others.append(key(tmp_path / "moved"))
+    code = shutil.copytree(dino_uad.__path__[0], tmp_path / "code", ignore=shutil.ignore_patterns("*.safetensors"))
+    with (code / "heads" / "dpmm" / "em.py").open("a") as source:
+        source.write("# changed")
+    monkeypatch.setattr(dino_uad, "__file__", str(code / "__init__.py"))
+    others.append(key(tmp_path))
+    assert len({original, *others}) == 1 + len(others)
+
+
+def test_other_settings_in_the_same_folder_give_their_own_numbers(tmp_path):
+    labelled_pictures(tmp_path / "data")
+    arguments = {
+        "dataset_dir": str(tmp_path / "data"), "bundles": "spatial_ar:hidden=4", "backbones": "dino_uad_tiny14:random",
+        "epochs": 1, "baselines": False, "permutations": 0, "device": "cpu",
+    }  # fmt: skip
+    (small,) = compare(**arguments, out=str(tmp_path / "one"), image_size=56)["rows"]
+    (large,) = compare(**arguments, out=str(tmp_path / "one"), image_size=70)["rows"]
+    assert small["pixel_auroc"] != large["pixel_auroc"]
+    more = {**arguments, "bundles": "anomaly_dino,spatial_ar:hidden=4"}
+    _, alone = compare(**more, out=str(tmp_path / "two"), image_size=70)["rows"]
+    same = ("pixel_auroc", "pixel_aupr", "pixel_aupro", "image_auroc")
+    assert [alone[name] for name in same] == [large[name] for name in same], "it does not matter what ran before"
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory):
+    """The folder of a cell, in one that also holds its ``data``."""
+    folder = tmp_path_factory.mktemp("compare")
+    labelled_pictures(folder / "data")
     compare(
-        str(tmp_path / "data"), "anomaly_dino", "dinov2_vits14:random", out=str(tmp_path / "out"), image_size=56,
+        str(folder / "data"), "anomaly_dino", "dino_uad_tiny14:random", out=str(folder / "out"), image_size=56,
         baselines=False, permutations=0, device="cpu",
     )  # fmt: skip
-    counts = torch.load(next((tmp_path / "out" / "cells").glob("*/histograms.pt")), weights_only=True)
+    return next((folder / "out" / "cells").iterdir())
+
+
+def test_histograms_of_a_cell_belong_to_its_test_images(cell):
+    counts = torch.load(cell / "histograms.pt", weights_only=True)
     assert counts.shape[:2] == (4, 2)
     assert counts[:, 1].sum() == 2 * 14 * 14
+
+
+def test_a_cell_is_what_the_bundles_evaluation_measures(cell):
+    folder = cell.parents[2]
+    run("anomaly_dino", folder, "evaluate", **{"ckpt_dir": str(cell), "network_def#head#coreset": None})
+    expected = json.loads((folder / "evaluate" / "metrics.json").read_text())["metrics"]
+    found = json.loads((cell / "cell.json").read_text())["metrics"]
+    assert found.keys() == {name for name in expected if not name.endswith(("_low", "_high"))}
+    assert found == pytest.approx({name: expected[name] for name in found}, abs=5e-3)  # from half-precision embeddings

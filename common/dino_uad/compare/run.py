@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
+import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from tqdm import tqdm
 
 from dino_uad.backbones import DinoBackbone
-from dino_uad.bundle_run import find_bundle
-from dino_uad.compare.cell import Settings, run_cell
-from dino_uad.compare.spec import BASELINES, BackboneSpec, Method, words
+from dino_uad.compare.cell import run_cell
+from dino_uad.compare.config import Cell, Settings, data_key
+from dino_uad.compare.spec import BASELINES, INTENSITY, BackboneSpec, Method, words
 from dino_uad.compare.table import summarise, write_csv, write_markdown, write_plot
-from dino_uad.compare.testset import TestSet, backbone_seconds
 from dino_uad.files import atomic_path, require_writable
+from dino_uad.measure import synchronize
 from dino_uad.metrics import permutation_test
-
-logger = logging.getLogger(__name__)
 
 
 def compare(
@@ -39,7 +37,8 @@ def compare(
     """Fit, evaluate and tabulate methods on one data set.
 
     Writes ``compare.md``, ``compare.csv``, ``compare.json`` and ``compare.png`` (accuracy against time) into ``out``.
-    A cell that is already there is not run again, so a comparison that was stopped goes on where it was.
+    A cell that is already there, of the same images, settings, weights and code, is not run again: a comparison that
+    was stopped goes on where it was.
 
     Args:
         dataset_dir: a data set with labelled test images.
@@ -62,35 +61,36 @@ def compare(
     )
     specs = [BackboneSpec.parse(word) for word in words(backbones)]
     seed_list = [int(word) for word in words(seeds)]
-    test = TestSet(evaluation_config(methods[0], settings))
-    cells = []
-    plan = list(itertools.product(specs, methods, seed_list))
-    for spec, method, seed in tqdm(plan, desc="compare", unit="fit"):
-        if method.bundle == "intensity" and (spec is not specs[0] or seed != seed_list[0]):
-            continue
-        if method.bundle == "mean_distance" and seed != seed_list[0]:
-            continue
-        cells.append(run_cell(method, spec, seed, settings, test))
-    times = {spec.name: backbone_seconds(load(spec).to(device), image_size, device) for spec in specs}
-    rows = summarise(cells, times)
-    tests = paired_tests(cells, permutations) if permutations else []
-    return write(folder, rows, tests, settings, {"images": len(test.items), "seeds": seed_list, "device": device})
+    cells = [
+        Cell(method, spec, seed)
+        for spec, method, seed in itertools.product(specs, methods, seed_list)
+        if (method.bundle != INTENSITY or spec is specs[0]) and (method.bundle not in BASELINES or seed == seed_list[0])
+    ]
+    lists = cells[0].parser("evaluate", settings)
+    data = data_key([lists.get_parsed_content(split) for split in ("train_data", "val_data", "test_data")])
+    results, times = [], {}
+    for cell in tqdm(cells, desc="compare", unit="fit"):
+        if cell.backbone.name not in times:
+            backbone = DinoBackbone(**cell.backbone.config())
+            times[cell.backbone.name] = backbone_seconds(backbone.to(device), image_size, torch.device(device))
+        results.append(run_cell(cell, settings, cell.key(settings, data, backbone.identity)))
+    rows = summarise(results, times)
+    tests = paired_tests(results, permutations) if permutations else []
+    facts = {"images": results[0]["images"], "seeds": seed_list, "device": device}
+    return write(folder, rows, tests, settings, facts)
 
 
-def evaluation_config(method: Method, settings: Settings) -> ConfigParser:
-    """A bundle's train and evaluation configs merged, for the data list and transforms of the test images."""
-    root = find_bundle("dpmm" if method.bundle in BASELINES else method.bundle)
-    parser = ConfigParser()
-    parser.read_config([root / "configs" / "train.json", root / "configs" / "evaluate.json"])
-    # There is no model.pt yet from which evaluate.json would take the fit's choice of slices; it is train.json's.
-    slices = ConfigParser.load_config_file(root / "configs" / "train.json")["slices"]
-    parser.update({"dataset_dir": settings.dataset_dir, "image_size": [settings.image_size] * 2, "slices": slices})
-    return parser
-
-
-def load(spec: BackboneSpec) -> DinoBackbone:
-    """The backbone of a specification."""
-    return DinoBackbone(**spec.config())
+@torch.inference_mode()
+def backbone_seconds(backbone: DinoBackbone, image_size: int, device: torch.device, repeats: int = 5) -> float:
+    """Median seconds of one image through the backbone, batch 1, after one warm-up."""
+    image = torch.rand(1, 1, image_size, image_size, device=device)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        backbone(image)
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
 
 
 def paired_tests(cells: list[dict[str, Any]], permutations: int) -> list[dict[str, Any]]:

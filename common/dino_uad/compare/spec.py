@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-BASELINES = ("mean_distance", "intensity")
+INTENSITY = "intensity"
+BASELINES = ("mean_distance", INTENSITY)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A bundle, or a baseline, with settings of its head that differ from the bundle's config."""
+    """A bundle, or a baseline, with settings that differ from the bundle's config: of its head, or of keys with #."""
 
     bundle: str
     settings: dict[str, Any] = field(default_factory=dict)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import dino_uad
 from dino_uad.backbones import DinoBackbone
 from dino_uad.describe import describe
+from dino_uad.digests import digest_facts, digest_file, digest_sources
 from dino_uad.transforms import files_of
 
 ROOMS = ("backbones", "data", "embeddings", "transforms")
@@ -51,8 +49,8 @@ def entry_key(entry: Mapping[str, Any]) -> str:
         if key not in NO_INPUT:
             paths = value if isinstance(value, list | tuple) else [value]
             read = paths and all(_is_path(key, path) for path in paths)
-            facts[key] = [[digest(file) for file in files_of(path)] for path in paths] if read else describe(value)
-    return digest_of(facts)
+            facts[key] = [[digest_file(file) for file in files_of(path)] for path in paths] if read else describe(value)
+    return digest_facts(facts)
 
 
 def _is_path(key: str, value: Any) -> bool:
@@ -60,28 +58,7 @@ def _is_path(key: str, value: Any) -> bool:
     return named and os.path.exists(value)
 
 
-def digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def digest_of(facts: Any) -> str:
-    """sha256 of JSON types, of which half is enough for a name."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
 @functools.cache
 def code_version() -> str:
     """Digest of this package's code that makes embeddings, and of the versions of the libraries that it uses."""
-    root = Path(dino_uad.__file__).parent
-    sources = [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
-    files = {path.relative_to(root).as_posix(): digest(path) for path in sources}
-    return digest_of([files, [_version(name) for name in LIBRARIES]])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # the same modules from another package (itk for itk-io)
-        return None
+    return digest_sources(Path(dino_uad.__file__).parent, ROOMS, LIBRARIES)

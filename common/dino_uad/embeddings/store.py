@@ -15,7 +15,7 @@ from uuid import uuid4
 import torch
 from safetensors import SafetensorError
 
-from dino_uad.embeddings.identity import digest_of
+from dino_uad.digests import digest_facts
 from dino_uad.embeddings.shard import Record, count_slices, read_contents, read_rows, write_shard
 from dino_uad.files import atomic_path, remove_leftovers
 
@@ -74,7 +74,7 @@ class EmbeddingStore:
 
     def __init__(self, cache_dir: str | Path, facts: Mapping[str, Any]) -> None:
         self.facts = facts
-        self.folder = Path(cache_dir) / f"{facts['backbone']['arch']}-{digest_of(facts)[:16]}"
+        self.folder = Path(cache_dir) / f"{facts['backbone']['arch']}-{digest_facts(facts)[:16]}"
         self._pending: dict[str, Record] = {}
         self._since = 0.0
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 from dino_uad.backbones.weights import SOURCES, WeightSource, locate
+from dino_uad.digests import digest_file
 
 
 def large_files(arch: str) -> bytes | None:
@@ -39,5 +39,4 @@ def _sha256(source: WeightSource) -> str:
             f"no hash of {source.name} is published and the official file {source.file_names[0]} is not on this "
             f"machine: run `python -m dino_uad weights fetch {source.name}` with a network first"
         )
-    with found.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_file(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dino_uad
 from dino_uad.backbones.weights import SOURCES
+from dino_uad.digests import digest_file
 from dino_uad.errors import explain
 from dino_uad.export.archive import extract_archive, write_archive
 from dino_uad.export.backbone import large_files
@@ -86,8 +86,7 @@ def import_bundle(file: str, out: str = "bundles", sha256: str | None = None) ->
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a bundle's zip, as export writes it. Check the path")
     if sha256:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = digest_file(path)
         if found != sha256.lower():
             raise ValueError(f"{path} has sha256 {found}, expected {sha256}: get the file again")
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from pathlib import Path
 
 import dino_uad
+from dino_uad.digests import digest_sources
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +32,5 @@ def require_same_package(bundle_root: str) -> None:
             "process: run bundles of different versions in processes of their own, with the bundle's folder first on "
             "PYTHONPATH"
         )
-    if _digest(carried) != _digest(used):
+    if digest_sources(carried) != digest_sources(used):
         logger.warning(f"{bundle_root} carries its own dino_uad {found}, whose code differs from {used}, which is used")
-
-
-def _digest(package: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

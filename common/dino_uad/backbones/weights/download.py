@@ -1,36 +1,18 @@
-"""Getting a file over HTTP so that a half-written or wrong one is never found under its final name."""
+"""Getting a file over HTTP so that half of one, or a wrong one, is never found under its final name."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 
+from dino_uad.files import atomic_path
+
 TIMEOUT_SECONDS = 5
 CHUNK = 1 << 20
-
-
-@contextmanager
-def atomic_file(target: Path) -> Iterator[BinaryIO]:
-    """Write a file under a temporary name beside ``target``, flush it to disk, and rename it when all went well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide a shared cache folder's files from other users
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def download(url: str, target: Path, sha256: str | None = None) -> None:
@@ -45,10 +27,14 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
 
     digest, received = hashlib.sha256(), 0
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response, atomic_file(target) as file:
+        with (
+            urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response,
+            atomic_path(target) as temporary,
+            open(temporary, "wb") as file,
+        ):
             length = int(response.headers.get("Content-Length") or 0)
             with tqdm(total=length or None, unit="B", unit_scale=True, desc=target.name) as progress:
-                while chunk := response.read(CHUNK):
+                for chunk in _chunks(response, url):
                     file.write(chunk)
                     digest.update(chunk)
                     received += len(chunk)
@@ -57,5 +43,14 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
                 raise RuntimeError(f"{url} broke off after {received} of {length} bytes")
             if sha256 and digest.hexdigest() != sha256:
                 raise RuntimeError(f"{url} has sha256 {digest.hexdigest()}, expected {sha256}")
+    except (OSError, HTTPException) as error:
+        raise RuntimeError(f"{url}: {error}") from error
+
+
+def _chunks(response: BinaryIO, url: str) -> Iterator[bytes]:
+    """What comes in, until its end; a network's error must not be taken for the disk's."""
+    try:
+        while chunk := response.read(CHUNK):
+            yield chunk
     except (OSError, HTTPException) as error:
         raise RuntimeError(f"{url}: {error}") from error

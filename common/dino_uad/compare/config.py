@@ -1,0 +1,115 @@
+"""The configs of a bundle with the settings of one cell of a comparison put in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+import dino_uad
+from dino_uad.bundle_run import WORKFLOWS, find_bundle
+from dino_uad.compare.spec import BASELINES, INTENSITY, BackboneSpec, Method
+from dino_uad.digests import digest_facts, digest_sources
+from dino_uad.embeddings import entry_key
+
+PLACES = ("bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "cache_dir")
+"""Keys that say where files are, and decide no number."""
+LIBRARIES = ("torch", "monai", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a comparison share."""
+
+    dataset_dir: str
+    out: Path
+    cache_dir: str
+    image_size: int
+    device: str
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one backbone with one seed."""
+
+    method: Method
+    backbone: BackboneSpec
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Readable, and usable as a folder's name."""
+        return f"{self.method.name} {self.backbone.name} {self.seed}".replace(" ", "_").replace("/", "_")
+
+    def parser(self, workflow: str, settings: Settings, folder: Path | None = None) -> ConfigParser:
+        """The configs of ``train`` or ``evaluate``; models and results go to ``folder``."""
+        baseline = self.method.bundle in BASELINES
+        root = find_bundle("dpmm" if baseline else self.method.bundle)
+        parser = ConfigParser()
+        parser.read_config([root / "configs" / file for file in WORKFLOWS[workflow]])
+        parser.update(
+            {
+                "bundle_root": str(root),
+                "dataset_dir": settings.dataset_dir,
+                "ckpt_dir": str(folder),
+                "output_dir": str(folder),
+                "cache_dir": settings.cache_dir,
+                "image_size": [settings.image_size, settings.image_size],
+                "device": f"$torch.device('{settings.device}')",
+                "seed": self.seed,
+            }
+        )
+        for key, value in self.backbone.config().items():
+            parser[f"network_def#backbone#{key}"] = value
+        if baseline:
+            target = "dino_uad.heads.MeanDistanceHead"
+            parser["network_def#head"] = {"_target_": target, "embed_dim": "$@network_def#backbone.embed_dim"}
+            parser["max_epochs"] = 1
+        for key, value in self.method.settings.items():
+            parser[key if "#" in key else f"network_def#head#{key}"] = value
+        if settings.epochs is not None:
+            parser["max_epochs"] = min(settings.epochs, parser["max_epochs"])
+        if workflow == "evaluate":
+            _measure_one_image_at_a_time(parser, self.method)
+        return parser
+
+    def key(self, settings: Settings, data: str, weights: str) -> str:
+        """Digest of everything that decides the cell's numbers: the configs as they run, and what they read.
+
+        Args:
+            settings: of the comparison.
+            data: digest of the data set, :func:`data_key`.
+            weights: digest of the backbone's weights.
+        """
+        configs = [
+            {key: value for key, value in self.parser(workflow, settings).get().items() if key not in PLACES}
+            for workflow in ("train", "evaluate")
+        ]
+        code = digest_sources(Path(dino_uad.__file__).parent, libraries=LIBRARIES)
+        return digest_facts([self.name, configs, data, weights, code])[:16]
+
+
+def _measure_one_image_at_a_time(parser: ConfigParser, method: Method) -> None:
+    """``evaluate.json`` without its files and intervals: seeds and paired tests say how far results scatter."""
+    parser["validate#handlers"] = []
+    parser["validate#evaluator#max_batch"] = 1
+    metrics = parser["validate#additional_metrics"]
+    left_out = [key for key in metrics if key.endswith("interval")]
+    if method.bundle == INTENSITY:  # it is not fitted: there are no thresholds, and no model that knows its slices
+        left_out.append("pixel_dice")
+        train = ConfigParser.load_config_file(find_bundle("dpmm") / "configs" / "train.json")
+        parser["fitted_slices"] = train["slices"]
+        parser["network_def"] = {"_target_": "dino_uad.compare.intensity.IntensityDetector"}
+    for key in left_out:
+        del metrics[key]
+
+
+def data_key(lists: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """Digest of data lists: the bytes of every file, its group and class, in order; not where the files are."""
+    return digest_facts(
+        [[[entry_key(entry), entry.get("anomalous"), str(entry.get("group"))] for entry in data] for data in lists]
+    )

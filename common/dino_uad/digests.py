@@ -1,0 +1,41 @@
+"""SHA-256 of what decides a result: files, facts, and source code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def digest_file(path: str | Path) -> str:
+    """Of a file's bytes, as ``sha256sum`` prints it."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_facts(facts: Any) -> str:
+    """Of JSON types, of which half is enough for a name."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def digest_sources(package: Path, rooms: Sequence[str] = ("",), libraries: Sequence[str] = ()) -> str:
+    """Of the Python files below a package's folder, and of the versions of what they use.
+
+    Args:
+        package: the folder.
+        rooms: its subfolders that count; all by default.
+        libraries: names of installed packages.
+    """
+    sources = sorted(path for room in rooms for path in (package / room).rglob("*.py"))
+    files = {path.relative_to(package).as_posix(): digest_file(path) for path in sources}
+    return digest_facts([files, [_version(name) for name in libraries]])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # the same modules from another package (itk for itk-io)
+        return None
