@@ -49,7 +49,8 @@ def findings_report(
         procedure_reported=codes.SCT.ImagingProcedure,
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=list(source.headers),
+        # The image library asks a radiograph for spacing and orientation, which many do not tell.
+        referenced_images=list(source.headers) if "FrameOfReferenceUID" in first else None,
     )
     evidence = list(source.headers) + ([segmentation] if segmentation is not None else [])
     return Comprehensive3DSR(

@@ -66,6 +66,8 @@ def _headers(path: Path) -> Iterator[Dataset]:
         except (InvalidDicomError, OSError, ValueError):
             continue
         if "Rows" in header and "SeriesInstanceUID" in header:
+            if "ImageOrientationPatient" not in header and "PatientOrientation" not in header:
+                header.PatientOrientation = None  # it may be empty, but not absent (PS3.3, C.7.6.1), and is in exports
             yield header
 
 
