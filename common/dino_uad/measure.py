@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 import torch
+
+resource = None
+with suppress(ImportError):  # Windows has none
+    import resource
 
 Call = Callable[[], object]
 MEGABYTE = 1e6
@@ -18,6 +24,16 @@ def synchronize(device: torch.device) -> None:
     """Wait for the device, where it runs beside the host."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def peak_megabytes(device: torch.device) -> float:
+    """Largest memory of this process so far: allocated on CUDA, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MEGABYTE
+    if resource is None:
+        return psutil.Process().memory_info().peak_wset / MEGABYTE
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes that ru_maxrss counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
 
 
 def peak_extra_megabytes(call: Call, device: torch.device, period: float = 0.001) -> float:

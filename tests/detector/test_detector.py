@@ -5,7 +5,11 @@ import torch
 from monai.networks.utils import copy_model_state
 
 from dino_uad.detector.detector import AnomalyDetector
+from dino_uad.heads.anomaly_dino import AnomalyDinoHead
+from dino_uad.heads.dino_ad import DinoADHead
+from dino_uad.heads.dpmm import DPMMHead
 from dino_uad.heads.mean_distance import MeanDistanceHead
+from dino_uad.heads.spatial_ar import SpatialARHead
 from helpers import SIZE, backbone, detector
 
 
@@ -89,3 +93,28 @@ def test_dropout_acts_in_training_mode_only(fitted):
     assert torch.equal(network(image), fitted(image))
     network.train()
     assert not torch.equal(network(image), network(image))
+
+
+def fitted_heads():
+    yield "mean distance", MeanDistanceHead
+    yield "dpmm", lambda channels: DPMMHead(channels, 4)
+    yield "spatial_ar", lambda channels: SpatialARHead(channels, hidden=8, dilations=(1,))
+    yield "dino_ad", DinoADHead
+    yield "anomaly_dino", AnomalyDinoHead
+
+
+@pytest.mark.parametrize(("name", "make"), fitted_heads())
+def test_maps_under_autocast_are_those_without(name, make):
+    """The transformer has a precision of its own; nothing after it loses digits to autocast."""
+    frozen = backbone()
+    network = detector(backbone=frozen, head=make(frozen.embed_dim)).eval()
+    image = torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    if name == "spatial_ar":
+        network.head.batches_seen += 1
+    else:
+        network.head.fit_batch(*network.embed(image))
+        network.head.end_epoch()
+    expected = network.predict(image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = network.predict(image)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

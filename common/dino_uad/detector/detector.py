@@ -13,6 +13,7 @@ from dino_uad.detector import fingerprint
 from dino_uad.detector.model_file import load_model
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
 from dino_uad.detector.upsample import upsample_scores
+from dino_uad.exact import without_autocast
 from dino_uad.heads import Head
 
 
@@ -89,14 +90,20 @@ class AnomalyDetector(nn.Module):
             )
         return self.backbone(image)
 
+    def score(self, embeddings: Tensor, cls: Tensor) -> Tensor:
+        """The head's scores ``[B,1,h,w]`` of what :meth:`embed` gave, in float32 under autocast too."""
+        with without_autocast(embeddings.device):
+            return self.head.score(embeddings, cls)
+
     def upsample(self, patch_scores: Tensor) -> Tensor:
         """Bring patch scores ``[B,1,h,w]`` to the anomaly map ``[B,1,H,W]``."""
-        return upsample_scores(patch_scores, self.image_size, self.smoothing_sigma)
+        with without_autocast(patch_scores.device):
+            return upsample_scores(patch_scores, self.image_size, self.smoothing_sigma)
 
     def predict(self, image: Tensor) -> dict[str, Tensor]:
         """Anomaly map ``pred`` ``[B,1,H,W]``, ``patch_scores`` ``[B,1,h,w]`` and ``image_score`` ``[B]``."""
         embeddings, cls = self.embed(image)
-        patch_scores = self.head.score(self.dropout(embeddings), cls)
+        patch_scores = self.score(self.dropout(embeddings), cls)
         return {
             "pred": self.upsample(patch_scores),
             "patch_scores": patch_scores,
@@ -106,7 +113,7 @@ class AnomalyDetector(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """``[B,1|3,H,W]`` in [0, 1] to the anomaly map ``[B,1,H,W]`` float32; higher is more anomalous."""
         embeddings, cls = self.embed(image)
-        return self.upsample(self.head.score(self.dropout(embeddings), cls))
+        return self.upsample(self.score(self.dropout(embeddings), cls))
 
     def state_dict(self, *args, **kwargs) -> dict[str, Any]:
         state = super().state_dict(*args, **kwargs)

@@ -13,6 +13,7 @@ from torch import Tensor
 from dino_uad import parallel
 from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector, fingerprint
 from dino_uad.engines import unpack
+from dino_uad.exact import without_autocast
 from dino_uad.files import save_torch
 from dino_uad.metrics import ThresholdAtFPR
 
@@ -36,7 +37,7 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     moments = torch.zeros(3, dtype=torch.float64, device=device)  # count, sum, sum of squares
     for batch in loader:
         embeddings, cls, _ = unpack(batch, device)
-        patch_scores = network.head.score(embeddings, cls)  # without mask, as AnomalyDetector.predict scores
+        patch_scores = network.score(embeddings, cls)  # without mask, as AnomalyDetector.predict scores
         if not len(patch_scores):
             continue
         thresholds.update(network.upsample(patch_scores))
@@ -72,7 +73,8 @@ class FinishFit:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        calibrate(self.network, self.loader, engine.state.device)
+        with without_autocast(torch.device(engine.state.device)):
+            calibrate(self.network, self.loader, engine.state.device)
         # A fit that went on from an older model (MONAI Label) has loaded that one's.
         self.network.fingerprint.copy_(fingerprint.encode(self.network.facts))
         rates = ", ".join(

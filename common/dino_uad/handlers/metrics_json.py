@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import resource
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from ignite.engine import Engine, Events
 from dino_uad import parallel
 from dino_uad.detector import AnomalyDetector
 from dino_uad.files import atomic_path
+from dino_uad.measure import peak_megabytes
 from dino_uad.metrics import is_anomalous
 
 
@@ -62,7 +62,7 @@ class MetricsJson:
             "metrics": {name: None if math.isnan(value) else value for name, value in metrics.items()},
             "images": self.images,
             "seconds_per_image": float(np.median(self.seconds)) if self.seconds else None,
-            "peak_memory_mb": peak_memory_mb(engine.state.device),
+            "peak_memory_mb": peak_megabytes(engine.state.device),
             "model": self.network.facts,
             "settings": self.settings,
             "versions": package_versions(),
@@ -70,13 +70,6 @@ class MetricsJson:
         }
         with atomic_path(self.path) as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory so far in MB: allocated on a GPU, resident set of the process elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def package_versions() -> dict[str, str]:

@@ -17,7 +17,8 @@ from ignite.engine import Engine, Events
 
 from dino_uad import parallel
 from dino_uad.detector import AnomalyDetector
-from dino_uad.handlers.metrics_json import device_name, package_versions, peak_memory_mb
+from dino_uad.handlers.metrics_json import device_name, package_versions
+from dino_uad.measure import peak_megabytes
 from dino_uad.report import Collector
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class ReportHandler:
             "Time and memory": {
                 "network, seconds per image (median)": f"{np.median(seconds):.3g}",
                 "whole evaluation, seconds": f"{time.perf_counter() - self._started:.3g}",
-                "peak memory, MB": f"{peak_memory_mb(engine.state.device):,.0f}",
+                "peak memory, MB": f"{peak_megabytes(engine.state.device):,.0f}",
                 "device": device_name(engine.state.device),
             },
             "Versions": package_versions() | {"python": platform.python_version()},

@@ -12,6 +12,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from scipy import ndimage
 from torch import Tensor
 
+from dino_uad.exact import running_sum
 from dino_uad.metrics.histogram import DEFAULT_BINS, ScoreHistogram
 from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
 
@@ -102,5 +103,5 @@ def aupro(normal: Tensor, overlap: Tensor, limit: float) -> Tensor:
 
 def _from_the_top(counts: Tensor) -> Tensor:
     """Share of the counts ``[...,K]`` at or above each level, from the highest down: ``[...,K+1]`` from 0 to 1."""
-    reached = F.pad(counts.double().flip(-1).cumsum(-1), (1, 0))
+    reached = F.pad(running_sum(counts.double().flip(-1)), (1, 0))
     return reached / reached[..., -1:]

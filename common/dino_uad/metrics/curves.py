@@ -11,11 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dino_uad.exact import running_sum
+
 
 def auroc(negatives: Tensor, positives: Tensor) -> Tensor:
     """Area under the ROC curve: P(negative < positive) + P(negative = positive) / 2 (Mann-Whitney)."""
     negatives, positives = negatives.double(), positives.double()
-    below = negatives.cumsum(-1) - negatives / 2
+    below = running_sum(negatives) - negatives / 2
     n, p = negatives.sum(-1), positives.sum(-1)
     return _where_both_classes((positives * below).sum(-1) / (n * p), n, p)
 
@@ -69,7 +71,7 @@ def tied_levels(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _at_or_above(counts: Tensor) -> Tensor:
-    return counts.flip(-1).cumsum(-1).flip(-1)
+    return running_sum(counts.flip(-1)).flip(-1)
 
 
 def _where_both_classes(value: Tensor, negatives: Tensor, positives: Tensor) -> Tensor:

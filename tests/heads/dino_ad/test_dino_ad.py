@@ -149,6 +149,21 @@ def test_trace_and_onnx_hold_for_other_queries(normalization, tmp_path):
     torch.testing.assert_close(torch.from_numpy(output), scorer(query, cls), rtol=1e-4, atol=1e-4)
 
 
+def test_a_head_calibrated_in_inference_mode_can_be_reloaded_calibrated_again_and_traced_with_gradients():
+    head = _fitted(normalization="calibrated")
+    with torch.inference_mode():
+        head.calibrate_batch(*_batch(4, seed=5))
+        head.end_calibration()
+    assert not any(buffer.is_inference() for buffer in head.buffers())
+    head.load_state_dict(head.state_dict())
+    head.calibrate_batch(*_batch(4, seed=5))
+    head.end_calibration()
+    query, cls, _ = _batch(2, seed=9)
+    query.requires_grad_()
+    torch.jit.trace(_Scorer(head), (query, cls))(query, cls).sum().backward()
+    assert query.grad.abs().sum() > 0
+
+
 def test_errors():
     query, cls, _ = _batch(1)
     with pytest.raises(RuntimeError, match=r"not fitted.*train"):

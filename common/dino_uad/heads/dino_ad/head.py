@@ -93,8 +93,8 @@ class DinoADHead(Head):
         if moments[0] > 0:
             mean = moments[1] / moments[0]
             std = (moments[2] / moments[0] - mean.square()).clamp_min(1e-12).sqrt()
-            self.normal_mean_std = torch.stack([mean, std]).float()
-        self._moments = torch.zeros_like(moments)
+            self.normal_mean_std.copy_(torch.stack([mean, std]))
+        self._moments = torch.zeros(3, dtype=torch.float64)
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Anomaly score of every patch; where ``mask`` is given, background gets the lowest foreground score."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dino_uad.exact import running_sum
+
 
 class Clusters(NamedTuple):
     """Result of :func:`kmeans`.
@@ -79,7 +81,7 @@ def _plus_plus(rows: Tensor, norms: Tensor, mask: Tensor, uniform: Tensor) -> Te
     weight = mask.to(rows)
     centroids: list[Tensor] = []
     for u in uniform:
-        cumulative = weight.cumsum(dim=1)
+        cumulative = running_sum(weight)
         index = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).clamp_max(rows.shape[1] - 1)
         # All remaining rows coincide with a centroid: any unmasked row will do.
         index = torch.where(cumulative[:, -1:] > 0, index, mask.to(torch.uint8).argmax(dim=1, keepdim=True))

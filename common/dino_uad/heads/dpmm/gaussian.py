@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -33,25 +32,6 @@ class Components(NamedTuple):
 def wide(tensor: Tensor) -> Tensor:
     """``tensor`` in float64 where the device has it (Apple's GPUs have not)."""
     return tensor if tensor.device.type == "mps" else tensor.double()
-
-
-@contextmanager
-def full_float32():
-    """Keep TF32 and bf16 out of float32 matrix products: Mahalanobis terms would be off by whole units."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Half precision would cost the cosine distances three digits, for a product that takes no time."""
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def cholesky_precision(covariances: Tensor) -> Tensor:

@@ -14,11 +14,14 @@ anomaly score           :func:`~dino_uad.heads.dpmm.scores.cosine`, to the means
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dino_uad import parallel
+from dino_uad.exact import full_float32, without_autocast
 from dino_uad.heads.dpmm import em, gaussian, sticks
 from dino_uad.heads.dpmm.init import INITIALISERS
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
@@ -94,7 +97,7 @@ class DPMMHead(Head):
         self.register_buffer("running_means", torch.zeros(n_components, embed_dim))
         self.register_buffer("running_covariances", torch.zeros(shape))
         self.register_buffer("active", torch.zeros(0, dtype=torch.int64), persistent=False)
-        self.register_load_state_dict_post_hook(lambda head, _: head._refresh_active())
+        self.register_load_state_dict_post_hook(DPMMHead._refresh_active)
 
     @property
     def fitted(self) -> bool:
@@ -123,7 +126,7 @@ class DPMMHead(Head):
         Raises:
             ValueError: if an embedding is NaN, infinite or too large for float32 arithmetic.
         """
-        with torch.no_grad(), gaussian.full_float32(), gaussian.without_autocast(embeddings.device):
+        with torch.no_grad(), full_float32(), without_autocast(embeddings.device):
             rows = self._rows(embeddings)
             if mask is not None:
                 rows = rows[mask.flatten().to(rows.device)]
@@ -186,9 +189,8 @@ class DPMMHead(Head):
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Anomaly score of every patch by ``score_type``: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
-        with gaussian.without_autocast(embeddings.device):
-            rows = self._prepare(self._rows(embeddings))
-            return self._to_grid(SCORES[self.score_type](rows, self._active_components()), embeddings)
+        rows = self._prepare(self._rows(embeddings))
+        return self._to_grid(SCORES[self.score_type](rows, self._active_components()), embeddings)
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
@@ -230,7 +232,7 @@ class DPMMHead(Head):
             values = values.to(self.running_means.dtype)
         return values.reshape(embeddings.shape[0], 1, embeddings.shape[2], embeddings.shape[3])
 
-    def _refresh_active(self) -> None:
+    def _refresh_active(self, *_: Any) -> None:
         weights = self.log_weights.exp() if self.reference and self.score_type == "likelihood" else self.weights()
         above = weights > self.weight_threshold
         self.active = torch.nonzero(above & (self.step > 0)).squeeze(1)

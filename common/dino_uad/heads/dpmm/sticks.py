@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dino_uad.exact import running_sum
+
 
 def log_stick_weights(resp: Tensor, concentration: Tensor, n_rows: float, slack: float = 0.0) -> Tensor:
     """Log mixing weights from MAP stick ratios ``v_k = p̄_k / (p̄_k + (α−1)/n + Σ_{i>k} p̄_i)`` ([DPMM], eq. 5).
@@ -25,7 +27,7 @@ def log_stick_weights(resp: Tensor, concentration: Tensor, n_rows: float, slack:
     """
     remaining = later_mass(resp) + (concentration - 1).clamp_min(0) / n_rows + slack
     log_total = (resp + remaining).log()
-    broken = (remaining.log() - log_total)[:-1].cumsum(0)
+    broken = running_sum((remaining.log() - log_total)[:-1])
     # Only components without mass follow a stick of ratio 1: they are empty whatever is left of the stick.
     weights = resp.log() - log_total + torch.cat([broken.new_zeros(1), broken])
     return torch.where(resp > 0, weights, -torch.inf)
@@ -33,7 +35,7 @@ def log_stick_weights(resp: Tensor, concentration: Tensor, n_rows: float, slack:
 
 def later_mass(resp: Tensor) -> Tensor:
     """``Σ_{i>k} p̄_i`` for every k, ``[K]``, summed from the end so that small tails survive."""
-    reverse = resp.flip(0).cumsum(0).flip(0)
+    reverse = running_sum(resp.flip(0)).flip(0)
     return torch.cat([reverse[1:], reverse.new_zeros(1)])
 
 
