@@ -24,6 +24,10 @@ VERBS = {
         "dino_uad.backbones.weights.commands:WeightCommands",
         "Backbone weights: list | fetch NAME | path NAME.",
     ),
+    "cache": (
+        "dino_uad.embeddings.commands:CacheCommands",
+        "Cached embeddings: list DIR | prune DIR.",
+    ),
     "prepare": (
         "dino_uad.data.prepare:prepare",
         "Turn labelled volumes into a data set of PNG slices, split by patient.",

@@ -1,5 +1,8 @@
 """The backbone sees each image once, whatever happens between two runs."""
 
+import functools
+from pathlib import Path
+
 import pytest
 import torch
 from monai.transforms import Compose
@@ -113,6 +116,55 @@ def test_unreadable_image_raises_or_is_skipped_by_name(tmp_path, caplog):
     kept = EmbeddingDataset(entries, load_unit, backbone(), on_error="skip")
     assert len(kept) == 2
     assert "skipped 1" in caplog.text and "001.png" in caplog.text
+
+
+def load_if_mounted(entry):
+    if (Path(entry["image"]).parent / "unmounted").exists():
+        raise OSError("the drive is gone")
+    return load_unit(entry)
+
+
+def test_what_was_skipped_is_tried_again(tmp_path, counted):
+    entries = pictures(tmp_path / "images", 3)
+    arguments = {"cache_dir": str(tmp_path / "cache"), "on_error": "skip"}
+    (tmp_path / "images" / "unmounted").touch()
+    with pytest.raises(ValueError, match="none of the 3 entries gave an image"):
+        len(EmbeddingDataset(entries, load_if_mounted, counted, **arguments))
+    (tmp_path / "images" / "unmounted").unlink()
+    assert len(EmbeddingDataset(entries, load_if_mounted, counted, **arguments)) == 3
+
+
+def count_first(entry):
+    """Slices only of the first entry; each look at an entry leaves a mark."""
+    with open(Path(entry["image"]).with_suffix(".seen"), "a") as file:
+        file.write("x")
+    return [load_unit(entry)] if entry["image"].endswith("000.png") else []
+
+
+def test_an_entry_without_slices_is_not_looked_at_again(tmp_path, counted):
+    entries = pictures(tmp_path, 3)
+    for _ in range(2):
+        assert len(EmbeddingDataset(entries, count_first, counted, cache_dir=str(tmp_path / "cache"))) == 1
+    assert [path.read_text() for path in sorted(tmp_path.glob("*.seen"))] == ["x"] * 3
+
+
+def test_equal_images_are_embedded_once(tmp_path, counted):
+    entries = pictures(tmp_path / "images", 2)
+    dataset = EmbeddingDataset([*entries, entries[0]], load_unit, counted, cache_dir=str(tmp_path / "cache"))
+    assert len(dataset) == 3 and counted.seen == 2
+    assert torch.equal(dataset[0]["embedding"], dataset[2]["embedding"])
+
+
+def test_spawned_workers_are_handed_no_backbone(tmp_path, monkeypatch):
+    """As on Windows and macOS; a backbone with a hook, or on a GPU, could not be pickled, and would be slow to."""
+    frozen = backbone()
+    frozen.register_forward_pre_hook(lambda module, inputs: None)
+    spawn = functools.partial(torch.utils.data.DataLoader, multiprocessing_context="spawn")
+    monkeypatch.setattr(embedding_module, "DataLoader", spawn)
+    spawned = embeddings(tmp_path, 3, backbone=frozen, num_workers=1)
+    spawned.build()
+    monkeypatch.undo()
+    assert torch.equal(spawned.batch([2, 0])["embedding"], embeddings(tmp_path, 3).batch([2, 0])["embedding"])
 
 
 def test_no_image_is_an_error():

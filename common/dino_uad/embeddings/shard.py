@@ -51,6 +51,12 @@ def read_contents(path: Path) -> list[tuple[str, int]]:
         return [(str(key), int(count)) for key, count in json.loads(file.metadata()["contents"])]
 
 
+def read_shapes(path: Path) -> dict[str, list[int]]:
+    """Shapes of a shard's tensors, slices first."""
+    with safe_open(path, "pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+
+
 def read_rows(path: Path, rows: Sequence[int]) -> Record:
     """Copies of single slices, ``[len(rows),...]``, from the mapped file: no more than these are read.
 

@@ -1,0 +1,93 @@
+"""``python -m dino_uad cache``: what it shows, and that it removes only what nobody needs."""
+
+import json
+import os
+import time
+
+import pytest
+import torch
+
+from dino_uad.cli import main
+from dino_uad.embeddings.identity import code_version
+from dino_uad.embeddings.store import EmbeddingStore, shards
+from dino_uad.files import DAY, HOST, PART
+
+
+def store(folder, code: str, keys: str) -> EmbeddingStore:
+    facts = {"backbone": {"arch": "tiny", "layers": [3]}, "code": code}
+    made = EmbeddingStore(folder, facts)
+    made.prepare()
+    for key in keys:
+        made.append(key, {"embedding": torch.zeros(2, 8, 4, 4).half(), "cls": torch.zeros(2, 8)})
+        made.flush()
+    return made
+
+
+def age(path, days: float) -> None:
+    os.utime(path, (time.time() - days * DAY,) * 2)
+
+
+def run(capfd, *words) -> dict:
+    main(["cache", *map(str, words), "--json"])
+    return json.loads(capfd.readouterr().out)
+
+
+def test_list_says_what_is_there(tmp_path, capfd):
+    store(tmp_path, code_version(), "abc")
+    old = store(tmp_path, "older", "a")
+    for path in old.folder.iterdir():
+        age(path, 4)
+    found = {item["current"]: item for item in run(capfd, "list", tmp_path)["stores"]}
+    assert {key: found[True][key] for key in ("layers", "embedding", "entries", "slices")} == {
+        "layers": [3],
+        "embedding": "8×4×4",
+        "entries": 3,
+        "slices": 6,
+    }
+    assert found[False]["name"] == old.folder.name and found[False]["days_unused"] == pytest.approx(4, abs=0.01)
+    assert found[True]["bytes"] == sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) - sum(
+        path.stat().st_size for path in shards(old.folder)
+    )
+    main(["cache", "list", str(tmp_path)])
+    assert "made by another version" in capfd.readouterr().out
+
+
+def test_prune_removes_what_is_of_no_use_and_keeps_the_rest(tmp_path, capfd):
+    current, other = store(tmp_path, code_version(), "abcd"), store(tmp_path, "older", "ab")
+    unused, damaged, *kept = shards(current.folder)
+    age(unused, 31)
+    damaged.write_bytes(b"cut")
+    leftover = current.folder / f".{HOST}01234567{PART}x.safetensors"
+    leftover.write_bytes(b"half")
+    early = tmp_path / f"{'0' * 32}.safetensors"  # as versions before 0.2 wrote them
+    early.write_bytes(b"record")
+    for path in other.folder.iterdir():
+        age(path, 2)
+    would = run(capfd, "prune", tmp_path, "--dry_run")["files"]
+    assert unused.exists() and early.exists()
+    done = run(capfd, "prune", tmp_path)
+    assert done["files"] == would and len(would) == 5
+    assert shards(current.folder) == kept and not leftover.exists() and not early.exists()
+    assert not other.folder.exists()
+    assert run(capfd, "prune", tmp_path)["files"] == []
+
+
+def test_prune_to_a_size_takes_what_is_unused_longest(tmp_path, capfd):
+    made = store(tmp_path, code_version(), "abcd")
+    for days, path in enumerate(shards(made.folder)):
+        age(path, days)
+    newest, second, *_ = shards(made.folder)
+    size = newest.stat().st_size
+    run(capfd, "prune", tmp_path, "--max_gb", 2.5 * size / 1e9)
+    assert shards(made.folder) == [newest, second]
+
+
+def test_prune_leaves_a_run_that_has_just_begun(tmp_path, capfd):
+    made = store(tmp_path, code_version(), "")
+    run(capfd, "prune", tmp_path, "--days", 0)
+    assert (made.folder / "store.json").exists()
+
+
+def test_a_wrong_folder_is_named(tmp_path, capfd):
+    with pytest.raises(FileNotFoundError, match="by default the folder cache of a bundle"):
+        main(["cache", "list", str(tmp_path / "none")])

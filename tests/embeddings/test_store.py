@@ -1,0 +1,146 @@
+"""The store of embeddings: what is read is what was written, whoever writes, and whenever somebody is killed."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dino_uad.embeddings import store as store_module
+from dino_uad.embeddings.shard import read_contents, write_shard
+from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, shards
+from workflows import start
+
+FACTS = {"backbone": {"arch": "tiny"}, "code": "1"}
+
+
+def record(key: str, slices: int, size: int = 4) -> dict[str, torch.Tensor]:
+    """What is stored under a key follows from the key, so that a reader can tell right from wrong."""
+    if not slices:
+        return {}
+    generator = torch.Generator().manual_seed(int(key))
+    return {
+        "embedding": torch.randn(slices, 3, size, size, generator=generator).half(),
+        "cls": torch.randn(slices, 3, generator=generator),
+        "foreground": torch.rand(slices, 1, size, size, generator=generator) < 0.5,
+    }
+
+
+def whole(store, place) -> dict[str, torch.Tensor]:
+    return store.read([(place.shard, place.start + row) for row in range(place.count)]) if place.count else {}
+
+
+def assert_equal(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name], value), name
+
+
+@given(
+    counts=st.lists(st.integers(0, 5), min_size=1, max_size=12),
+    shard_bytes=st.sampled_from([1, 1000, 1 << 20]),
+    seed=st.integers(0, 9),
+    in_memory=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_slices_in_any_order(tmp_path_factory, counts, shard_bytes, seed, in_memory):
+    folder = tmp_path_factory.mktemp("store")
+    writer = MemoryStore() if in_memory else EmbeddingStore(folder, FACTS)
+    old, store_module.SHARD_BYTES = store_module.SHARD_BYTES, shard_bytes
+    try:
+        for key, count in enumerate(counts):
+            writer.append(str(key), record(str(key), count))
+        writer.flush()
+    finally:
+        store_module.SHARD_BYTES = old
+    reader = writer if in_memory else EmbeddingStore(folder, FACTS)
+    places = reader.find(map(str, range(len(counts) + 1)))
+    assert {key: place.count for key, place in places.items()} == {str(k): c for k, c in enumerate(counts)}
+    chosen = random.Random(seed).sample([(k, r) for k, count in enumerate(counts) for r in range(count)], sum(counts))
+    if not chosen:
+        return
+    found = reader.read([(places[str(k)].shard, places[str(k)].start + row) for k, row in chosen])
+    rows = [{name: value[row] for name, value in record(str(k), counts[k]).items()} for k, row in chosen]
+    assert_equal(found, {name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+
+
+def test_embeddings_of_another_size_or_without_foreground_go_to_another_file(tmp_path):
+    store = EmbeddingStore(tmp_path, FACTS)
+    records = {"1": record("1", 2), "2": {}, "3": record("3", 1, size=5), "4": record("4", 1, size=5)}
+    records["4"].pop("foreground")
+    for key, one in records.items():
+        store.append(key, one)
+    store.flush()
+    assert sorted([key for key, _ in read_contents(path)] for path in shards(store.folder)) == [
+        ["1", "2"],
+        ["3"],
+        ["4"],
+    ]
+    for key, place in store.find(records).items():
+        assert_equal(whole(store, place), records[key])
+
+
+def test_a_shard_cut_anywhere_is_made_again(tmp_path):
+    store = EmbeddingStore(tmp_path, FACTS)
+    path = store.folder / "a.safetensors"
+    write_shard(path, {"1": record("1", 1)})
+    content = path.read_bytes()
+    for length in [*range(0, 24), *range(24, len(content), 17), len(content) - 1]:
+        path.write_bytes(content[:length])
+        assert store.find(["1"]) == {}, length
+        assert not path.exists(), length
+    path.write_bytes(content)
+    assert_equal(whole(store, store.find(["1"])["1"]), record("1", 1))
+
+
+def write_forever(folder, first):
+    store_module.SHARD_BYTES = 20_000
+    store = EmbeddingStore(folder, FACTS)
+    store.prepare()
+    for key in range(first, first + 100_000):
+        store.append(str(key), record(str(key), 1 + key % 3, size=16))
+
+
+def test_two_writers_killed_at_random_moments_leave_nothing_wrong(tmp_path):
+    chance = random.Random(0)
+    for round in range(5):
+        writers = [start(write_forever, tmp_path, 1_000_000 * (2 * round + i)) for i in range(2)]
+        folder = EmbeddingStore(tmp_path, FACTS).folder
+        before, until = len(shards(folder)), time.monotonic() + 60
+        while len(shards(folder)) < before + 3 and time.monotonic() < until:
+            time.sleep(0.005)
+        time.sleep(chance.random() * 0.05)
+        for writer in writers:
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.join()
+        assert len(shards(folder)) > before
+    store = EmbeddingStore(tmp_path, FACTS)
+    keys = [key for path in shards(store.folder) for key, _ in read_contents(path)]
+    assert len(keys) == len(set(keys)) > 100
+    places = store.find(keys)
+    for key in chance.sample(sorted(keys), 100):
+        assert_equal(whole(store, places[key]), record(key, 1 + int(key) % 3, size=16))
+    store.prepare()
+    assert not [path for path in store.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_older_shard_stays_used_while_its_entries_are_asked_for(tmp_path):
+    store = EmbeddingStore(tmp_path, FACTS)
+    for key in ("1", "2"):
+        store.append(key, record(key, 1))
+        store.flush()
+    for path in shards(store.folder):
+        os.utime(path, (0, 0))
+    used = store.find(["1"])["1"].shard
+    assert {path.name: path.stat().st_mtime > 0 for path in shards(store.folder)}[used]
+    assert sum(path.stat().st_mtime > 0 for path in shards(store.folder)) == 1
+
+
+def test_what_nobody_can_write_is_an_error_before_the_backbone_runs(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="choose another folder"):
+        EmbeddingStore(tmp_path / "file", FACTS).prepare()
