@@ -1,0 +1,46 @@
+"""The free-response threshold against counts of connected components, and its promise by simulation."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import stats
+from scipy.ndimage import gaussian_filter, label
+
+from dino_uad.detector.free_response import finding_peaks, threshold_at_findings
+
+
+@given(arrays.arrays(np.float32, (4, 6, 5), elements=st.integers(0, 5).map(float)))
+def test_there_are_at_least_as_many_peaks_as_findings_at_every_threshold(maps) -> None:
+    peaks = finding_peaks(torch.from_numpy(maps))
+    for threshold in range(6):
+        assert (peaks >= threshold).sum() >= label(maps >= threshold, np.ones((3, 3, 3)))[1]
+
+
+def test_a_smooth_bump_has_one_peak() -> None:
+    maps = np.zeros((9, 20, 20), dtype=np.float32)
+    maps[4, 6, 7], maps[5, 15, 12] = 100, 50
+    peaks = finding_peaks(torch.from_numpy(gaussian_filter(maps, 1.0, mode="constant")))
+    assert (peaks > 1e-3).sum() == 2
+
+
+def test_the_threshold_leaves_the_allowed_number_of_peaks() -> None:
+    peaks = [torch.tensor([float(scan), scan - 0.5]) for scan in range(39)]
+    threshold = threshold_at_findings(peaks, 0.1)  # (3 + 1) / 40
+    assert sum(int((scan >= threshold).sum()) for scan in peaks) == 3
+    assert threshold == pytest.approx(36.5, abs=1e-4) and threshold > 36.5  # 38, 37.5 and 37 reach it
+    few = threshold_at_findings(peaks[:5], 0.1)
+    assert all((scan < few).all() for scan in peaks[:5])
+    with pytest.raises(ValueError, match="no normal scan"):
+        threshold_at_findings([])
+
+
+def test_at_most_one_normal_scan_in_ten_has_a_finding_over_1000_splits() -> None:
+    rng, flagged = np.random.default_rng(0), 0
+    for _ in range(1000):
+        scans = [torch.from_numpy(rng.gumbel(size=6) + rng.normal()) for _ in range(30)]
+        flagged += bool((scans[0].float() >= threshold_at_findings(scans[1:])).any())
+    assert stats.binomtest(flagged, 1000, 0.1, alternative="greater").pvalue > 0.01
+    assert flagged > 20
