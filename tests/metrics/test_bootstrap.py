@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from dino_uad.metrics import AUPRO, ImageIntervals, PixelIntervals
 from dino_uad.metrics.bootstrap import drawn_times, group_keys, percentile_intervals
 
-THRESHOLDS = (0.8, 1.0, 1.2)
+THRESHOLDS = (0.8, 1.0, 1.2, 1.3, 1.4)
 REPLICATES = 25
 
 
@@ -48,7 +48,7 @@ def pixel_values(maps, masks):
     aupro = AUPRO(bins=1 << 16)
     aupro.update((maps, masks))
     found["pixel_aupro"] = aupro.compute()
-    for name, threshold in zip(("fpr10", "fpr5", "fpr1"), THRESHOLDS, strict=True):
+    for name, threshold in zip(("fpr10", "fpr5", "fpr1", "fpr0.5", "fpr0.1"), THRESHOLDS, strict=True):
         found[f"pixel_dice_{name}"] = f1_score(masks.ravel(), maps.ravel() >= np.float32(threshold))
         per_image = [
             f1_score(y.ravel(), m.ravel() >= np.float32(threshold)) for m, y in zip(maps, masks, strict=True) if y.any()
@@ -159,7 +159,7 @@ def test_one_class_or_nothing_is_nan_with_a_warning():
 
 
 def test_bad_thresholds_and_scores_raise():
-    with pytest.raises(ValueError, match="expected 3 numbers"):
+    with pytest.raises(ValueError, match="expected 5 numbers"):
         PixelIntervals([0.5]).update((*images(1), [0]))
     with pytest.raises(ValueError, match="NaN"):
         PixelIntervals(THRESHOLDS).update((torch.full((1, 1, 2, 2), torch.nan), torch.zeros(1, 1, 2, 2), [0]))

@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 
 from dino_uad.metrics import DiceAtThresholds
 
-THRESHOLDS = torch.tensor([0.5, 0.7, 0.9])
+THRESHOLDS = torch.tensor([0.5, 0.7, 0.9, 0.95, 0.99])
 
 
 def example():
@@ -25,7 +25,7 @@ def test_pooled_and_per_image_dice_equal_f1(as_list):
         pair = (torch.as_tensor(maps[part]), torch.as_tensor(masks[part]))
         metric.update(tuple(list(t) for t in pair) if as_list else pair)
     found = metric.compute()
-    for threshold, rate in zip(THRESHOLDS.numpy(), (10, 5, 1), strict=True):
+    for threshold, rate in zip(THRESHOLDS.numpy(), (10, 5, 1, 0.5, 0.1), strict=True):
         predicted = maps >= threshold
         assert found[f"pixel_dice_fpr{rate}"] == pytest.approx(f1_score(masks.ravel(), predicted.ravel()))
         each = [f1_score(m.ravel(), p.ravel()) for m, p in zip(masks, predicted, strict=True) if m.any()]
@@ -33,7 +33,7 @@ def test_pooled_and_per_image_dice_equal_f1(as_list):
 
 
 def test_thresholds_are_read_again_after_a_reset():
-    thresholds = [torch.full((3,), 0.5), torch.full((3,), 2.0)]
+    thresholds = [torch.full((5,), 0.5), torch.full((5,), 2.0)]
     metric = DiceAtThresholds(lambda: thresholds[0])
     pair = (torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
     metric.update(pair)
@@ -58,6 +58,6 @@ def test_errors():
     with pytest.raises(ValueError, match="1 anomaly scores are NaN or Inf"):
         metric.compute()
     with pytest.raises(ValueError, match="calibrate the model first"):
-        DiceAtThresholds(torch.full((3,), torch.nan)).update(pair)
-    with pytest.raises(ValueError, match="expected 3 numbers"):
+        DiceAtThresholds(torch.full((5,), torch.nan)).update(pair)
+    with pytest.raises(ValueError, match="expected 5 numbers"):
         DiceAtThresholds([0.5]).update(pair)

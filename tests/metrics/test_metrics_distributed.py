@@ -30,8 +30,8 @@ def results(share):
         (PixelCurves(), pixel_pair),
         (ImageCurves(), image_pair),
         (AUPRO(), pixel_pair),
-        (DiceAtThresholds([0.1, 0.5, 0.9]), pixel_pair),
-        (PixelIntervals([0.1, 0.5, 0.9], replicates=50), (*pixel_pair, groups)),
+        (DiceAtThresholds([0.1, 0.5, 0.9, 0.95, 0.99]), pixel_pair),
+        (PixelIntervals([0.1, 0.5, 0.9, 0.95, 0.99], replicates=50), (*pixel_pair, groups)),
         (ImageIntervals(replicates=50), (*image_pair, groups)),
         (ThresholdAtFPR(), maps[share]),
     ]:

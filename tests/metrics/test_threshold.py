@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dino_uad.metrics import ThresholdAtFPR
 
-FPRS = (0.10, 0.05, 0.01)
+FPRS = (0.10, 0.05, 0.01, 0.005, 0.001)
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
@@ -28,21 +28,23 @@ def test_rate_is_never_above_the_requested_one(values, bins):
 
 
 def test_closed_form_on_distinct_scores():
-    # 1000 scores 1 + i / 1024: exactly the 100, 50, 10 largest may reach the threshold.
+    # 1000 scores 1 + i / 1024: exactly the 100, 50, 10, 5, 1 largest may reach the threshold.
     scores = 1 + np.random.default_rng(0).permutation(1000) / 1024
     found = thresholds_of(scores, bins=1 << 20).numpy()
-    assert [int((scores >= t).sum()) for t in found] == [100, 50, 10]
-    np.testing.assert_allclose(found, 1 + np.array([900, 950, 990]) / 1024, atol=1e-3)
+    assert [int((scores >= t).sum()) for t in found] == [100, 50, 10, 5, 1]
+    np.testing.assert_allclose(found, 1 + np.array([900, 950, 990, 995, 999]) / 1024, atol=1e-3)
 
 
 def test_uniform_and_normal_quantiles():
     scores = np.random.default_rng(0).random(400_000)
-    np.testing.assert_allclose(thresholds_of(scores), [0.9, 0.95, 0.99], atol=2e-3)
-    np.testing.assert_allclose(thresholds_of(scores), np.quantile(np.float32(scores), [0.9, 0.95, 0.99]), rtol=2e-4)
+    np.testing.assert_allclose(thresholds_of(scores), [0.9, 0.95, 0.99, 0.995, 0.999], atol=2e-3)
+    np.testing.assert_allclose(
+        thresholds_of(scores), np.quantile(np.float32(scores), [0.9, 0.95, 0.99, 0.995, 0.999]), rtol=2e-4
+    )
 
 
 def test_constant_scores_give_the_next_number():
-    assert thresholds_of(np.full(100, 0.25)).tolist() == [float(np.nextafter(np.float32(0.25), np.float32(1)))] * 3
+    assert thresholds_of(np.full(100, 0.25)).tolist() == [float(np.nextafter(np.float32(0.25), np.float32(1)))] * 5
 
 
 def test_batches_and_lists_agree():

@@ -80,7 +80,7 @@ def evaluate(folder, batches, **kwargs) -> tuple[str, dict[str, float]]:
     """Run the handler on an engine that yields ``batches``; the page and the metrics."""
     network = detector()
     network.head.fit_batch(torch.randn(2, network.head.embed_dim, 4, 4))
-    network.thresholds.copy_(torch.tensor([0.9, 0.95, 0.99]))
+    network.thresholds.copy_(torch.tensor([0.9, 0.95, 0.99, 0.995, 0.999]))
     engine = Engine(lambda engine, batch: batch)
     engine.state.device = torch.device("cpu")
     PixelCurves(select.pixels).attach(engine, "pixel")

@@ -8,13 +8,20 @@ import pytest
 from dino_uad.transforms.options import CheckOptions
 
 GOOD = {"false_positive_rate": ["5 %", "1 %"], "smoothing": "1.5", "output": ["anomaly map"]}
+GOOD |= {"grow": ["1 %", "5 %"], "min_size": "0.1 ml"}
 BAD = [
-    ("false_positive_rate", "2 %", r"false positive rate '2 %' found; this model is calibrated for 0\.1, 0\.05, 0\.01"),
+    (
+        "false_positive_rate",
+        "2 %",
+        r"false positive rate '2 %' found; this model is calibrated for 0\.1, 0\.05, ",
+    ),
+    ("grow", "2 %", r"false positive rate '2 %' found"),
+    ("min_size", "2 inches", r"smallest size '2 inches' found; expected 0 \(all\)"),
     ("smoothing", "wide", r"smoothing 'wide' found; expected a number of slices, 0 or more"),
     ("smoothing", -1, r"smoothing -1 found"),
     ("smoothing", "nan", r"smoothing 'nan' found"),
     ("smoothing", None, r"smoothing None found"),
-    ("output", "mask", r"output 'mask' found; expected 'label map' or 'anomaly map'"),
+    ("output", "mask", r"output 'mask' found; expected 'label map', 'numbered findings' or 'anomaly map'"),
     ("output", [], r"output \[\] found"),
 ]
 
@@ -23,6 +30,7 @@ def test_good_options_pass_the_data_on():
     data = {"image": "a.nii.gz"}
     assert CheckOptions(**GOOD)(data) is data
     assert CheckOptions(0.01, 0, "label map")(data) is data
+    assert CheckOptions("1 finding in 10 scans", 0, "numbered findings", grow=False, min_size=2)(data) is data
 
 
 @pytest.mark.parametrize(("name", "value", "message"), BAD)

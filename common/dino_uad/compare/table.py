@@ -19,6 +19,7 @@ METRICS = {
     "pixel_dice_fpr10": "Dice 10 %",
     "pixel_dice_fpr5": "Dice 5 %",
     "pixel_dice_fpr1": "Dice 1 %",
+    "pixel_dice_fpr0.1": "Dice 0.1 %",
     "image_auroc": "image AUROC",
 }
 COSTS = {

@@ -2,14 +2,17 @@
 
 from dino_uad.detector import fingerprint
 from dino_uad.detector.detector import AnomalyDetector
-from dino_uad.detector.model_file import fitted_slices
-from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
+from dino_uad.detector.model_file import fitted_slices, read_model, read_threshold
+from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES, FREE_RESPONSE
 from dino_uad.detector.upsample import upsample_scores
 
 __all__ = [
     "FALSE_POSITIVE_RATES",
+    "FREE_RESPONSE",
     "AnomalyDetector",
     "fingerprint",
     "fitted_slices",
+    "read_model",
+    "read_threshold",
     "upsample_scores",
 ]

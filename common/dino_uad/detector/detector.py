@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import fingerprint
 from dino_uad.detector.model_file import load_model
+from dino_uad.detector.normal_scans import NormalScans
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
 from dino_uad.detector.upsample import upsample_scores
 from dino_uad.exact import without_autocast
@@ -72,6 +73,7 @@ class AnomalyDetector(nn.Module):
         self.register_buffer("fingerprint", fingerprint.encode(self.facts))
         self.register_buffer("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
         self.register_buffer("image_score_range", torch.full((2,), torch.nan))
+        self.normal_scans = NormalScans()
         if checkpoint is not None:
             load_model(self, checkpoint)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_uad.detector import fingerprint
+from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES, FREE_RESPONSE
 
 ALL_SLICES = {"preset": None, "stride": 1, "min_foreground": 0.0}
 
@@ -77,3 +78,28 @@ def fitted_slices(path: str | Path) -> dict[str, Any]:
         return ALL_SLICES | fingerprint.decode(state["fingerprint"])["slices"]
     except (KeyError, TypeError, ValueError):
         return dict(ALL_SLICES)
+
+
+def read_threshold(path: str | Path, point: float | str) -> float:
+    """The calibrated score threshold of an operating point, from a model file.
+
+    Args:
+        path: the file.
+        point: one of :data:`FALSE_POSITIVE_RATES`, or :data:`FREE_RESPONSE`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no model file, or it was never calibrated.
+    """
+    state = read_model(path, mmap=True)
+    if point == FREE_RESPONSE:
+        value = state.get("normal_scans.finding_threshold", torch.tensor(torch.nan))
+    else:
+        value = state.get("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
+        value = value[FALSE_POSITIVE_RATES.index(point)]
+    if value.isnan():
+        raise ValueError(
+            f"{Path(path).name}: no calibrated threshold found for {point!r}; fit with validation images (train.json), "
+            "or calibrate with normal scans (python -m dino_uad calibrate)"
+        )
+    return float(value)

@@ -87,11 +87,23 @@ class EmbeddingDataset(Dataset):
         return {key: value[0] for key, value in self.batch([item]).items()}
 
     def batch(self, items: Sequence[int]) -> Record:
-        """Stack the given slices to ``[B,...]``; with no items every tensor has ``B = 0``."""
+        """Stack the given slices to ``[B,...]``, with their ``item`` numbers; without items every ``B`` is 0."""
         self.build()
         if not len(items):
             return {key: value[:0] for key, value in self.batch([0]).items()}
-        return self._store.read([(self._shards[shard], row) for _, shard, row in self._index[list(items)].tolist()])
+        rows = self._store.read([(self._shards[shard], row) for _, shard, row in self._index[list(items)].tolist()])
+        return rows | {"item": torch.tensor(items, dtype=torch.int64)}
+
+    @property
+    def entries(self) -> list[Mapping[str, Any]]:
+        """The data list, or that of the data set that stands in for an empty one."""
+        return self.data or (self.stand_in.data if self.stand_in is not None else [])
+
+    def group(self, item: int) -> str:
+        """Whom slice ``item`` shows: the entry's ``group`` (patient), or, where it tells none, its file."""
+        self.build()
+        entry = self.entries[int(self._index[item, 0])]
+        return str(entry.get("group", entry.get("image")))
 
     def build(self) -> None:
         """Embed what the cache does not hold; does nothing the second time."""

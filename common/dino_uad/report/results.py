@@ -26,7 +26,10 @@ METRICS = {
     "image_aupr": ("Image AUPR", "average precision of the images"),
     "image_f1_max": ("Image F1, largest", "at the threshold that is best for the test set: an upper bound"),
 } | {
-    f"pixel_dice_fpr{100 * rate:g}{suffix}": (f"Dice at {rate:.0%} FPR{name}", f"{how}, threshold from normal images")
+    f"pixel_dice_fpr{100 * rate:g}{suffix}": (
+        f"Dice at {100 * rate:g}% FPR{name}",
+        f"{how}, threshold from normal images",
+    )
     for rate in FALSE_POSITIVE_RATES
     for suffix, name, how in (("", "", "all pixels"), ("_per_image", ", per image", "mean of the anomalous images"))
 }
@@ -43,7 +46,7 @@ GREY_LEVELS = (
 def threshold_names(thresholds: torch.Tensor) -> dict[str, float]:
     """Calibrated thresholds by what they are called; those that were never calibrated are left out."""
     named = zip(FALSE_POSITIVE_RATES, thresholds.tolist(), strict=True)
-    return {f"{rate:.0%} FPR": value for rate, value in named if math.isfinite(value)}
+    return {f"{100 * rate:g}% FPR": value for rate, value in named if math.isfinite(value)}
 
 
 def metric_rows(metrics: Mapping[str, float]) -> list[MetricRow]:

@@ -8,7 +8,7 @@ from dino_uad.transforms.load import LoadScan, LoadScand, first_line
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
-from dino_uad.transforms.postprocess import FillLabeld, ServedMapd, ThresholdMapd
+from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
 from dino_uad.transforms.readers import (
     PICTURE_AFFINE,
     PICTURE_SUFFIXES,
@@ -23,6 +23,7 @@ from dino_uad.transforms.rotate import RotatedViewsd
 from dino_uad.transforms.save import SaveMapd, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.slices import ExtractSlicesd
+from dino_uad.transforms.threshold import ThresholdMapd
 
 __all__ = [
     "MARK",

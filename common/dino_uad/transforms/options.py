@@ -9,8 +9,9 @@ from typing import Any
 
 from monai.transforms import Transform
 
+from dino_uad.findings import MinSize
 from dino_uad.inferers import smoothing_width
-from dino_uad.transforms.postprocess import operating_point, output_kind
+from dino_uad.transforms.choices import growth, operating_point, output_kind
 
 logger = logging.getLogger(__name__)
 
@@ -25,18 +26,27 @@ class CheckOptions(Transform):
     Args:
         false_positive_rate: operating point of the label map.
         smoothing: standard deviation across slices.
-        output: label map or anomaly map.
+        output: label map, numbered findings or anomaly map.
+        grow: operating point down to which findings extend.
+        min_size: smallest finding.
     """
 
-    def __init__(self, false_positive_rate: Any, smoothing: Any, output: Any) -> None:
-        self.options = {"false_positive_rate": false_positive_rate, "smoothing": smoothing, "output": output}
+    def __init__(
+        self, false_positive_rate: Any, smoothing: Any, output: Any, grow: Any = "off", min_size: Any = 0
+    ) -> None:
+        self.options = {
+            "false_positive_rate": (operating_point, false_positive_rate),
+            "grow": (growth, grow),
+            "min_size": (MinSize.parse, min_size),
+            "smoothing": (smoothing_width, smoothing),
+            "output": (output_kind, output),
+        }
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """Return ``data``; raises what :func:`refusal` makes of the message."""
-        checks = {"false_positive_rate": operating_point, "smoothing": smoothing_width, "output": output_kind}
-        for name, check in checks.items():
+        for name, (check, value) in self.options.items():
             try:
-                check(self.options[name])
+                check(value)
             except ValueError as error:
                 raise refusal(f"option {name}: {error}") from None
         return data

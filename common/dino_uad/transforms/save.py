@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 class SaveMapd(SaveImaged):
     """Saves maps and masks on the grid of the file they were made from, after ``Invertd``.
 
-    - of a picture: a float map ``[1,W,H]`` as 32-bit float TIFF, a mask (bool or uint8) as PNG with 0 and 255;
-    - of a volume: NIfTI with the input's shape and affine, float32 or uint8.
+    - of a picture: a float map ``[1,W,H]`` as 32-bit float TIFF, a mask (bool or uint8) as PNG with 0 and 255,
+      numbered findings (int16) as 16-bit PNG;
+    - of a volume: NIfTI with the input's shape and affine, float32, uint8 or int16.
 
     The name is ``<input>_<postfix>.<ext>``. When inputs of one name come from different folders, later ones get the
     first 8 digits of their path's sha256 added, never an overwritten result. Files appear only whole. The path is also
@@ -62,9 +63,8 @@ class SaveMapd(SaveImaged):
             image = result[key]
             if "scan_shape" not in getattr(image, "meta", {}):
                 raise ValueError(f"{key!r} does not tell its input's grid; load with LoadScand and keep the meta data")
-            picture = len(image.meta["scan_shape"]) == 2 and image.ndim == 3
-            binary = image.dtype in (torch.bool, torch.uint8)
-            suffix = (".png" if binary else ".tif") if picture else ".nii.gz"
+            picture = is_picture(image)
+            suffix = (".tif" if image.is_floating_point() else ".png") if picture else ".nii.gz"
             path = self.path(str(image.meta["filename_or_obj"]), postfix, suffix)
             with atomic_path(path) as temporary:
                 (save_picture if picture else save_volume)(image, temporary)
@@ -83,10 +83,17 @@ class SaveMapd(SaveImaged):
         return path
 
 
+def is_picture(image: Tensor) -> bool:
+    """Whether a MetaTensor was read from a picture ``[C,W,H]``, not from a scan of one slice ``[1,X,Y,1]``."""
+    return len(image.meta["scan_shape"]) == 2 and image.ndim == 3
+
+
 def save_picture(image: Tensor, path: Path) -> None:
-    """Write ``[1,W,H]`` in the picture's own rows and columns: masks as 0 and 255, others as float32."""
+    """Write ``[1,W,H]`` in the picture's own rows and columns: masks as 0 and 255, numbers and scores as they are."""
     array = on_scan_grid(image)
-    if image.dtype in (torch.bool, torch.uint8):
+    if image.dtype == torch.int16:
+        Image.fromarray(np.ascontiguousarray(array.astype(np.uint16).T)).save(path, pnginfo=png_mark())
+    elif image.dtype in (torch.bool, torch.uint8):
         Image.fromarray((array != 0).astype(np.uint8).T * 255).save(path, pnginfo=png_mark())
     else:
         picture = Image.fromarray(np.ascontiguousarray(array.astype(np.float32).T))
@@ -96,7 +103,8 @@ def save_picture(image: Tensor, path: Path) -> None:
 def save_volume(image: Tensor, path: Path) -> None:
     """Write ``[1,X,Y,Z]`` with the input file's shape and affine."""
     array = on_scan_grid(image)
-    array = array.astype(np.uint8 if image.dtype in (torch.bool, torch.uint8) else np.float32)
+    if image.dtype != torch.int16:
+        array = array.astype(np.uint8 if image.dtype in (torch.bool, torch.uint8) else np.float32)
     affine = np.asarray(image.meta["scan_affine"], float)
     volume = nib.Nifti1Image(array, affine)
     volume.header["descrip"] = NIFTI_MARK

@@ -1,0 +1,89 @@
+"""From the anomaly map to the label map and the list of its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
+from torch import Tensor
+
+from dino_uad.detector import read_threshold
+from dino_uad.findings import Finding, MinSize, ScanGrid, extract_findings
+from dino_uad.transforms.choices import growth, operating_point, output_kind
+from dino_uad.transforms.save import is_picture, on_scan_grid
+
+
+class ThresholdMapd(MapTransform):
+    """Turns an anomaly map ``[1,...]`` on its file's grid into a label map, and lists what it marks.
+
+    Each finding is a connected place that reaches the operating point's threshold somewhere, extends down to that of
+    ``grow``, and is not smaller than ``min_size``. The list is put into the item as ``findings``, of
+    :class:`~dino_uad.findings.Finding`, whatever ``output`` is.
+
+    The thresholds are read from the model file when the first map arrives: MONAI Label builds postprocessing apart from
+    the network, so there is no loaded network to ask.
+
+    Args:
+        keys: maps to threshold; the last one's findings are listed.
+        model: the ``model.pt`` with the calibrated thresholds.
+        false_positive_rate: operating point (see :func:`~dino_uad.transforms.choices.operating_point`).
+        grow: a more sensitive operating point down to which findings extend, or ``"off"``; a less sensitive one leaves
+            them as they are.
+        min_size: smallest finding, a number or text such as ``"0.1 ml"`` (see :class:`~dino_uad.findings.MinSize`).
+        output: ``"label map"`` (uint8, 1 in every finding), ``"numbered findings"`` (int16, each finding's number), or
+            ``"anomaly map"`` to pass the float map through, for clients that want to see it.
+        axcodes: orientation of the network's volumes, whose last letter is the direction of the slices.
+
+    Raises:
+        ValueError: an option is none of these.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        model: str,
+        false_positive_rate: Any = 0.05,
+        grow: Any = "off",
+        min_size: Any = 0,
+        output: Any = "label map",
+        axcodes: str = "PLS",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.model = Path(model)
+        self.point, self.grow = operating_point(false_positive_rate), growth(grow)
+        self.min_size = MinSize.parse(min_size)
+        self.output = output_kind(output)
+        self.axcodes = axcodes
+        self._thresholds: tuple[float, float] | None = None
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Calibrated scores: what a finding reaches, and how far down it extends. ValueError where there are none."""
+        if self._thresholds is None:
+            high = read_threshold(self.model, self.point)
+            low = high if self.grow is None else min(high, read_threshold(self.model, self.grow))
+            self._thresholds = high, low
+        return self._thresholds
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            labels, result["findings"] = self._findings(result[key])
+            if self.output != "anomaly map":
+                dtype = torch.int16 if self.output == "numbered findings" else torch.uint8
+                shown = labels if self.output == "numbered findings" else labels > 0
+                result[key] = convert_to_dst_type(shown.reshape(result[key].shape), result[key], dtype=dtype)[0]
+        return result
+
+    def _findings(self, anomaly_map: Tensor) -> tuple[Tensor, list[Finding]]:
+        grid = ScanGrid.from_meta(anomaly_map.meta, is_picture(anomaly_map), self.axcodes)
+        labels, findings = extract_findings(on_scan_grid(anomaly_map), grid, *self.thresholds, self.min_size)
+        if len(findings) > torch.iinfo(torch.int16).max:
+            raise ValueError(f"{len(findings)} findings, more than a label map can number; raise min_size")
+        return torch.from_numpy(labels), findings
