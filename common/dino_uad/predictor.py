@@ -95,6 +95,11 @@ class Predictor:
         """Threshold of the anomaly map for each calibrated false positive rate of normal pixels."""
         return dict(zip(FALSE_POSITIVE_RATES, self.network.thresholds.tolist(), strict=True))
 
+    @property
+    def finding_threshold(self) -> float:
+        """Threshold of the anomaly map with at most one false finding in 10 normal scans, the default's."""
+        return float(self.network.normal_scans.finding_threshold)
+
     def __call__(
         self, source: Source | Sequence[Source], affine: np.ndarray | None = None
     ) -> Prediction | list[Prediction]:

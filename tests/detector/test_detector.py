@@ -4,6 +4,7 @@ import pytest
 import torch
 from monai.networks.utils import copy_model_state
 
+from dino_uad.detector import FREE_RESPONSE, read_threshold
 from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.heads.anomaly_dino import AnomalyDinoHead
 from dino_uad.heads.dino_ad import DinoADHead
@@ -119,3 +120,16 @@ def test_maps_under_autocast_are_those_without(name, make):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = network.predict(image)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_a_model_of_version_0_1_keeps_its_thresholds_and_promises_nothing_new(fitted, tmp_path):
+    state = {key: value for key, value in fitted.state_dict().items() if not key.startswith("normal_scans.")}
+    state["thresholds"] = torch.tensor([1.0, 2.0, 3.0])
+    torch.save(state, tmp_path / "model.pt")
+    network = detector(checkpoint=str(tmp_path / "model.pt"))
+    assert network.thresholds[:3].tolist() == [1, 2, 3] and network.thresholds[3:].isnan().all()
+    assert not network.normal_scans.images.calibrated and network.normal_scans.finding_threshold.isnan()
+    assert read_threshold(tmp_path / "model.pt", 0.05) == 2
+    for point in (0.001, FREE_RESPONSE):
+        with pytest.raises(ValueError, match="dino_uad calibrate"):
+            read_threshold(tmp_path / "model.pt", point)

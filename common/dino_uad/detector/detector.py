@@ -133,11 +133,22 @@ class AnomalyDetector(nn.Module):
             for key, value in state_dict.items()
             if key.startswith(prefix + "head.") and value.is_floating_point() and value.isnan().any()
         ]
-        for key, value in self.backbone.state_dict(prefix=prefix + "backbone.").items():
+        known = dict(self.backbone.state_dict(prefix=prefix + "backbone."))
+        if prefix + "normal_scans.finding_threshold" not in state_dict:
+            known |= self._uncalibrated(state_dict, prefix)
+        for key, value in known.items():
             state_dict.setdefault(key, value)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def _uncalibrated(self, state_dict: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+        """What a ``model.pt`` of version 0.1 lacks: decisions on whole scans, and thresholds finer than 1 %."""
+        stored = state_dict.get(prefix + "thresholds")
+        if stored is not None and stored.ndim == 1 and len(stored) < len(self.thresholds):
+            missing = stored.new_full((len(self.thresholds) - len(stored),), torch.nan)
+            state_dict[prefix + "thresholds"] = torch.cat([stored, missing])
+        return NormalScans().state_dict(prefix=prefix + "normal_scans.")
 
     def _compare_fingerprint(self, stored: Tensor | None) -> list[str]:
         if stored is None:

@@ -96,7 +96,8 @@ def read_threshold(path: str | Path, point: float | str) -> float:
         value = state.get("normal_scans.finding_threshold", torch.tensor(torch.nan))
     else:
         value = state.get("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
-        value = value[FALSE_POSITIVE_RATES.index(point)]
+        known = dict(zip(FALSE_POSITIVE_RATES, value, strict=False))  # version 0.1 kept the first three
+        value = known.get(point, torch.tensor(torch.nan))
     if value.isnan():
         raise ValueError(
             f"{Path(path).name}: no calibrated threshold found for {point!r}; fit with validation images (train.json), "

@@ -77,6 +77,7 @@ def dice_sums(scores: Tensor, mask: Tensor, thresholds: Tensor) -> Tensor:
     """
     predicted, mask = scores.float().flatten() >= thresholds[:, None], mask.flatten()
     counts = torch.stack([(predicted & mask).sum(1), predicted.sum(1), mask.sum().expand(len(thresholds))]).double()
+    counts[:2, thresholds.isnan()] = torch.nan  # an older model has no threshold for the finer rates
     has_anomaly = counts[2] > 0
     return torch.cat([counts, torch.stack([torch.where(has_anomaly, _dice(counts), 0), has_anomaly.double()])])
 
@@ -101,7 +102,7 @@ def resolve_thresholds(thresholds: Thresholds, fprs: Sequence[float]) -> Tensor:
     """``[T]`` float32; raises :class:`ValueError` unless there is one for each false positive rate."""
     found = thresholds() if callable(thresholds) else thresholds
     resolved = torch.as_tensor(found, dtype=torch.float32).flatten()
-    if len(resolved) != len(fprs) or resolved.isnan().any():
+    if len(resolved) != len(fprs) or resolved.isnan().all():
         raise ValueError(
             f"found thresholds {resolved.tolist()}, expected {len(fprs)} numbers for the false positive "
             f"rates {list(fprs)}: calibrate the model first (train does)"
