@@ -1,16 +1,75 @@
-"""Collective operations on sufficient statistics; every one is the identity outside ``torch.distributed``."""
+"""Processes that work together: how they meet, and collective operations, each the identity for one process alone."""
 
 from __future__ import annotations
 
+import datetime
 import itertools
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
+import ignite.distributed as idist
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
+
+
+def rank_device(kind: str | None = None) -> torch.device:
+    """The device of this process: under ``torchrun`` the GPU of its number on this machine, ``LOCAL_RANK``.
+
+    Args:
+        kind: ``cpu``, ``cuda``, or a device with its number, which is taken as it is; None is a GPU where there is one.
+
+    Raises:
+        RuntimeError: there are more processes on this machine than GPUs.
+    """
+    place = torch.device(kind or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if place.type != "cuda" or place.index is not None:
+        return place
+    number, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= count:
+        raise RuntimeError(
+            f"process {number} of this machine found {count} GPUs; expected one a process: start fewer "
+            "(--nproc_per_node), or run on the CPU"
+        )
+    return torch.device("cuda", number)
+
+
+def start_process_group(device: torch.device, timeout_minutes: float = 10) -> None:
+    """Join the processes that ``torchrun`` started, by NCCL between GPUs and by gloo otherwise; ignite joins too.
+
+    Args:
+        device: of this process, from :func:`rank_device`.
+        timeout_minutes: how long one process waits for the others before all give up.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # collectives on objects use the current one
+    timeout = datetime.timedelta(minutes=timeout_minutes)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    idist.sync()
+
+
+def stop_process_group() -> None:
+    """Leave the group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def process_group(kind: str | None = None) -> Iterator[torch.device]:
+    """This process's device, within a group if ``torchrun`` started several processes and none is running."""
+    device = rank_device(kind)
+    mine = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized()
+    if mine:
+        start_process_group(device)
+    try:
+        yield device
+    finally:
+        if mine:
+            stop_process_group()
 
 
 def is_distributed() -> bool:
@@ -34,6 +93,16 @@ def all_reduce_sum(*tensors: Tensor) -> tuple[Tensor, ...]:
         for tensor in tensors:
             dist.all_reduce(tensor)
     return tensors
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0) -> None:
+    """Replace the gradients by ``scale`` times their sum over the ranks, in one collective."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not is_distributed() or not gradients:
+        return
+    (flat,) = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(total.view_as(gradient)).mul_(scale)
 
 
 def broadcast(tensor: Tensor, source: int = 0) -> Tensor:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from dino_uad import parallel
 from dino_uad.bench.machine import describe_machine, load_per_core
@@ -55,7 +52,7 @@ def bench(
     """
     if render is not None:
         return _show(_read(Path(render)))
-    with _process_group(device) as place:
+    with parallel.process_group(device) as place:
         settings = Settings(place, threads or torch.get_num_threads(), repeats, quick)
         torch.set_num_threads(settings.threads)
         report = _start_report(Path(out), settings)
@@ -115,20 +112,3 @@ def _write(out: Path, report: Report) -> None:
     for name, text in (("bench.json", json.dumps(report, indent=1) + "\n"), ("bench.md", to_markdown(report))):
         with atomic_path(out / name) as temporary:
             temporary.write_text(text)
-
-
-@contextmanager
-def _process_group(device: str | None) -> Iterator[torch.device]:
-    """The device of this rank, within a process group if ``torchrun`` started several ranks."""
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield torch.device(kind)
-        return
-    place = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
-    if kind == "cuda":
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    try:
-        yield place
-    finally:
-        dist.destroy_process_group()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
 from safetensors.torch import save
 from torch import Tensor
 
@@ -55,17 +52,14 @@ def distill(
     Returns:
         Path of the student's weights; give it as a backbone's ``weights``.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group()
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     plan, folder = Recipe(**recipe), Path(output)
     blocks = [layers] if isinstance(layers, int) else list(layers)
-    frozen = DinoBackbone(teacher, blocks, final_norm, precision=plan.precision).to(chosen)
-    data = DistillationDataset(data_dir, frozen, image_size, folder / "features", plan.batch_size, chosen)
-    begin = read_checkpoint(start) if start else None
-    trainer = Trainer(arch, data, plan, folder / "checkpoint.pt", chosen, begin)
     path = folder / "student.safetensors"
-    state = trainer.run()
-    if parallel.rank() == 0:
-        write_student(state, path)
+    with parallel.process_group(device) as place:
+        frozen = DinoBackbone(teacher, blocks, final_norm, precision=plan.precision).to(place)
+        data = DistillationDataset(data_dir, frozen, image_size, folder / "features", plan.batch_size, place)
+        begin = read_checkpoint(start) if start else None
+        state = Trainer(arch, data, plan, folder / "checkpoint.pt", place, begin).run()
+        if parallel.rank() == 0:
+            write_student(state, path)
     return str(path)

@@ -99,24 +99,15 @@ class Trainer:
             raise RuntimeError(f"the loss is {float(loss)} at step {self.step}; resume with a lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        loss = self._mean_over_ranks(loss.detach())
+        # The ranks' parts of a batch are of equal size: the mean over the batch is the mean over the ranks.
+        (loss,) = parallel.all_reduce_sum(loss.detach() / parallel.world_size())
+        parallel.sum_gradients(self.student.parameters(), 1 / parallel.world_size())
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()
         decay = min(recipe.ema, (1 + self.step) / (10 + self.step))
         for key, value in self.student.state_dict().items():
             self.average[key].lerp_(value, 1 - decay)
         return float(loss)
-
-    def _mean_over_ranks(self, loss: Tensor) -> Tensor:
-        """Average loss and gradients; the ranks' parts of a batch are of equal size."""
-        if parallel.is_distributed():
-            parts = [loss.reshape(1), *(p.grad.flatten() for p in self.student.parameters() if p.grad is not None)]
-            (mean,) = parallel.all_reduce_sum(torch.cat(parts))
-            loss, *gradients = (mean / parallel.world_size()).split([len(part) for part in parts])
-            trained = [p for p in self.student.parameters() if p.grad is not None]
-            for parameter, gradient in zip(trained, gradients, strict=True):
-                parameter.grad.copy_(gradient.view_as(parameter))
-        return loss
 
     def loss(self, image: Tensor, embedding: Tensor, cls: Tensor) -> Tensor:
         """Loss of a batch: images ``[B,3,H,W]`` in [0, 1], targets ``[B,C,h,w]`` and ``[B,C]``."""

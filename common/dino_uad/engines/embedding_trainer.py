@@ -77,9 +77,4 @@ class EmbeddingTrainer(SupervisedTrainer):
 
     @torch.no_grad()
     def _sum_gradients(self) -> None:
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        if not parallel.is_distributed() or not gradients:
-            return
-        (flat,) = parallel.all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
-        for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(total.view_as(gradient))
+        parallel.sum_gradients(self.network.parameters())

@@ -1,0 +1,87 @@
+"""How processes meet: which device each takes, and what they leave behind."""
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from dino_uad import parallel
+from workflows import start
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+@pytest.mark.parametrize(
+    ("count", "local_rank", "kind", "expected"),
+    [
+        (0, "1", None, "cpu"),
+        (2, "1", None, "cuda:1"),
+        (2, "1", "cuda", "cuda:1"),
+        (2, "1", "cuda:0", "cuda:0"),
+        (2, "1", "cpu", "cpu"),
+        (2, None, None, "cuda:0"),
+    ],
+)
+def test_each_process_takes_the_gpu_of_its_number(monkeypatch, count, local_rank, kind, expected):
+    gpus(monkeypatch, count)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert parallel.rank_device(kind) == torch.device(expected)
+
+
+def test_more_processes_than_gpus_is_an_error_in_words(monkeypatch):
+    gpus(monkeypatch, 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(RuntimeError, match="process 2 of this machine found 2 GPUs"):
+        parallel.rank_device()
+
+
+def test_gpus_talk_by_nccl_and_the_rank_owns_its_gpu(monkeypatch):
+    calls = {}
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.update(device=device))
+    monkeypatch.setattr(
+        dist, "init_process_group", lambda backend, timeout: calls.update(backend=backend, time=timeout)
+    )
+    monkeypatch.setattr(parallel.idist, "sync", lambda: calls.update(ignite=True))
+    parallel.start_process_group(torch.device("cuda", 1), timeout_minutes=3)
+    assert calls.pop("time").total_seconds() == 180
+    assert calls == {"device": torch.device("cuda", 1), "backend": "nccl", "ignite": True}
+
+
+def summed(rank: int, port: int, folder: str) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with parallel.process_group("cpu") as device:
+        assert (device.type, parallel.rank(), dist.get_backend()) == ("cpu", rank, "gloo")
+        weight, unused = torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(4))
+        weight.grad = torch.full((2, 3), 1.0 + rank)
+        parallel.sum_gradients([weight, unused], scale=0.5)
+        assert unused.grad is None
+        torch.save(weight.grad, f"{folder}/{rank}.pt")
+    assert not dist.is_initialized()
+
+
+def test_a_group_for_as_long_as_it_is_needed(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [start(summed, rank, port, str(tmp_path)) for rank in range(2)]
+    for rank, process in enumerate(ranks):
+        process.join(120)
+        assert process.exitcode == 0
+        assert torch.load(tmp_path / f"{rank}.pt", weights_only=True).eq(1.5).all()
+
+
+def test_alone_there_is_no_group():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.ones(1)
+    with parallel.process_group("cpu") as device:
+        parallel.sum_gradients([weight], scale=0.5)
+        assert device == torch.device("cpu") and not dist.is_initialized()
+    assert weight.grad == 1
