@@ -24,7 +24,9 @@ def fitted():
 
 def test_state_dict_leaves_the_backbone_out(fitted):
     own = {key for key in fitted.state_dict() if not key.startswith("normal_scans.")}
-    assert own == {"fingerprint", "thresholds", "image_score_range", "head.total", "head.count"}
+    calibration = {"thresholds", "pixel_thresholds", "image_score_range", "baseline.highest"}
+    units = {"units.knots", "units.levels", "units.tail"}
+    assert own == {"fingerprint", "head.total", "head.count"} | calibration | units
 
 
 def test_strict_round_trip_gives_the_same_map(fitted, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dino_uad.backbones.architectures import architecture
@@ -22,7 +23,8 @@ class DinoBackbone(nn.Module):
 
     Args:
         arch: name of a backbone, see :data:`dino_uad.backbones.architectures.ARCHITECTURES`.
-        layers: indices of the blocks to read, negative ones count from the end; several are averaged.
+        layers: indices of the blocks to read, negative ones count from the end; several are averaged, or joined.
+        joined: scale what each of ``layers`` gives to length 1 and join them to ``len(layers)`` times the channels.
         final_norm: apply the model's final layer norm, and the heads of a distilled student, to what is read.
         weights: None takes the architecture's own weights from the weight store, downloading them if need be; else the
             path of a checkpoint, or ``"random"`` for seeded random weights (a baseline, never a fallback).
@@ -50,6 +52,7 @@ class DinoBackbone(nn.Module):
         final_norm: bool = True,
         weights: str | None = None,
         precision: str = "float32",
+        joined: bool = False,
     ) -> None:
         super().__init__()
         config = architecture(arch)
@@ -59,7 +62,9 @@ class DinoBackbone(nn.Module):
         self.layers = _resolve_layers(layers, config.depth, arch)
         self.final_norm = final_norm
         self.precision = precision
+        self.joined = bool(joined)
         self.embed_dim = (final_norm and config.output_dim) or config.embed_dim
+        self.embed_dim *= len(self.layers) if self.joined else 1
         self.patch_size = config.patch_size
         with torch.device("meta"):
             self.vit = VisionTransformer(config)
@@ -82,7 +87,7 @@ class DinoBackbone(nn.Module):
             image: ``[B,1|3,H,W]`` in [0, 1]; ``H`` and ``W`` multiples of the patch; ``B`` may be 0.
 
         Returns:
-            Patch embeddings ``[B,C,h,w]`` and class tokens ``[B,C]``, float32, averaged over ``layers``.
+            Patch embeddings ``[B,C,h,w]`` and class tokens ``[B,C]``, float32, averaged or joined over ``layers``.
         """
         tokens = self.tokens(image)
         rows, columns = (int(size) // self.patch_size for size in image.shape[-2:])
@@ -95,6 +100,8 @@ class DinoBackbone(nn.Module):
         dtype = PRECISIONS[self.precision]
         with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
             outputs = self.vit(image, self.layers, self.final_norm)
+        if self.joined:
+            return torch.cat([F.normalize(output.float(), dim=-1) for output in outputs], dim=-1)
         mean = outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(dim=0)
         return mean.float()
 

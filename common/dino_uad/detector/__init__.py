@@ -1,7 +1,9 @@
 """The network of every bundle: frozen backbone, head, calibration; image in, anomaly map out."""
 
 from dino_uad.detector import fingerprint
+from dino_uad.detector.baseline import image_score
 from dino_uad.detector.detector import AnomalyDetector
+from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.model_file import fitted_slices, read_model, read_threshold
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES, FREE_RESPONSE
 from dino_uad.detector.upsample import upsample_scores
@@ -10,8 +12,10 @@ __all__ = [
     "FALSE_POSITIVE_RATES",
     "FREE_RESPONSE",
     "AnomalyDetector",
+    "Foreground",
     "fingerprint",
     "fitted_slices",
+    "image_score",
     "read_model",
     "read_threshold",
     "upsample_scores",

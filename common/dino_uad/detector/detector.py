@@ -1,4 +1,15 @@
-"""The network of every bundle: frozen backbone, fitted head, upsampling; image in, anomaly map out."""
+"""The network of every bundle: what stands between an image, a frozen backbone, a fitted head, and an anomaly map.
+
+=====================  =============================================================================================
+foreground             :mod:`dino_uad.detector.foreground`: which patches show the body
+neighbourhood          :mod:`dino_uad.heads.neighbourhood`: unit embeddings averaged over neighbours, before the head
+baseline               :mod:`dino_uad.detector.baseline`: a share of an image's lower scores is subtracted from all
+units                  :mod:`dino_uad.detector.units`: ``-log10`` of the share of normal patches that score higher
+upsampling             :mod:`dino_uad.detector.upsample`
+=====================  =============================================================================================
+
+All methods share it. Every step can be turned off; as published, they are.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +17,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import fingerprint
+from dino_uad.detector.baseline import ImageBaseline, image_score
+from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.model_file import load_model
 from dino_uad.detector.normal_scans import NormalScans
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
+from dino_uad.detector.units import Units
 from dino_uad.detector.upsample import upsample_scores
 from dino_uad.exact import without_autocast
-from dino_uad.heads import Head
+from dino_uad.heads import Head, neighbourhood_mean
+from dino_uad.tracing import is_traced
 
 
 class AnomalyDetector(nn.Module):
@@ -35,6 +51,11 @@ class AnomalyDetector(nn.Module):
             (:func:`~dino_uad.detector.model_file.fitted_slices`).
         checkpoint: a ``model.pt`` to load at construction. Heads with a memory bank have buffers of data-dependent
             size, which MONAI's ``bundle.load`` can only copy into a network that already has them.
+        foreground: which patches are learned from and scored: ``auto`` finds a dark background, ``nonzero``, a
+            threshold in [0, 1), or ``none`` for all.
+        neighbourhood: side in patches, odd, of the square over which unit embeddings are averaged; 1 is off.
+        baseline: share of the 25th percentile of an image's foreground scores that is subtracted; 0 is off.
+        units: whether maps are in the common units of all methods; else in those of the head's score.
         dropout: probability of zeroing an embedding channel in training mode; MONAI Label's epistemic scoring sets it.
     """
 
@@ -47,6 +68,10 @@ class AnomalyDetector(nn.Module):
         preprocessing: Mapping[str, Any] | None = None,
         slices: Mapping[str, Any] | None = None,
         checkpoint: str | None = None,
+        foreground: str | float = "none",
+        neighbourhood: int = 1,
+        baseline: float = 0.0,
+        units: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -56,22 +81,36 @@ class AnomalyDetector(nn.Module):
                 f"the head expects {head.embed_dim} channels, backbone {backbone.arch} gives {backbone.embed_dim}; "
                 "set the head's embed_dim to @network_def#backbone.embed_dim"
             )
+        if neighbourhood < 1 or neighbourhood % 2 == 0:
+            raise ValueError(f"neighbourhood is {neighbourhood!r}; expected an odd number of patches, 1 for none")
         self.backbone = backbone
         self.head = head
+        self.foreground = Foreground(foreground)
+        self.neighbourhood = head.neighbourhood = int(neighbourhood)
+        self.baseline = ImageBaseline(baseline)
+        self.units = Units()
+        self.uses_units = bool(units)
         self.smoothing_sigma = float(smoothing_sigma)
         self.dropout = nn.Dropout2d(float(dropout))
         self.facts = {
             "arch": backbone.arch,
             "weights": backbone.identity[:16],
             "layers": list(backbone.layers),
+            "joined": backbone.joined,
             "final_norm": backbone.final_norm,
             "image_size": list(self.image_size),
             "method": type(head).__name__,
+            "foreground": self.foreground.mode,
+            "neighbourhood": self.neighbourhood,
+            "baseline": self.baseline.share,
+            "units": self.uses_units,
             "preprocessing": dict(preprocessing or {}),
             "slices": dict(slices or {}),
         }
         self.register_buffer("fingerprint", fingerprint.encode(self.facts))
+        # Of the map, at rates of the foreground's pixels, and of all pixels, as published.
         self.register_buffer("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
+        self.register_buffer("pixel_thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
         self.register_buffer("image_score_range", torch.full((2,), torch.nan))
         self.normal_scans = NormalScans()
         if checkpoint is not None:
@@ -92,30 +131,89 @@ class AnomalyDetector(nn.Module):
             )
         return self.backbone(image)
 
-    def score(self, embeddings: Tensor, cls: Tensor) -> Tensor:
+    def find_foreground(self, image: Tensor, threshold: Tensor | None = None) -> Tensor:
+        """Patches ``[B,1,h,w]`` bool of ``[B,1|3,H,W]`` that are scored; ``threshold`` as for :meth:`predict`."""
+        return self.foreground(image, self.grid_size, threshold)
+
+    def prepare(self, embeddings: Tensor) -> Tensor:
+        """What the head is fitted to and scores: embeddings ``[B,C,h,w]``, averaged over the neighbourhood."""
+        return neighbourhood_mean(embeddings, self.neighbourhood) if self.head.averages_embeddings else embeddings
+
+    def mask(self, foreground: Tensor | None) -> Tensor | None:
+        """The foreground ``[B,1,h,w]`` as heads take it: None where nothing is left out."""
+        return None if self.foreground.mode == "none" else foreground
+
+    def raw_scores(self, embeddings: Tensor, cls: Tensor, foreground: Tensor | None = None) -> Tensor:
         """The head's scores ``[B,1,h,w]`` of what :meth:`embed` gave, in float32 under autocast too."""
         with without_autocast(embeddings.device):
-            return self.head.score(embeddings, cls)
+            return self.head.score(self.dropout(self.prepare(embeddings)), cls, self.mask(foreground))
 
-    def upsample(self, patch_scores: Tensor) -> Tensor:
-        """Bring patch scores ``[B,1,h,w]`` to the anomaly map ``[B,1,H,W]``."""
-        with without_autocast(patch_scores.device):
-            return upsample_scores(patch_scores, self.image_size, self.smoothing_sigma)
+    def assess(self, raw_scores: Tensor, foreground: Tensor) -> dict[str, Tensor]:
+        """Raw scores and foreground ``[B,1,h,w]`` to what :meth:`predict` returns."""
+        with without_autocast(raw_scores.device):
+            return self._assess(raw_scores, foreground)
 
-    def predict(self, image: Tensor) -> dict[str, Tensor]:
-        """Anomaly map ``pred`` ``[B,1,H,W]``, ``patch_scores`` ``[B,1,h,w]`` and ``image_score`` ``[B]``."""
-        embeddings, cls = self.embed(image)
-        patch_scores = self.score(self.dropout(embeddings), cls)
+    def _assess(self, raw_scores: Tensor, foreground: Tensor) -> dict[str, Tensor]:
+        scores = self.baseline(raw_scores, foreground)
+        if self.uses_units:
+            if not is_traced() and not self.units.fitted:
+                raise RuntimeError(
+                    "the detector is not calibrated: no units yet; fit it with train.json, or set network_def#units to "
+                    "false for raw scores"
+                )
+            scores = self.units(scores)
+        scores = torch.where(foreground, scores, self._outside(scores, foreground))
         return {
-            "pred": self.upsample(patch_scores),
-            "patch_scores": patch_scores,
-            "image_score": self.head.image_score(patch_scores),
+            "pred": self.upsample(scores, foreground),
+            "patch_scores": scores,
+            "raw_scores": raw_scores,
+            "foreground": foreground,
+            "image_score": image_score(scores, foreground),
         }
 
-    def forward(self, image: Tensor) -> Tensor:
-        """``[B,1|3,H,W]`` in [0, 1] to the anomaly map ``[B,1,H,W]`` float32; higher is more anomalous."""
+    def upsample(self, scores: Tensor, foreground: Tensor) -> Tensor:
+        """Patch scores and foreground ``[B,1,h,w]`` to the map ``[B,1,H,W]``; the background is not smoothed in."""
+        if self.foreground.mode == "none":
+            return upsample_scores(scores, self.image_size, self.smoothing_sigma)
+        weight = foreground.to(scores.dtype)
+        smooth, weight = (
+            upsample_scores(part, self.image_size, self.smoothing_sigma) for part in (scores * weight, weight)
+        )
+        smooth = smooth / weight.clamp_min(1e-6)
+        return torch.where(self.inside(foreground), smooth, self._outside(scores, foreground))
+
+    def inside(self, foreground: Tensor) -> Tensor:
+        """The pixels ``[B,1,H,W]`` bool of the patches ``[B,1,h,w]`` that are foreground."""
+        return F.interpolate(foreground.float(), self.image_size, mode="nearest") > 0
+
+    def _outside(self, scores: Tensor, foreground: Tensor) -> Tensor:
+        """The score ``[B,1,1,1]`` of the background, which no threshold is as low as."""
+        if self.uses_units:
+            return torch.zeros_like(scores[:, :, :1, :1])
+        inside = foreground | ~foreground.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
+        lowest = scores.masked_fill(~inside, torch.inf).amin(dim=(2, 3), keepdim=True)
+        return torch.minimum(lowest, torch.nan_to_num(self.units.knots[0], nan=torch.inf, posinf=torch.inf))
+
+    def predict(self, image: Tensor, threshold: Tensor | None = None) -> dict[str, Tensor]:
+        """All that is known of ``[B,1|3,H,W]`` images in [0, 1].
+
+        Args:
+            image: the images.
+            threshold: of the foreground, ``[B]``, for slices, which share their volume's
+                (:meth:`~dino_uad.detector.foreground.Foreground.together`); each image's own when None.
+
+        Returns:
+            ``pred`` ``[B,1,H,W]`` (the anomaly map), ``patch_scores`` ``[B,1,h,w]`` (what it is made of),
+            ``raw_scores`` ``[B,1,h,w]`` (the head's), ``foreground`` ``[B,1,h,w]`` bool, and ``image_score`` ``[B]``,
+            the mean of the largest 1 % of the foreground's patch scores.
+        """
         embeddings, cls = self.embed(image)
-        return self.upsample(self.score(self.dropout(embeddings), cls))
+        foreground = self.find_foreground(image, threshold)
+        return self.assess(self.raw_scores(embeddings, cls, foreground), foreground)
+
+    def forward(self, image: Tensor, threshold: Tensor | None = None) -> Tensor:
+        """``[B,1|3,H,W]`` in [0, 1] to the anomaly map ``[B,1,H,W]`` float32; higher is more anomalous."""
+        return self.predict(image, threshold)["pred"]
 
     def state_dict(self, *args, **kwargs) -> dict[str, Any]:
         state = super().state_dict(*args, **kwargs)
@@ -143,12 +241,16 @@ class AnomalyDetector(nn.Module):
         )
 
     def _uncalibrated(self, state_dict: dict[str, Any], prefix: str) -> dict[str, Tensor]:
-        """What a ``model.pt`` of version 0.1 lacks: decisions on whole scans, and thresholds finer than 1 %."""
+        """What a ``model.pt`` of version 0.1 lacks: decisions on whole scans, thresholds finer than 1 %, units."""
         stored = state_dict.get(prefix + "thresholds")
         if stored is not None and stored.ndim == 1 and len(stored) < len(self.thresholds):
             missing = stored.new_full((len(self.thresholds) - len(stored),), torch.nan)
             state_dict[prefix + "thresholds"] = torch.cat([stored, missing])
-        return NormalScans().state_dict(prefix=prefix + "normal_scans.")
+        known = NormalScans().state_dict(prefix=prefix + "normal_scans.")
+        known |= Units().state_dict(prefix=prefix + "units.") | ImageBaseline().state_dict(prefix=prefix + "baseline.")
+        if stored is not None:
+            known[prefix + "pixel_thresholds"] = state_dict[prefix + "thresholds"]
+        return known
 
     def _compare_fingerprint(self, stored: Tensor | None) -> list[str]:
         if stored is None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 # Remembered as inference's default, which may choose other slices: a difference makes no map wrong.
 NOT_COMPARED = ("slices",)
+# What a model says that was fitted before there were these: steps that it did without.
+BEFORE = {"joined": False, "foreground": "none", "neighbourhood": 1, "baseline": 0.0, "units": False}
 SIZE = 1024  # bytes; a fixed size lets MONAI's `copy_model_state`, which compares shapes, treat it like any tensor
 
 
@@ -31,6 +33,7 @@ def decode(encoded: Tensor) -> dict[str, Any]:
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """One sentence for every fact on which a checkpoint and the network at hand disagree."""
+    stored = BEFORE | dict(stored)
     return [
         f"{name}: the checkpoint was fitted with {stored.get(name)!r}, this network has {current.get(name)!r}"
         for name in sorted(set(stored) | set(current))

@@ -17,10 +17,12 @@ from tqdm import tqdm
 from dino_uad import parallel
 from dino_uad.backbones import DinoBackbone
 from dino_uad.data import stack_images
+from dino_uad.detector import Foreground
 from dino_uad.embeddings.hold_out import hold_out
 from dino_uad.embeddings.identity import entry_key, store_facts
 from dino_uad.embeddings.shard import Record
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
+from dino_uad.embeddings.with_foreground import WithForeground, flattened
 from dino_uad.errors import explain
 from dino_uad.transforms import to_patches
 
@@ -48,6 +50,8 @@ class EmbeddingDataset(Dataset):
         held_out: share of the entries that is set aside for a data set which names this one as ``stand_in``.
         stand_in: whose set-aside slices this data set takes where ``data`` is empty, with a warning: MONAI Label
             gives no validation images for one or two labelled ones.
+        foreground: the detector's, by which slices get theirs; None, or where it leaves nothing out, stores none but
+            what the transform makes.
     """
 
     def __init__(
@@ -62,10 +66,13 @@ class EmbeddingDataset(Dataset):
         device: torch.device | str = "cpu",
         held_out: float = 0.0,
         stand_in: EmbeddingDataset | None = None,
+        foreground: Foreground | None = None,
     ) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
         self.data = list(data)
+        if foreground is not None and foreground.mode != "none":
+            transform = WithForeground(transform, foreground, backbone.patch_size)
         self.transform = transform
         self.backbone = backbone
         self.cache_dir = Path(cache_dir) if cache_dir else None
@@ -267,17 +274,8 @@ class Slices(Dataset):
             return [], f"{Path(str(entry.get('image'))).name}: {explain(error)}"
         keep = ("image", "foreground")
         return [
-            {k: torch.as_tensor(one[k]).as_subclass(Tensor) for k in keep if k in one} for one in _flattened(slices)
+            {k: torch.as_tensor(one[k]).as_subclass(Tensor) for k in keep if k in one} for one in flattened(slices)
         ], None
-
-
-def _flattened(slices: Any) -> Iterator[dict[str, Any]]:
-    """What a transform made of one entry: a dictionary, or lists of them (the views of the slices of a volume)."""
-    if isinstance(slices, list):
-        for part in slices:
-            yield from _flattened(part)
-    else:
-        yield slices
 
 
 def _unchanged(item: Any) -> Any:

@@ -14,7 +14,7 @@ from dino_uad.describe import describe
 from dino_uad.digests import digest_facts, digest_file, digest_sources
 from dino_uad.transforms import files_of
 
-ROOMS = ("backbones", "data", "embeddings", "transforms")
+ROOMS = ("backbones", "data", "detector", "embeddings", "transforms")
 """Rooms of the package whose code an embedding depends on."""
 LIBRARIES = ("monai", "torch", "numpy", "nibabel", "itk-io", "pillow")
 """Packages that decode files and compute embeddings."""
@@ -31,6 +31,7 @@ def store_facts(transform: Callable, backbone: DinoBackbone) -> dict[str, Any]:
             "weights": backbone.identity,
             "layers": list(backbone.layers),
             "final_norm": backbone.final_norm,
+            "joined": backbone.joined,
             "precision": backbone.precision,
         },
         "code": code_version(),

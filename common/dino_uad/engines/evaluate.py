@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
+from dino_uad.detector import AnomalyDetector
 from dino_uad.engines.batch import unpack
 
 
@@ -25,7 +26,8 @@ class EmbeddingEvaluator(SupervisedEvaluator):
 
     def _iteration(self, engine: EmbeddingEvaluator, batchdata: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with engine.mode(engine.network):
-            likelihood = engine.network.head.log_likelihood(*unpack(batchdata, engine.state.device))
+            embeddings, cls, mask = unpack(batchdata, engine.state.device)
+            likelihood = engine.network.head.log_likelihood(engine.network.prepare(embeddings), cls, mask)
         engine.state.output = {"log_likelihood": likelihood}
         return engine.state.output
 
@@ -35,7 +37,9 @@ class DetectorEvaluator(SupervisedEvaluator):
 
     ``engine.state.output`` is a list with one dictionary per image: what the batch says of it (``image``, ``label``,
     ``has_mask``, ``group``, ``name``, ``slice_index``, ``spacing``), ``pred`` ``[1,h,w]`` (map at the label's size),
-    ``patch_scores`` ``[1,gh,gw]``, ``image_score`` and ``seconds`` (of the network, divided by the batch).
+    the detector's ``patch_scores``, ``raw_scores`` and ``foreground`` ``[1,gh,gw]``, ``image_score``, and ``seconds``
+    (of the network, divided by the batch). The slices of a volume, which a batch holds all of, share the threshold of
+    their foreground.
 
     Takes the arguments of MONAI's ``SupervisedEvaluator``. A batch may hold all slices of a volume, more than fit on
     the device at once, so the network sees at most ``max_batch`` images a call. A batch and its output are forgotten
@@ -53,18 +57,22 @@ class DetectorEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: DetectorEvaluator, batchdata: Mapping[str, Any]) -> list[dict[str, Any]]:
         count = len(batchdata["image"])
         items = [{key: values[i] for key, values in batchdata.items()} for i in range(count)]
+        thresholds = _foreground_thresholds(engine.network, items)
         with engine.mode(engine.network):
-            chunks = [self._predict(items[i : i + self.max_batch]) for i in range(0, count, self.max_batch)]
+            chunks = [
+                self._predict(items[i : i + self.max_batch], *(part[i : i + self.max_batch] for part in thresholds))
+                for i in range(0, count, self.max_batch)
+            ]
         engine.state.output = [item for chunk in chunks for item in chunk]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
-    def _predict(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _predict(self, items: list[dict[str, Any]], *thresholds: Tensor) -> list[dict[str, Any]]:
         start = time.perf_counter()
         images = torch.stack([item["image"] for item in items]).to(self.state.device, torch.float32)
         with torch.autocast(self.state.device.type, enabled=self.amp):
-            predicted = self.network.predict(images)
+            predicted = self.network.predict(images, *(threshold.to(images.device) for threshold in thresholds))
         predicted = {key: value.float().cpu() for key, value in predicted.items()}  # the copy waits for the device
         seconds = (time.perf_counter() - start) / len(items)
         return [
@@ -76,6 +84,23 @@ class DetectorEvaluator(SupervisedEvaluator):
 
     def _forget(self, engine: DetectorEvaluator) -> None:
         engine.state.batch = engine.state.output = None
+
+
+def _foreground_thresholds(network: Any, items: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
+    """The threshold ``[B]`` of each image's foreground, for a network that takes one; slices share their scan's."""
+    if not isinstance(network, AnomalyDetector):
+        return ()
+    return (network.foreground.of_scans([item["image"] for item in items], scan_numbers(items)),)
+
+
+def scan_numbers(items: Sequence[Mapping[str, Any]]) -> list[int]:
+    """For each item of a batch the number of its file: slices follow each other, pictures may share a name."""
+    numbers = [0] * len(items)
+    for i in range(1, len(items)):
+        before, item = items[i - 1], items[i]
+        follows = item["name"] == before["name"] and (item["slice_index"] or 0) > (before["slice_index"] or 0)
+        numbers[i] = numbers[i - 1] + (not follows)
+    return numbers
 
 
 def resize_like(anomaly_map: Tensor, label: Tensor) -> Tensor:

@@ -51,5 +51,6 @@ class HeadTrainer(Trainer):
 
     @torch.no_grad()
     def _iteration(self, engine: HeadTrainer, batchdata: Mapping[str, Tensor]) -> list[dict[str, float]]:
-        report = self.network.head.fit_batch(*unpack(batchdata, engine.state.device))
+        embeddings, cls, mask = unpack(batchdata, engine.state.device)
+        report = self.network.head.fit_batch(self.network.prepare(embeddings), cls, mask)
         return [{CommonKeys.LOSS: -report.get("log_likelihood", 0.0), **report}]

@@ -8,47 +8,14 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector, fingerprint
-from dino_uad.engines import unpack
+from dino_uad.detector import AnomalyDetector, fingerprint
 from dino_uad.exact import without_autocast
 from dino_uad.files import save_torch
-from dino_uad.handlers.scan_tally import ScanTally
-from dino_uad.metrics import ThresholdAtFPR
+from dino_uad.handlers.calibration import calibrate
 
 logger = logging.getLogger(__name__)
-
-
-@torch.inference_mode()
-def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], device: torch.device | str) -> None:
-    """Learn the operating points from normal validation images, in two streaming passes.
-
-    The first lets the head collect what its own calibration needs (:meth:`Head.calibrate_batch`). The second takes the
-    threshold of each false positive rate in :data:`FALSE_POSITIVE_RATES` over all pixels, the mean and standard
-    deviation of the image scores, and the decisions on whole images and scans
-    (:class:`~dino_uad.detector.normal_scans.NormalScans`). The results are buffers of the network: ``thresholds`` in
-    the order of the rates, ``image_score_range`` ``[2]``, and ``normal_scans``. No anomalous image takes part.
-    """
-    network.eval()
-    for batch in loader:
-        network.head.calibrate_batch(*unpack(batch, device))
-    network.head.end_calibration()
-    thresholds = ThresholdAtFPR(fprs=FALSE_POSITIVE_RATES, device=device)
-    tally = ScanTally(loader, device)
-    for batch in loader:
-        embeddings, cls, _ = unpack(batch, device)
-        patch_scores = network.score(embeddings, cls)  # without mask, as AnomalyDetector.predict scores
-        if not len(patch_scores):
-            continue
-        maps = network.upsample(patch_scores)
-        thresholds.update(maps)
-        tally.add(batch, network.head.image_score(patch_scores), maps, network.grid_size)
-    scores, groups, maps = tally.gathered(network.grid_size)
-    network.thresholds.copy_(thresholds.compute().to(network.thresholds))
-    network.image_score_range.copy_(torch.stack([scores.mean(), scores.std(correction=0)]))
-    network.normal_scans.fit(scores, groups, maps)
 
 
 class FinishFit:
@@ -78,11 +45,6 @@ class FinishFit:
             calibrate(self.network, self.loader, engine.state.device)
         # A fit that went on from an older model (MONAI Label) has loaded that one's.
         self.network.fingerprint.copy_(fingerprint.encode(self.network.facts))
-        rates = ", ".join(
-            f"{100 * rate:g} %: {threshold:.4g}"
-            for rate, threshold in zip(FALSE_POSITIVE_RATES, self.network.thresholds.tolist(), strict=True)
-        )
-        logger.info(f"thresholds at the false positive rates of normal validation pixels: {rates}")
         if parallel.rank() == 0:
             save_torch({key: value.cpu() for key, value in self.network.state_dict().items()}, self.path)
             logger.info(f"wrote {self.path.parent.name}/{self.path.name} ({self.path.stat().st_size / 1e6:.2f} MB)")

@@ -3,9 +3,12 @@
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
 from dino_uad.heads.mean_distance import MeanDistanceHead
+from dino_uad.heads.neighbourhood import box_mean, neighbourhood_mean
 
 __all__ = [
     "Head",
     "MeanDistanceHead",
+    "box_mean",
+    "neighbourhood_mean",
     "patch_mean",
 ]

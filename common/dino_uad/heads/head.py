@@ -25,10 +25,16 @@ class Head(nn.Module):
     dynamic_buffers: tuple[str, ...] = ()
     single_pass: bool = False
     """Whether one pass over the data is the whole fit; further epochs would only repeat it."""
+    averages_embeddings: bool = True
+    """Whether the head may be given embeddings that are averaged over neighbouring patches. One that predicts a patch
+    from its neighbours may not: they would contain it. It averages what it makes of them, over :attr:`neighbourhood`.
+    """
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.embed_dim = embed_dim
+        self.neighbourhood = 1
+        """Side in patches of the detector's neighbourhood, which sets it."""
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments and what follows from them: public attributes that are no parameter or buffer."""

@@ -13,6 +13,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from tqdm import tqdm
 
+from dino_uad.detector import AnomalyDetector
+
 
 def smoothing_width(value: Any) -> float:
     """The standard deviation of the smoothing in slices; MONAI Label may send it as a string.
@@ -33,7 +35,8 @@ class SliceOrImageInferer(Inferer):
     """Runs a 2-D network on ``[B,C,H,W]`` images, or on every slice along the last axis of ``[B,C,H,W,D]`` volumes.
 
     MONAI's ``SliceInferer`` needs volumes and runs the network on empty slices too. Here slices without foreground
-    (nothing above 0) are not run and score zero, and only ``batch_size`` slices are on the device at a time.
+    (nothing above 0) are not run and score zero, and only ``batch_size`` slices are on the device at a time. The slices
+    of a volume share the threshold of their foreground, if the network is a detector; an exported one takes each alone.
 
     Args:
         batch_size: slices per network call.
@@ -63,9 +66,12 @@ class SliceOrImageInferer(Inferer):
     def _volume(self, volume: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
         result = torch.zeros((1, *volume.shape[1:]), dtype=torch.float32, device=volume.device)
         occupied = (volume > 0).flatten(0, 2).any(dim=0).nonzero().flatten()
+        threshold = _shared_threshold(network, volume, occupied)
         bar = tqdm(total=len(occupied), desc="slices", unit="slice", disable=not self.progress)
         for chunk in occupied.split(self.batch_size) if len(occupied) else ():
             slices = volume[..., chunk].movedim(-1, 0)
+            if threshold is not None:
+                kwargs["threshold"] = threshold.expand(len(chunk))
             result[..., chunk] = network(slices, *args, **kwargs).movedim(0, -1).to(result)
             bar.update(len(chunk))
         bar.close()
@@ -73,3 +79,10 @@ class SliceOrImageInferer(Inferer):
             smooth = gaussian_filter1d(result[..., occupied].cpu().numpy(), self.smoothing, axis=-1, mode="nearest")
             result[..., occupied] = torch.from_numpy(smooth).to(result)
         return result
+
+
+def _shared_threshold(network: Callable[..., Tensor], volume: Tensor, occupied: Tensor) -> Tensor | None:
+    """The threshold ``[1]`` of the foreground of a volume's occupied slices; None where the network finds none."""
+    if not isinstance(network, AnomalyDetector) or not len(occupied):
+        return None
+    return network.foreground.together(volume[..., occupied].movedim(-1, 0).float())[:1]

@@ -1,0 +1,101 @@
+"""What a fitted detector learns from normal validation images: baseline, units, thresholds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from dino_uad import parallel
+from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
+from dino_uad.engines import unpack
+from dino_uad.handlers.scan_tally import ScanTally
+from dino_uad.metrics import ScoreHistogram, ThresholdAtFPR
+
+logger = logging.getLogger(__name__)
+
+Scored = dict[str, Tensor]
+"""What a batch of validation images came to: ``raw_scores``, ``foreground``, and what the batch says of its images."""
+
+
+@torch.inference_mode()
+def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], device: torch.device | str) -> None:
+    """Learn from normal validation images what a score means, in two passes over their embeddings.
+
+    The first lets the head collect what its own calibration needs (:meth:`Head.calibrate_batch`). The second scores
+    them; their raw scores, four bytes a patch, are kept. They give the bound of the image baseline, the table of the
+    units, the thresholds of the map at each of :data:`FALSE_POSITIVE_RATES`, once as shares of the foreground
+    (``thresholds``) and once of all pixels (``pixel_thresholds``, as published), mean and standard deviation of the
+    image scores (``image_score_range``), and the decisions on whole images and scans
+    (:class:`~dino_uad.detector.normal_scans.NormalScans`). No anomalous image takes part.
+    """
+    network.eval()
+    for batch in loader:
+        embeddings, cls, mask = unpack(batch, device)
+        network.head.calibrate_batch(network.prepare(embeddings), cls, mask)
+    network.head.end_calibration()
+    scored = [score(network, batch, device) for batch in loader]
+    _fit_baseline(network, scored, device)
+    _fit_units(network, scored, device)
+    _fit_thresholds(network, scored, ScanTally(loader, device), device)
+
+
+def score(network: AnomalyDetector, batch: dict[str, Tensor], device: torch.device | str) -> Scored:
+    """Raw scores of a batch of embeddings, on the CPU, and all else but the embeddings themselves."""
+    embeddings, cls, mask = unpack(batch, device)
+    if mask is None or network.foreground.mode == "none":
+        mask = torch.ones_like(embeddings[:, :1], dtype=torch.bool)
+    raw = network.raw_scores(embeddings, cls, mask)
+    kept = {key: value for key, value in batch.items() if key not in ("embedding", "cls")}
+    return kept | {"raw_scores": raw.float().cpu(), "foreground": mask.cpu()}
+
+
+def _fit_baseline(network: AnomalyDetector, scored: Sequence[Scored], device: torch.device | str) -> None:
+    """The bound: the highest baseline of a normal image that has a foreground."""
+    found = torch.full((), -torch.inf)
+    for batch in scored:
+        some = batch["foreground"].flatten(1).any(dim=1)
+        baselines = network.baseline.measure(batch["raw_scores"], batch["foreground"])[some]
+        found = torch.cat([found[None], baselines]).max()
+    highest = parallel.gather_rows(found[None].to(device)).max()
+    network.baseline.highest.copy_(torch.where(highest.isfinite(), highest, torch.inf))
+
+
+def _fit_units(network: AnomalyDetector, scored: Sequence[Scored], device: torch.device | str) -> None:
+    histogram = ScoreHistogram(1, device=device)
+    for batch in scored:
+        raw, foreground = batch["raw_scores"].to(device), batch["foreground"].to(device)
+        histogram.update(network.baseline(raw, foreground)[foreground])
+    total = histogram.all_reduced()
+    total.require_finite()
+    counts = total.counts[0]
+    seen = counts > 0
+    if not seen.any():
+        raise ValueError("no patch in the foreground of the normal validation images: nothing to calibrate scores on")
+    network.units.fit(total.lower_edges()[:-1][seen], counts[seen])
+
+
+def _fit_thresholds(
+    network: AnomalyDetector, scored: Sequence[Scored], tally: ScanTally, device: torch.device | str
+) -> None:
+    inside, everywhere = (ThresholdAtFPR(fprs=FALSE_POSITIVE_RATES, device=device) for _ in range(2))
+    for batch in scored:
+        if not len(batch["raw_scores"]):
+            continue
+        result = network.assess(batch["raw_scores"].to(device), batch["foreground"].to(device))
+        everywhere.update(result["pred"])
+        inside.update(result["pred"][network.inside(result["foreground"])])
+        tally.add(batch, result["image_score"], result["pred"], network.grid_size)
+    scores, groups, maps = tally.gathered(network.grid_size)
+    network.thresholds.copy_(inside.compute().to(network.thresholds))
+    network.pixel_thresholds.copy_(everywhere.compute().to(network.thresholds))
+    network.image_score_range.copy_(torch.stack([scores.mean(), scores.std(correction=0)]))
+    network.normal_scans.fit(scores, groups, maps)
+    for name, thresholds in (("the foreground", network.thresholds), ("all pixels", network.pixel_thresholds)):
+        rates = ", ".join(
+            f"{100 * rate:g} %: {threshold:.4g}"
+            for rate, threshold in zip(FALSE_POSITIVE_RATES, thresholds.tolist(), strict=True)
+        )
+        logger.info(f"thresholds at false positive rates, as shares of {name} of normal validation images: {rates}")
