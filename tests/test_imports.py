@@ -25,6 +25,7 @@ FLOORS = (
     ("metrics",),
     ("engines",),
     ("report",),
+    ("worklist",),
     ("handlers",),
     ("export", "bundle_run"),
     ("predictor",),

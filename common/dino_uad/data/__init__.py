@@ -4,8 +4,12 @@ from dino_uad.data.collate import collate_slices, files_per_batch, stack_images
 from dino_uad.data.datalist import datalist
 from dino_uad.data.layout import scan
 from dino_uad.data.prepare import new_folder, prepare
+from dino_uad.data.scan_dataset import FAILED, ScanDataset, collate_scans
 
 __all__ = [
+    "FAILED",
+    "ScanDataset",
+    "collate_scans",
     "collate_slices",
     "datalist",
     "files_per_batch",

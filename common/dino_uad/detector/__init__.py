@@ -4,7 +4,8 @@ from dino_uad.detector import fingerprint
 from dino_uad.detector.baseline import image_score
 from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.detector.foreground import Foreground
-from dino_uad.detector.model_file import fitted_slices, read_model, read_threshold
+from dino_uad.detector.model_file import fitted_slices, read_model, read_normal_scans, read_threshold
+from dino_uad.detector.normal_scans import NormalScans
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES, FREE_RESPONSE
 from dino_uad.detector.upsample import upsample_scores
 
@@ -13,10 +14,12 @@ __all__ = [
     "FREE_RESPONSE",
     "AnomalyDetector",
     "Foreground",
+    "NormalScans",
     "fingerprint",
     "fitted_slices",
     "image_score",
     "read_model",
+    "read_normal_scans",
     "read_threshold",
     "upsample_scores",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_uad.detector import fingerprint
+from dino_uad.detector.normal_scans import NormalScans
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES, FREE_RESPONSE
 
 ALL_SLICES = {"preset": None, "stride": 1, "min_foreground": 0.0}
@@ -104,3 +105,17 @@ def read_threshold(path: str | Path, point: float | str) -> float:
             "or calibrate with normal scans (python -m dino_uad calibrate)"
         )
     return float(value)
+
+
+def read_normal_scans(path: str | Path) -> NormalScans:
+    """How image scores of normal scans lie, from a model file; an uncalibrated one where it does not say.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no model file.
+    """
+    prefix, normal = "normal_scans.", NormalScans()
+    stored = {key.removeprefix(prefix): value for key, value in read_model(path).items() if key.startswith(prefix)}
+    if stored:
+        normal.load_state_dict(stored)
+    return normal

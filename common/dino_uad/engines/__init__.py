@@ -5,6 +5,7 @@ from dino_uad.engines.embedding_trainer import AutoregressiveLoss, EmbeddingTrai
 from dino_uad.engines.evaluate import DetectorEvaluator, EmbeddingEvaluator, resize_like
 from dino_uad.engines.fit import HeadTrainer
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
+from dino_uad.engines.scan import ScanEvaluator
 from dino_uad.engines.zero_shot import zero_shot
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "EmbeddingTrainer",
     "HeadTrainer",
     "PrepareEmbedding",
+    "ScanEvaluator",
     "resize_like",
     "unpack",
     "zero_shot",

@@ -6,6 +6,7 @@ from dino_uad.handlers.fit_checkpoint import FitCheckpoint
 from dino_uad.handlers.metrics_json import MetricsJson
 from dino_uad.handlers.progress import FitProgress
 from dino_uad.handlers.report import ReportHandler
+from dino_uad.handlers.worklist import WorklistHandler
 
 __all__ = [
     "EpochSeed",
@@ -14,4 +15,5 @@ __all__ = [
     "FitProgress",
     "MetricsJson",
     "ReportHandler",
+    "WorklistHandler",
 ]

@@ -1,8 +1,10 @@
 """Slice by slice inference on images and volumes."""
 
 from dino_uad.inferers.slices import SliceOrImageInferer, smoothing_width
+from dino_uad.inferers.summary import SUMMARY
 
 __all__ = [
+    "SUMMARY",
     "SliceOrImageInferer",
     "smoothing_width",
 ]

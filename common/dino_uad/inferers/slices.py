@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from scipy.ndimage import gaussian_filter1d
@@ -14,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dino_uad.detector import AnomalyDetector
+from dino_uad.inferers.summary import SUMMARY, not_run, predict
 
 
 def smoothing_width(value: Any) -> float:
@@ -52,33 +54,46 @@ class SliceOrImageInferer(Inferer):
         self.progress = progress
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
-        """Return the maps, ``[B,1,H,W]`` or ``[B,1,H,W,D]`` float32, with the device and meta data of ``inputs``."""
+        """Return the maps, ``[B,1,H,W]`` or ``[B,1,H,W,D]`` float32, with the device and meta data of ``inputs``.
+
+        The meta data of maps of a detector also hold its numbers a slice (:data:`~dino_uad.inferers.summary.SUMMARY`).
+        """
         if inputs.ndim not in (4, 5):
             raise ValueError(f"input of shape {list(inputs.shape)} found; expected [B,C,H,W] or [B,C,H,W,D]")
         plain = inputs.as_subclass(Tensor)
         if inputs.ndim == 4:
-            result = network(plain, *args, **kwargs)
+            result, numbers = predict(network, plain, *args, **kwargs)
+            numbers = None if numbers is None else numbers[:, None]
         else:
-            result = torch.stack([self._volume(volume, network, *args, **kwargs) for volume in plain])
+            maps, rows = zip(*(self._volume(volume, network, *args, **kwargs) for volume in plain), strict=True)
+            result, numbers = torch.stack(maps), None if rows[0] is None else torch.stack(rows)
         # Invertd brings back only what is a MetaTensor.
-        return convert_to_dst_type(result, inputs, dtype=torch.float32)[0]
+        result = convert_to_dst_type(result, inputs, dtype=torch.float32)[0]
+        if isinstance(result, MetaTensor) and numbers is not None:
+            result.meta[SUMMARY] = numbers
+        return result
 
-    def _volume(self, volume: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
+    def _volume(self, volume: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> tuple[Tensor, Tensor | None]:
+        """The map ``[1,H,W,D]`` and the slices' summaries ``[D,2+T]``."""
         result = torch.zeros((1, *volume.shape[1:]), dtype=torch.float32, device=volume.device)
         occupied = (volume > 0).flatten(0, 2).any(dim=0).nonzero().flatten()
+        numbers = not_run(volume.shape[-1], network) if hasattr(network, "predict") else None
         threshold = _shared_threshold(network, volume, occupied)
         bar = tqdm(total=len(occupied), desc="slices", unit="slice", disable=not self.progress)
         for chunk in occupied.split(self.batch_size) if len(occupied) else ():
             slices = volume[..., chunk].movedim(-1, 0)
             if threshold is not None:
                 kwargs["threshold"] = threshold.expand(len(chunk))
-            result[..., chunk] = network(slices, *args, **kwargs).movedim(0, -1).to(result)
+            maps, rows = predict(network, slices, *args, **kwargs)
+            result[..., chunk] = maps.movedim(0, -1).to(result)
+            if numbers is not None:
+                numbers[chunk.cpu()] = rows
             bar.update(len(chunk))
         bar.close()
         if self.smoothing > 0 and result.shape[-1] > 1:
             smooth = gaussian_filter1d(result[..., occupied].cpu().numpy(), self.smoothing, axis=-1, mode="nearest")
             result[..., occupied] = torch.from_numpy(smooth).to(result)
-        return result
+        return result, numbers
 
 
 def _shared_threshold(network: Callable[..., Tensor], volume: Tensor, occupied: Tensor) -> Tensor | None:

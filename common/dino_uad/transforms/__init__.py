@@ -22,6 +22,7 @@ from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
 from dino_uad.transforms.save import SaveMapd, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
+from dino_uad.transforms.score_scan import ScoreScand
 from dino_uad.transforms.slices import ExtractSlicesd
 from dino_uad.transforms.threshold import ThresholdMapd
 
@@ -44,6 +45,7 @@ __all__ = [
     "SaveDicomd",
     "SaveMapd",
     "ScaleToUnitd",
+    "ScoreScand",
     "ServedMapd",
     "ThresholdMapd",
     "UnitPILReader",

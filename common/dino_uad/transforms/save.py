@@ -32,8 +32,8 @@ class SaveMapd(SaveImaged):
 
     The name is ``<input>_<postfix>.<ext>``. When inputs of one name come from different folders, later ones get the
     first 8 digits of their path's sha256 added, never an overwritten result. Files appear only whole. The path is also
-    put into ``meta["saved_to"]``. Every file carries the mark by which ``is_own_result`` knows it. It is a
-    ``SaveImaged``, because MONAI Label takes those out of postprocessing.
+    put into ``meta["saved_to"]``, and by its postfix into the item's ``saved``. Every file carries the mark by which
+    ``is_own_result`` knows it. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
 
     Args:
         keys: maps and masks, MetaTensors whose meta data came from ``LoadScand``.
@@ -69,8 +69,13 @@ class SaveMapd(SaveImaged):
             with atomic_path(path) as temporary:
                 (save_picture if picture else save_volume)(image, temporary)
             image.meta["saved_to"] = str(path)
+            result["saved"] = {**result.get("saved", {}), postfix: str(path)}
             logger.info("saved %s", path)
         return result
+
+    def reserve(self, name: str, source: str) -> None:
+        """Keep the name of a result that an earlier run saved for the file ``source``."""
+        self._sources.setdefault(self.output_dir / name, source)
 
     def path(self, source: str, postfix: str, suffix: str) -> Path:
         """Where the result of a file goes: by its name, and by its place too where another has that name."""

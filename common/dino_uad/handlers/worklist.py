@@ -1,0 +1,109 @@
+"""Feeds an inference run's worklist: a row, and a thumbnail, for every scan as it is done."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from monai.transforms import Compose
+from torch import Tensor
+
+from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
+from dino_uad.handlers.metrics_json import device_name, package_versions
+from dino_uad.measure import peak_megabytes
+from dino_uad.transforms import SaveMapd, ThresholdMapd
+from dino_uad.worklist import Worklist, thumbnail
+
+logger = logging.getLogger(__name__)
+
+
+class WorklistHandler:
+    """Watches a :class:`~dino_uad.engines.scan.ScanEvaluator`; one scan at a time is in memory.
+
+    Args:
+        worklist: where rows go.
+        network: the detector.
+        postprocessing: of the evaluator; it knows the thresholds, and is told which names of results are taken.
+    """
+
+    def __init__(self, worklist: Worklist, network: AnomalyDetector, postprocessing: Callable) -> None:
+        self.worklist, self.network = worklist, network
+        steps = postprocessing.flatten().transforms if isinstance(postprocessing, Compose) else [postprocessing]
+        self._savers = [step for step in steps if isinstance(step, SaveMapd)]
+        self._threshold = next((step for step in steps if isinstance(step, ThresholdMapd)), None)
+        self._pictures: list[bytes] = []
+        self._started = self._last = time.perf_counter()
+        self._at = ""
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the evaluator, after the handler that loads the model."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.look)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, engine: Engine) -> None:
+        """Begin to count time, and keep the names of results of former runs from being given away."""
+        self._started = self._last = time.perf_counter()
+        self._at = datetime.now().astimezone().isoformat(timespec="seconds")
+        for name, source in self.worklist.sources().items():
+            for saver in self._savers:
+                saver.reserve(name, source)
+
+    def look(self, engine: Engine) -> None:
+        """Draw the thumbnails of a batch while image and map are still upright."""
+        images, maps = engine.state.output["image"], engine.state.output["pred"]
+        low, high = self.network.thresholds[1], None if self._threshold is None else self._threshold.thresholds
+        self._pictures = [thumbnail(image, one, float(low), high) for image, one in zip(images, maps, strict=True)]
+
+    def add(self, engine: Engine) -> None:
+        """Take the rows of a batch."""
+        now = time.perf_counter()
+        items, failed = engine.state.output or [], getattr(engine.state, "failed", [])
+        seconds, self._last = (now - self._last) / max(len(items) + len(failed), 1), now
+        for item, picture in zip(items, self._pictures, strict=True):
+            self.worklist.add(source_of(item["image"]), item, seconds, picture)
+        for item in failed:
+            self.worklist.fail(item["image"], item["failed"])
+        self._pictures = []
+        engine.state.output = engine.state.batch = None
+
+    def finish(self, engine: Engine) -> None:
+        """Write the tables and the report."""
+        self.worklist.finish(self._facts(engine))
+
+    def _facts(self, engine: Engine) -> dict[str, Any]:
+        normal = self.network.normal_scans
+        return {
+            "model": self.network.facts,
+            "options": self.worklist.options,
+            "settings": self.worklist.settings,
+            "thresholds": {
+                **{
+                    f"{100 * r:g} %": _number(t)
+                    for r, t in zip(FALSE_POSITIVE_RATES, self.network.thresholds, strict=True)
+                },
+                "1 finding in 10 scans": _number(normal.finding_threshold),
+            },
+            "calibration": normal.promises() if normal.scans.calibrated else ["not calibrated: no p-values"],
+            "started": self._at,
+            "seconds": time.perf_counter() - self._started,
+            "peak_memory_mb": peak_megabytes(engine.state.device),
+            "versions": package_versions() | {"python": platform.python_version()},
+            "device": device_name(engine.state.device),
+        }
+
+
+def source_of(image: Tensor) -> str:
+    """The file a ``MetaTensor`` was read from."""
+    return str(image.meta["filename_or_obj"])
+
+
+def _number(value: Tensor) -> float | None:
+    return None if value.isnan() else float(value)

@@ -1,0 +1,145 @@
+"""The list of one output folder: what of a data list is new, what was found, and the files that tell it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dino_uad
+from dino_uad.findings import Finding
+from dino_uad.worklist.store import RunStore
+from dino_uad.worklist.tables import write_tables
+
+SOME_FAILED = 3
+"""Exit status of a run that scored what it could, where some files could not be read."""
+
+logger = logging.getLogger(__name__)
+
+
+class Worklist:
+    """Keeps the rows of an inference run in its output folder and writes the tables.
+
+    A second run with the same model and settings scores only files that are new, have changed, failed before, or whose
+    saved maps are gone; another model or other settings start afresh. Nothing is written before the first row is.
+
+    Args:
+        output_dir: where maps and tables go.
+        model: the ``model.pt``.
+        dataset_dir: folder below which files are named.
+        options: of the label map (``displayable_configs``).
+        settings: what else the results depend on (JSON types).
+        resume: False scores all files again.
+        anonymous_names: number files by the hash of their path, as ``SaveMapd`` does, and keep no path.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        model: str | Path,
+        dataset_dir: str | Path = ".",
+        options: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        resume: bool = True,
+        anonymous_names: bool = False,
+    ) -> None:
+        self.folder, self.model, self.dataset_dir = Path(output_dir), Path(model), Path(dataset_dir)
+        self.options, self.settings = dict(options or {}), dict(settings or {})
+        self.resume, self.anonymous_names = resume, anonymous_names
+        self.kept = 0
+
+    @cached_property
+    def store(self) -> RunStore:
+        """The rows on disk."""
+        with open(self.model, "rb") as file:
+            model = hashlib.file_digest(file, "sha256").hexdigest()
+        facts = [dino_uad.__version__, model, self.options, self.settings, self.anonymous_names]
+        return RunStore(
+            self.folder, hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+        )
+
+    def unscored(self, data: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The entries of a data list that are to be scored."""
+        if not self.resume:
+            self.store.forget()
+        known = {source: state for source, state, row in self.store.states() if self._saved(row)}
+        new = [item for item in data if known.get(self._source(item["image"])) != file_state(item["image"])]
+        self.kept = len(data) - len(new)
+        if self.kept:
+            logger.info(f"{self.kept} of {len(data)} files are scored already, by this model with these settings")
+        return new
+
+    def sources(self) -> dict[str, str]:
+        """Saved file to the file it was made from, of the rows that are kept; empty with ``anonymous_names``."""
+        if self.anonymous_names:
+            return {}
+        rows = ((source, row) for source, _, row in self.store.states())
+        return {row[key]: source for source, row in rows for key in ("anomaly_map", "label_map") if row.get(key)}
+
+    def add(self, source: str, item: Mapping[str, Any], seconds: float, picture: bytes | None = None) -> None:
+        """Keep what postprocessing found in a file: ``scan``, ``slices``, ``findings`` and ``saved`` of its item."""
+        findings: Sequence[Finding] = item.get("findings", [])
+        largest = max(findings, key=lambda finding: finding.size, default=None)
+        row = {"file": self.name(source), "status": "scored", **item.get("scan", {}), "findings": len(findings)}
+        if largest is not None:
+            row |= {"largest_size": largest.size, "largest_diameter": largest.diameter}
+            row |= {"size_unit": largest.unit, "diameter_unit": largest.diameter_unit}
+            row |= {"peak": findings[0].peak, "peak_slice": findings[0].slice}
+        saved = {f"{postfix}_map": Path(path).name for postfix, path in item.get("saved", {}).items()}
+        row |= {"seconds": seconds, "reason": "", **saved}
+        found = [finding.as_dict() for finding in findings]
+        self.store.add(self._source(source), file_state(source), row, item.get("slices", []), found, picture)
+
+    def fail(self, source: str, reason: str) -> None:
+        """Keep that a file could not be read, and why."""
+        reason = reason.replace(str(source), self.name(source)) if self.anonymous_names else reason
+        logger.warning(f"not scored: {reason}")
+        row = {"file": self.name(source), "status": "failed", "findings": None, "reason": reason}
+        self.store.add(self._source(source), file_state(source), row)
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Write the tables; ``facts`` go to the head of ``scores.json``."""
+        counts = {"scored": self.store.count(failed=False), "failed": self.store.count(failed=True)}
+        write_tables(self.store, self.folder, {**facts, **counts})
+        logger.info(
+            f"scores.csv: {counts['scored']} files scored ({self.kept} before this run), {counts['failed']} not"
+        )
+
+    def exit(self) -> None:
+        """End the process with status 3 if some files could not be scored; their reasons are in ``scores.csv``."""
+        failed = self.store.count(failed=True)
+        self.store.close()
+        if failed:
+            logger.warning(f"{failed} files could not be scored; scores.csv says why, at its end")
+            raise SystemExit(SOME_FAILED)
+
+    def name(self, source: str | Path) -> str:
+        """How a file is called in the tables."""
+        path = Path(source)
+        if self.anonymous_names:
+            return f"scan_{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]}"
+        root = self.dataset_dir.expanduser()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
+
+    def _source(self, source: str | Path) -> str:
+        return self.name(source) if self.anonymous_names else str(Path(source).absolute())
+
+    def _saved(self, row: Mapping[str, Any]) -> bool:
+        """Whether the maps that a row names are still there."""
+        names = [row[key] for key in ("anomaly_map", "label_map") if row.get(key)]
+        return all((self.folder / name).exists() for name in names)
+
+
+def file_state(path: str | Path) -> str:
+    """What changes when a file, or one of those in a DICOM series' folder, is replaced."""
+    path = Path(path)
+    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+    try:
+        stats = [(file.name, file.stat()) for file in files]
+    except OSError:
+        return "gone"
+    return hashlib.sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode()).hexdigest()

@@ -1,0 +1,192 @@
+"""A run's tables, through the bundle's own inference.json: rows, order, broken files, what a second run does."""
+
+import csv
+import json
+import logging
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import dino_uad
+import workflows
+from dino_uad.detector import read_threshold
+from dino_uad.errors import explain
+from dino_uad.inferers.summary import predict
+from dino_uad.worklist import RunStore, write_tables
+
+
+def table(folder: Path, name: str = "scores") -> list[dict[str, str]]:
+    with open(folder / f"{name}.csv", newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def infer(root: Path, out: str = "inference", status: int = 0, **more) -> Path:
+    more = {"dataset_dir": str(root / "new"), "output_dir": str(root / out), **more}
+    if status:
+        with pytest.raises(SystemExit) as ended:
+            workflows.run("dpmm", root, "inference", **more)
+        assert ended.value.code == status
+    else:
+        workflows.run("dpmm", root, "inference", **more)
+    return root / out
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> Path:
+    """A fitted model, and a folder of new files: two pictures, a volume, and a file that is none."""
+    root = tmp_path_factory.mktemp("worklist")
+    workflows.run("dpmm", root)
+    new = root / "new"
+    shutil.copytree(root / "data/test/good/img", new / "good")
+    shutil.copy(root / "data/test/Ungood/img/u0.png", new)
+    scan = np.random.default_rng(0).integers(20, 120, (60, 48, 5)).astype(np.float32)
+    scan[20:30, 20:30, 1] = 255
+    scan[..., 4] = 0
+    nib.save(nib.Nifti1Image(scan, np.diag([-1.0, -1.0, 5.0, 1])), new / "head.nii.gz")
+    (new / "broken.png").write_bytes(b"\x89PNG and no more")
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(fitted) -> Path:
+    return infer(fitted, status=3)
+
+
+def test_every_file_has_a_row_the_worst_first_and_broken_ones_their_reason(results) -> None:
+    rows = table(results)
+    assert {row["file"] for row in rows} == {"u0.png", "good/g0.png", "good/g1.png", "head.nii.gz", "broken.png"}
+    scores = [float(row["image_score"]) for row in rows[:-1]]
+    assert scores == sorted(scores, reverse=True) and {rows[0]["file"], rows[1]["file"]} == {"u0.png", "head.nii.gz"}
+    assert rows[-1]["status"] == "failed" and "broken.png: cannot be read" in rows[-1]["reason"]
+    whole = json.loads((results / "scores.json").read_text())
+    assert (whole["scored"], whole["failed"]) == (4, 1)
+    assert [scan["file"] for scan in whole["scans"]] == [row["file"] for row in rows]
+    assert whole["model"]["method"] == "DPMMHead" and "cannot promise 5%" in " ".join(whole["calibration"])
+
+
+def test_numbers_are_those_of_the_saved_maps(fitted, results) -> None:
+    row = next(row for row in table(results) if row["file"] == "u0.png")
+    scores = np.asarray(Image.open(results / row["anomaly_map"]))
+    label = np.asarray(Image.open(results / row["label_map"]))
+    threshold = read_threshold(fitted / "models/model.pt", "1 finding in 10 scans")
+    assert ((label > 0) == (scores >= np.float32(threshold))).all()
+    found = [finding for finding in table(results, "findings") if finding["file"] == "u0.png"]
+    assert len(found) == int(row["findings"]) and sum(int(one["voxels"]) for one in found) == (label > 0).sum()
+    peak = found[0]
+    assert scores[int(peak["voxel_y"]), int(peak["voxel_x"])] == scores.max() == pytest.approx(float(peak["peak"]))
+    # Two validation images promise one false alarm in three, no less.
+    assert float(row["p_value"]) == pytest.approx(1 / 3) and row["flagged_5"] == row["flagged_1"] == ""
+
+
+def test_a_volume_has_a_row_a_slice_and_its_findings_lie_in_space(results) -> None:
+    scan = next(row for row in table(results) if row["file"] == "head.nii.gz")
+    slices = [row for row in table(results, "slices") if row["file"] == "head.nii.gz"]
+    assert [int(row["slice"]) for row in slices] == [1, 2, 3, 4, 5]
+    assert (scan["slices"], scan["slices_scored"], slices[4]["image_score"]) == ("5", "4", "")
+    highest = max(slices[:4], key=lambda row: float(row["image_score"]))
+    assert highest["slice"] == "2" and highest["image_score"] == scan["image_score"]
+    finding = next(row for row in table(results, "findings") if row["file"] == "head.nii.gz")
+    voxel = [int(finding[f"voxel_{axis}"]) for axis in "xyz"]
+    world = [float(finding[f"world_{axis}"]) for axis in "xyz"]
+    assert world == [-voxel[0], -voxel[1], 5 * voxel[2]] and int(finding["slice"]) == voxel[2] + 1 == 2
+    scores = nib.load(results / scan["anomaly_map"]).get_fdata()
+    assert scores[tuple(voxel)] == scores.max()
+    assert float(finding["size"]) == pytest.approx(int(finding["voxels"]) * 5 / 1000) and finding["unit"] == "ml"
+
+
+def test_a_second_run_scores_only_what_is_new_changed_or_gone(fitted, results, caplog) -> None:
+    before = table(results)
+    stamps = {path.name: path.stat().st_mtime_ns for path in results.glob("*_anomaly*")}
+    Image.fromarray(np.full((56, 56), 90, np.uint8)).save(fitted / "new/late.png")
+    shutil.copy(fitted / "data/test/good/img/g1.png", fitted / "new/broken.png")
+    (results / "g0_label.png").unlink()
+    with caplog.at_level(logging.INFO):
+        infer(fitted)
+    assert "3 of 6 files are scored already" in caplog.text
+    touched = {path.name for path in results.glob("*_anomaly*") if stamps.get(path.name) != path.stat().st_mtime_ns}
+    assert touched == {"late_anomaly.tif", "broken_anomaly.tif", "g0_anomaly.tif"}
+    after = {row["file"]: row for row in table(results)}
+    assert len(after) == 6 and all(row["status"] == "scored" for row in after.values())
+    kept = [row for row in before if row["file"] in ("u0.png", "head.nii.gz", "good/g1.png")]
+    assert [after[row["file"]] for row in kept] == kept
+    infer(fitted)  # nothing is new: the tables are there all the same
+    assert {row["file"]: row for row in table(results)} == after
+    infer(fitted, **{"displayable_configs#false_positive_rate": "1 %"})
+    assert int(next(r for r in table(results) if r["file"] == "u0.png")["findings"]) > 0
+
+
+def test_on_error_raise_ends_the_run_with_the_reason(fitted) -> None:
+    (fitted / "new/bad.png").write_bytes(b"")
+    try:
+        with pytest.raises(RuntimeError) as caught:
+            infer(fitted, "raised", on_error="raise")
+        assert not isinstance(caught.value, SystemExit) and "bad.png: the file is empty" in explain(caught.value)
+    finally:
+        (fitted / "new/bad.png").unlink()
+
+
+def test_anonymous_names_leave_no_name_in_any_file(fitted) -> None:
+    (fitted / "new/secret.png").write_bytes(b"no picture")
+    try:
+        out = infer(fitted, "anonymous", status=3, anonymous_names=True)
+    finally:
+        (fitted / "new/secret.png").unlink()
+    for path in out.iterdir():
+        assert not any(name in path.read_bytes() for name in (b"secret", b"u0.png", b"head.nii", bytes(fitted)))
+    assert all(row["file"].startswith("scan_") for row in table(out))
+
+
+def test_numbered_findings_of_hysteresis_and_smallest_size(fitted) -> None:
+    options = {"false_positive_rate": "1 %", "grow": "5 %", "min_size": "4 px", "output": "numbered findings"}
+    out = infer(fitted, "numbered", **{f"displayable_configs#{key}": value for key, value in options.items()})
+    high, low = (read_threshold(fitted / "models/model.pt", rate) for rate in (0.01, 0.05))
+    row = next(row for row in table(out) if row["file"] == "u0.png")
+    numbers, scores = (np.asarray(Image.open(out / row[key])) for key in ("label_map", "anomaly_map"))
+    assert set(np.unique(numbers)) == {0, *range(1, int(row["findings"]) + 1)}
+    for finding in (one for one in table(out, "findings") if one["file"] == "u0.png"):
+        inside = scores[numbers == int(finding["finding"])]
+        assert len(inside) == int(finding["voxels"]) >= 4
+        assert inside.min() >= np.float32(low) and inside.max() >= np.float32(high)
+
+
+def test_the_memory_of_a_run_does_not_grow_with_its_rows(tmp_path) -> None:
+    peaks = []
+    for count in (100, 3000):
+        store = RunStore(tmp_path / str(count), "run")
+        for i in range(count):
+            row = {"file": f"{i}.nii", "status": "scored", "image_score": (i * 37 % count) / count, "findings": 0}
+            store.add(f"/{i}", "state", row, [{"slice": k, "image_score": 0.5} for k in range(20)], [], b"x" * 1000)
+        tracemalloc.start()
+        write_tables(store, tmp_path / str(count), {"model": {}})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(json.loads((tmp_path / str(count) / "scores.json").read_text())["scans"]) == count
+    assert peaks[1] < peaks[0] + 200_000, peaks
+
+
+def test_a_damaged_list_is_named(tmp_path) -> None:
+    (tmp_path / "worklist.sqlite").write_bytes(b"not a data base" * 100)
+    with pytest.raises(ValueError, match=r"worklist\.sqlite: damaged"):
+        RunStore(tmp_path, "run")
+
+
+def test_the_summary_of_a_slice_is_what_the_network_says(fitted) -> None:
+    detector = dino_uad.load(
+        workflows.BUNDLES / "dpmm",
+        **{
+            key.replace("#", "__"): value
+            for key, value in workflows.overrides("dpmm", fitted, "inference").items()
+            if key not in ("bundle_root", "debug", "output_dir", "dataset_dir")
+        },
+    )
+    image = torch.rand(2, 1, 56, 56, generator=torch.Generator().manual_seed(0))
+    maps, numbers = predict(detector.network, image)
+    said = detector.network.predict(image)
+    assert torch.equal(numbers[:, 0], said["image_score"]) and torch.equal(maps, said["pred"])
+    assert numbers[:, 2:].diff(dim=1).le(0).all() and numbers.shape == (2, 2 + len(detector.network.thresholds))
