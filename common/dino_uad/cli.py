@@ -28,6 +28,10 @@ VERBS = {
         "dino_uad.embeddings.commands:CacheCommands",
         "Cached embeddings: list DIR | prune DIR.",
     ),
+    "check": (
+        "dino_uad.data.check:check",
+        "Print what is made of a folder: splits, classes, masks, patients, oddities.",
+    ),
     "prepare": (
         "dino_uad.data.prepare:prepare",
         "Turn labelled volumes into a data set of PNG slices, split by patient.",

@@ -6,6 +6,7 @@ MONAI adds a key that it does not know to the config without a word: ``--max_epo
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,24 @@ def parse_options(tokens: Sequence[str]) -> dict[str, Any]:
         elif key is not None:
             options[key], key = DefaultParseValue(token), None
     return options
+
+
+def as_typed(value: Any) -> Any:
+    """What stood on this process's command line for a value that python-fire made of it.
+
+    fire reads ``2024`` and ``1e5`` as numbers, ``a,b`` as a tuple and ``case#7`` as ``case``, which are
+    other names of folders than were meant. Values that no argument gave are returned as they are.
+    """
+    from fire.parser import DefaultParseValue
+
+    arguments = [word.partition("=")[2] if word.startswith("-") and "=" in word else word for word in sys.argv[1:]]
+    if isinstance(value, os.PathLike) or value in arguments:
+        return value
+    return next((word for word in arguments if _same(DefaultParseValue(word), value)), value)
+
+
+def _same(parsed: Any, value: Any) -> bool:
+    return type(parsed) is type(value) and parsed == value
 
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:

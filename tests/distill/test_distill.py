@@ -115,7 +115,7 @@ def test_student_file_is_half_precision_and_loads_as_a_backbone(data: Distillati
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         find_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         find_images(tmp_path / "missing")

@@ -2,7 +2,6 @@
 
 from dino_uad.data.collate import collate_slices, files_per_batch, stack_images
 from dino_uad.data.datalist import datalist
-from dino_uad.data.layout import scan
 from dino_uad.data.prepare import new_folder, prepare
 from dino_uad.data.scan_dataset import FAILED, ScanDataset, collate_scans
 
@@ -15,6 +14,5 @@ __all__ = [
     "files_per_batch",
     "new_folder",
     "prepare",
-    "scan",
     "stack_images",
 ]

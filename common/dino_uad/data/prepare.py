@@ -21,6 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import dino_uad
+from dino_uad.data.case import Options
+from dino_uad.data.cases import understand
 from dino_uad.data.datalist import datalist
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
@@ -113,7 +115,8 @@ SPLIT_OPTIONS = ("valid_fraction", "test_fraction", "seed", "pattern", "group_pa
 def _splits(source: str, options: dict[str, Any]) -> dict[str, list[dict]]:
     """The volumes of each split; without a labelled anomaly there is no test split."""
     splits = {split: datalist(source, split, kind="3d", **options) for split in ("train", "valid")}
-    if any(item["anomalous"] for item in datalist(source, "all", kind="3d", pattern=options["pattern"])):
+    settings = {key: value for key, value in options.items() if key != "on_error"}
+    if any(case.split == "test" for case in understand(Path(source), Options(kind="3d", **settings)).cases):
         return {**splits, "test": datalist(source, "test", kind="3d", **options)}
     logger.warning("no labelled anomaly in %s: train and valid only, no test split", source)
     return splits

@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-SLICE_NUMBER = re.compile(r"[ _.-]+(?:slice|sl|s|z|img|image)?[ _-]?\d{1,4}$", re.IGNORECASE)
-TIME_POINT = re.compile(r"(?<=\d{5})-\d{3}$")  # BraTS: BraTS-GLI-00001-000 is patient 00001's first scan
-
-
-def patient_groups(names: Sequence[str], volumes: bool, pattern: str | None = None) -> list[str]:
-    """Return for each name the patient (or other unit that a split must not cut) it belongs to.
-
-    Pictures lose a trailing slice number (``TCGA_CS_4941_19960909_12`` -> ``TCGA_CS_4941_19960909``); where fewer than
-    3 groups would be left, numbers are taken to count images and each name is its own group. Volumes are
-    their own group, but for BraTS time points.
-
-    Args:
-        names: file names without suffix, with their folder where that tells patients apart.
-        volumes: whether each is a whole volume.
-        pattern: regular expression whose first group (or whole match) is the patient, instead of the rules above.
-
-    Raises:
-        ValueError: ``pattern`` does not match a name.
-    """
-    if pattern:
-        return [_matched(pattern, name) for name in names]
-    groups = [(TIME_POINT if volumes else SLICE_NUMBER).sub("", name) for name in names]
-    if not volumes and len(set(groups)) < 3:
-        return list(names)
-    return groups
-
-
-def _matched(pattern: str, name: str) -> str:
-    match = re.search(pattern, name)
-    if match is None:
-        raise ValueError(f"group_pattern {pattern!r} does not match the name {name!r}; it must match every image's.")
-    return match.group(1) if match.groups() else match.group(0)
-
 
 def split_groups(
-    groups: Sequence[str], fractions: Sequence[float], seed: int, where: object = "data set"
+    groups: Collection[str], fractions: Sequence[float], seed: int, where: object = "data set"
 ) -> list[set[str]]:
     """Draw disjoint sets of groups, each about its fraction of all and at least one; the rest is the last set.
 
@@ -65,3 +31,26 @@ def split_groups(
     bounds = np.cumsum([0, *counts])
     drawn = [set(shuffled[start:stop]) for start, stop in pairwise(bounds)]
     return [*drawn, set(shuffled[bounds[-1] :])]
+
+
+def draw_test(
+    anomalous: Collection[str], normal: Collection[str], fraction: float, seed: int, keep_out: bool
+) -> set[str]:
+    """Draw the test patients from those with anomalies and from those without, each about its fraction.
+
+    Args:
+        anomalous: patients with an anomaly; at least one of them is drawn.
+        normal: patients without; at least one is drawn where two others remain.
+        fraction: share of either.
+        seed: of the draw.
+        keep_out: take all patients with an anomaly, because nothing of theirs can be trained on.
+    """
+    left = 2  # for training and validation
+    drawn = set(anomalous) if keep_out else _some(anomalous, max(1, round(fraction * len(anomalous))), seed)
+    rest = len(set(anomalous) - drawn) + len(normal) - left
+    return drawn | _some(normal, min(max(1, round(fraction * len(normal))), max(rest, 0)), seed + 1)
+
+
+def _some(names: Collection[str], count: int, seed: int) -> set[str]:
+    ordered = sorted(names)
+    return {ordered[index] for index in np.random.default_rng(seed).permutation(len(ordered))[:count]}

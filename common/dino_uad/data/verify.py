@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -14,8 +16,30 @@ logger = logging.getLogger(__name__)
 
 
 def has_anomaly(label: Path) -> bool:
-    """Whether a mask marks anything (any non-zero value); an empty mask says that its image is normal."""
-    return bool((LoadScan()(label) != 0).any())
+    """Whether a mask marks anything; an empty mask says that its image is normal."""
+    status = os.stat(label)
+    return _has_anomaly(label, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _has_anomaly(label: Path, size: int, changed: int) -> bool:
+    return bool((_loader()(label) > 0).any())
+
+
+@cache
+def _loader() -> LoadScan:
+    return LoadScan()  # once: making one asks for every reader that MONAI knows
+
+
+def refuse_blank(items: list[dict]) -> list[dict]:
+    """Return the items; raise ValueError where the mask of an anomalous image marks nothing."""
+    for item in items:
+        if item["anomalous"] and "label" in item and not has_anomaly(Path(item["label"])):
+            raise ValueError(
+                f"{item['label']}: the mask is blank, but the folder of its image {item['image']} says anomalous; "
+                "expected a mark in grey or colour (not in the transparency alone). Export it again, or move the image."
+            )
+    return items
 
 
 def header_size(path: str | Path) -> tuple[int, ...] | None:

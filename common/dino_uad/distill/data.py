@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dino_uad.backbones import DinoBackbone
-from dino_uad.data import scan
+from dino_uad.data import datalist
 from dino_uad.embeddings import EmbeddingDataset
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
@@ -20,15 +20,12 @@ def find_images(folder: str | Path) -> list[dict[str, str]]:
     """Every picture and volume below a folder, masks left out, as ``{"image": path}`` in natural order.
 
     Raises:
-        FileNotFoundError: no such folder, or nothing in it that can be read.
+        FileNotFoundError: no such folder.
+        ValueError: nothing in it that can be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    if not Path(folder).is_dir():
         raise FileNotFoundError(f"no folder {folder}; give a folder of pictures or volumes to distil from")
-    found = [{"image": str(entry.path)} for entry in scan(folder) if not entry.mask]
-    if not found:
-        raise FileNotFoundError(f"{folder} holds no pictures (PNG, JPEG, ...) and no volumes (NIfTI, NRRD, DICOM, ...)")
-    return found
+    return [{"image": item["image"]} for item in datalist(folder, "all")]
 
 
 def slice_transform(image_size: int, min_foreground: float = 0.05) -> Compose:

@@ -5,6 +5,7 @@ from dino_uad.transforms.foreground import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
+from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
@@ -55,6 +56,7 @@ __all__ = [
     "image_name",
     "is_dicom",
     "is_own_result",
+    "marked",
     "on_scan_grid",
     "png_mark",
     "tiff_mark",

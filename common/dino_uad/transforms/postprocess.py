@@ -11,6 +11,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from dino_uad.transforms.mask_values import marked
+
 MOSTLY = 0.8  # share of an image; a label above it is likely normal tissue marked instead of the anomaly
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class ServedMapd(MapTransform):
 
 
 class FillLabeld(MapTransform):
-    """Gives an image without a label file an all-zero one, and makes every label binary (``> 0``) uint8.
+    """Gives an image without a label file an all-zero one, and makes every label binary uint8 (see ``marked``).
 
     Sets ``has_mask``: False where the data list calls an image anomalous (``anomalous: 1``) but there is no mask, so
     that pixel metrics leave it out.
@@ -69,7 +71,7 @@ class FillLabeld(MapTransform):
                     f"{_file(label, key)}: label of size {list(label.shape[1:])} found, its image has "
                     f"{list(image.shape[1:])}; expected equal sizes. Resample the label to the image's grid"
                 )
-            result[key] = (label > 0).to(torch.uint8)
+            result[key] = marked(label).to(torch.uint8)
             if result[key].float().mean() > MOSTLY:
                 logger.warning(f"{_file(label, key)}: the label marks most of its image; is it inverted?")
         return result

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import HistogramNormalize, MapTransform
 from torch import Tensor
 
+from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.slice_choice import (
     ANNOTATED,
     choose,
@@ -86,6 +87,7 @@ class ExtractSlicesd(MapTransform):
             return [] if self.drop_anomalous and self._annotated(data) else [{**data, "slice_index": 0}]
         indices, left_out = slice_range(image, self.axis, self.start, self.stop, self.stride)
         self._check_label(data, image)
+        data = self._with_binary_label(data)
         kept = choose((self._slice(data, index) for index in indices), self._reason, left_out)
         log_left_out(image, self.axis, left_out, "slices left out")
         return kept
@@ -104,6 +106,13 @@ class ExtractSlicesd(MapTransform):
                 f"{source(label)}: the label is {tuple(label.shape[1:])}, its image {tuple(image.shape[1:])}; "
                 "expected equal sizes. Resample the label to the image's grid."
             )
+
+    def _with_binary_label(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """The whole volume decides what its label marks; where labels above a value count, they say it themselves."""
+        label = data.get(self.label_key) if self.label_key in self.keys else None
+        if label is None or self.organ_masked or self.anomalous_above:
+            return data
+        return {**data, self.label_key: label * 0 + marked(label).to(label.dtype)}
 
     def _slice(self, data: Mapping[Hashable, Any], index: int) -> dict[Hashable, Any]:
         item = {**data, "slice_index": index}

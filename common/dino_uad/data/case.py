@@ -1,0 +1,66 @@
+"""A case, and what was made of a folder of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dino_uad.data.roles import Role
+
+LAYOUTS = """expected one of
+  BMAD:    train/good/*.png (or train/good/img/*.png), valid|test/{good,Ungood}/{img,label}/*.png
+  MVTec:   train/good/*.png, test/{good,<defect>}/*.png, ground_truth/<defect>/*_mask.png
+  classes: a folder for each class, one of them called normal, healthy, no_tumor, ...
+  plain:   a folder of pictures, or of volumes (NIfTI, NRRD, MHA, DICOM folders), with masks beside them or in labels/
+See what is made of a folder with: python -m dino_uad check DIR"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image with what is known of it."""
+
+    image: Role
+    label: Path | None
+    anomalous: bool
+    group: str
+    split: str | None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a normal model may be fitted on it: a normal image, or a volume that tells which slices are not."""
+        return not self.anomalous or (self.image.volume and self.label is not None)
+
+    def as_dict(self) -> dict:
+        """The entry of a data list."""
+        item = {"image": str(self.image.path), "anomalous": int(self.anomalous), "group": self.group}
+        return item if self.label is None or not self.anomalous else {**item, "label": str(self.label)}
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What was made of a folder: its cases, the files passed over with reasons, and what a person should know."""
+
+    root: Path
+    cases: list[Case]
+    passed: list[Role]
+    patients_from: str
+    """How patients are known."""
+    splits_from: str
+    """How splits are known."""
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read a folder; see :func:`dino_uad.data.datalist.datalist`."""
+
+    pattern: str = "*"
+    kind: str | None = None
+    normal: str | Sequence[str] | None = None
+    mask_pattern: str | None = None
+    image_pattern: str | None = None
+    group_pattern: str | None = None
+    valid_fraction: float = 0.15
+    test_fraction: float = 0.2
+    seed: int = 0

@@ -1,0 +1,216 @@
+"""From the roles of files to cases: every image gets its mask, class, patient and split, or the user a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dino_uad.data.assign import assign_splits
+from dino_uad.data.case import LAYOUTS, Case, Options, Understood
+from dino_uad.data.classes import Classes
+from dino_uad.data.content import count_values, size_or_none
+from dino_uad.data.pairs import Pairing
+from dino_uad.data.patients import find_patients
+from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, tell_roles
+from dino_uad.data.verify import has_anomaly
+from dino_uad.data.words import is_normal
+
+WAY_OUT = (
+    "masks that do not mark anomalies (but organs) are passed over with --train_data#mask_pattern none (from Python "
+    "mask_pattern='none')"
+)
+
+
+def list_images(root: Path, options: Options) -> Understood:
+    """Every image, for inference: annotations and this package's results are passed over, classes are not asked for."""
+    roles = _roles(root, options)
+    roles = _tell_by_content(root, roles, strict=False)
+    images = _of(roles, IMAGE)
+    pairing = Pairing(images)
+    patients = find_patients(images, pairing.case_name, set(), options.group_pattern)
+    cases = [Case(image, None, False, group, None) for image, group in zip(images, patients.groups, strict=True)]
+    passed = [
+        role if role.role != MASK else replace(role, reason="annotations") for role in roles if role.role != IMAGE
+    ]
+    return Understood(root, cases, passed, patients.patients_from, "none", [])
+
+
+def understand(root: Path, options: Options) -> Understood:
+    """Give every image its mask, class, patient and split.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: something is not understood, or contradicts itself; the message says what and what to do.
+    """
+    roles = _roles(root, options)
+    _refuse_mixed(root, _of(roles, IMAGE))
+    roles = _tell_by_content(root, roles, strict=True)
+    images, masks = _of(roles, IMAGE), _of(roles, MASK)
+    pairing = Pairing([*images, *_of(roles, UNCHOSEN)], masks)
+    _refuse_duplicates(root, images, pairing)
+    labels = _labels(root, images, masks, pairing)
+    classes = Classes(images, options.normal)
+    notes: list[str] = []
+    images, unannotated = _annotated_splits(images, labels, classes)
+    passed = [role for role in roles if role.role in (PASSED, UNCHOSEN)] + unannotated
+    folder_classes = classes.normal_folders | classes.anomalous_folders
+    patients = find_patients(images, pairing.case_name, folder_classes, options.group_pattern)
+    decided = {image.path: classes.anomalous(image) for image in images}
+    bare = [image for image in images if image.path not in labels]
+    undecided = [image for image in bare if decided[image.path] is None]
+    classes.check_understood(root, bare, set(patients.groups) if options.group_pattern else ())
+    cases = [
+        Case(
+            image,
+            label,
+            decided[image.path] if decided[image.path] is not None else label is not None and has_anomaly(label),
+            group,
+            image.split,
+        )
+        for image, group in zip(images, patients.groups, strict=True)
+        for label in [labels.get(image.path)]
+    ]
+    _refuse_missing_masks(root, cases)
+    if labels and undecided:
+        notes.append(
+            f"{len(undecided)} of {len(images)} images have no mask and are taken for normal "
+            f"(such as {undecided[0].relative})"
+        )
+    if cases and not labels and any(case.anomalous for case in cases):
+        notes.append("no masks: image-level metrics only")
+    if any(case.trainable and case.anomalous for case in cases):
+        notes.append("of annotated volumes the fit takes the slices without annotation")
+    cases, splits_from, more = assign_splits(root, cases, options)
+    return Understood(root, cases, passed, patients.patients_from, splits_from, notes + more)
+
+
+def _of(roles: Iterable[Role], kind: str) -> list[Role]:
+    return [role for role in roles if role.role == kind]
+
+
+def _roles(root: Path, options: Options) -> list[Role]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder. Give the data set's folder as dataset_dir; {LAYOUTS}")
+    roles = tell_roles(root, options.pattern, options.kind, options.mask_pattern, options.image_pattern)
+    if not _of(roles, IMAGE):
+        found = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "an empty folder"
+        masks = len(_of(roles, MASK))
+        raise ValueError(
+            f"{root}: no images (pattern {options.pattern!r}, kind {options.kind}). Found {found}"
+            f"{f'; {masks} files are named as masks are' if masks else ''}; {LAYOUTS}"
+        )
+    return roles
+
+
+def _refuse_mixed(root: Path, images: Sequence[Role]) -> None:
+    volumes, pictures = [i for i in images if i.volume], [i for i in images if not i.volume]
+    if volumes and pictures:
+        raise ValueError(
+            f"{root}: found {len(pictures)} pictures (such as {pictures[0].path.name}) mixed with {len(volumes)} "
+            f"volumes (such as {volumes[0].path.name}); expected one kind. "
+            "Choose with kind='2d' or kind='3d', or with pattern."
+        )
+
+
+def _tell_by_content(root: Path, roles: list[Role], strict: bool) -> list[Role]:
+    """Take images of a few values beside others of their size for the masks that they are, or ask."""
+    images = _of(roles, IMAGE)
+    asked = [image for image in images if image.reason != DECLARED]
+    few = {image: count for image in asked if (count := count_values(image.path)) is not None and count > 1}
+    others = [image for image in images if image not in few]
+    if not few or (not others and not strict):
+        return roles
+    sizes = {size_or_none(image.path) for image in others}
+    pairing = Pairing(others)
+    told: dict[Role, Role] = {}
+    unknown = []
+    for image, count in few.items():
+        mask = replace(image, role=MASK, reason=f"it has {count} values, and the name of an image in it", content=True)
+        if any(size_or_none(one.path) == size_or_none(image.path) for one in pairing.images_of(mask)):
+            told[image] = mask
+        elif (not others or size_or_none(image.path) in sizes) and not any(map(is_normal, image.branch)):
+            unknown.append(image)
+    if unknown and strict:
+        one = unknown[0]
+        raise ValueError(
+            f"{root}: {len(unknown)} images have as few values as a mask (such as {one.relative}: {few[one]} values), "
+            "and their names fit no image. If they are masks, name them after their images (x.png, x_mask.png) or put "
+            f"them into a folder called masks; if they are images, say so with --train_data#image_pattern "
+            f"'{one.path.name}' (a shell pattern; '*' for all; from Python image_pattern=...)."
+        )
+    return [told.get(role, role) for role in roles]
+
+
+def _refuse_duplicates(root: Path, images: Sequence[Role], pairing: Pairing) -> None:
+    first: dict[tuple, Role] = {}
+    for image in images:
+        # Pictures called t1.png, t2.png, ... are numbered; volumes of those names are sequences of one case.
+        name = pairing.case_name(image)
+        key = name if image.volume else name or image.stem
+        other = first.setdefault((image.split, image.branch, key.casefold()), image)
+        if other is not image:
+            raise ValueError(
+                f"{root}: two images of one name: {other.relative} and {image.relative}; expected one image a case. "
+                "Remove one, or choose with pattern, as in --train_data#pattern '*flair*' (or '*_0000*', 'folder/*')."
+            )
+
+
+def _labels(root: Path, images: Sequence[Role], masks: Sequence[Role], pairing: Pairing) -> dict[Path, Path]:
+    """The mask of each image; every mask must go with one image, and be readable."""
+    labels: dict[Path, Path] = {}
+    chosen = {image.path for image in images}
+    orphans = []
+    for mask in masks:
+        owners = pairing.images_of(mask)
+        if mask.unread:
+            raise ValueError(
+                f"{mask.path}: {mask.reason}, so it is a mask, but this format is not read; expected PNG, TIFF, BMP, "
+                f"NIfTI, NRRD or MHA. Convert the masks; {WAY_OUT}"
+            )
+        if not owners:
+            orphans.append(mask)
+        for image in owners:
+            if image.path not in chosen:
+                continue
+            if image.volume != mask.volume:
+                raise ValueError(
+                    f"{mask.path}: it is the mask ({mask.reason}) of {image.relative}, but one is a picture, the "
+                    f"other a volume; expected a mask on its image's grid. Stack the masks into one volume; {WAY_OUT}"
+                )
+            other = labels.setdefault(image.path, mask.path)
+            if other != mask.path:
+                raise ValueError(
+                    f"{root}: several masks for {image.relative}: {other.relative_to(root)} and {mask.relative}; "
+                    "expected one. Choose with --train_data#mask_pattern '*lesion*', or merge them; " + WAY_OUT
+                )
+    if orphans:
+        raise ValueError(
+            f"{root}: {len(orphans)} of {len(masks)} masks (such as {orphans[0].relative}: {orphans[0].reason}) go "
+            "with no image; expected the image's own name, or with _mask, _label or _seg added. If these are images, "
+            f"say so with --train_data#image_pattern '{orphans[0].relative}' (a shell pattern); {WAY_OUT}"
+        )
+    return labels
+
+
+def _annotated_splits(images: list[Role], labels: dict[Path, Path], classes: Classes) -> tuple[list[Role], list[Role]]:
+    """Leave out a test or validation split whose images nobody annotated: what is in them is not known.
+
+    Where that leaves ``train`` alone, as in nnU-Net's ``imagesTr`` and ``imagesTs``, it is the whole data set.
+    """
+    known = {image.split for image in images if image.path in labels or classes.anomalous(image) is not None}
+    unknown = {image.split for image in images} - known - {"train", None} if "train" in known and labels else set()
+    kept = [image for image in images if image.split not in unknown]
+    reason = "images of a split without any annotation"
+    return kept, [replace(image, role=PASSED, reason=reason) for image in images if image.split in unknown]
+
+
+def _refuse_missing_masks(root: Path, cases: Sequence[Case]) -> None:
+    anomalous = [case for case in cases if case.anomalous]
+    missing = [case for case in anomalous if case.label is None]
+    if missing and len(anomalous) > len(missing):
+        raise ValueError(
+            f"{root}: {len(missing)} of {len(anomalous)} anomalous images have no mask (such as "
+            f"{missing[0].image.relative}); expected a mask for each, or for none. "
+            "Add the masks or move the images away."
+        )

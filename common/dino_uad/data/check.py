@@ -1,0 +1,135 @@
+"""``python -m dino_uad check DIR``: what would be made of a folder, before anything is fitted on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dino_uad.data.case import Case, Options
+from dino_uad.data.cases import understand
+from dino_uad.data.content import size_or_none
+from dino_uad.data.summary import as_text, as_values
+from dino_uad.data.verify import has_anomaly
+from dino_uad.transforms import LoadScan, first_line
+
+SAMPLE = 12  # images a split and class that are read for their values
+
+
+def check(
+    dataset_dir: str,
+    *,
+    pattern: str = "*",
+    kind: str | None = None,
+    normal: str | None = None,
+    mask_pattern: str | None = None,
+    image_pattern: str | None = None,
+    group_pattern: str | None = None,
+    valid_fraction: float = 0.15,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Print what a fit would make of a folder: images by split and class, masks, patients, files passed over, oddities.
+
+    The options are those of ``train_data`` in a bundle's train.json; nothing is written.
+
+    Args:
+        dataset_dir: folder of the data set.
+        pattern: shell pattern of the image files, e.g. "*t2f*".
+        kind: "2d" or "3d" where the folder holds both pictures and volumes.
+        normal: names or shell patterns of the normal folders, several with commas.
+        mask_pattern: shell pattern of the masks; "none" ignores all.
+        image_pattern: shell pattern of files that are images although they look like masks.
+        group_pattern: regular expression that finds the patient in an image's path.
+        valid_fraction: share of the patients in a drawn validation split.
+        test_fraction: share of the patients in a drawn test split.
+        seed: of the drawn splits.
+
+    Returns:
+        The same as plain values.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: something is not understood; the message says what to do.
+    """
+    options = Options(
+        pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
+    )
+    understood = understand(Path(dataset_dir).expanduser(), options)
+    values = as_values(understood)
+    values["images"] = {}
+    for split in values["splits"]:
+        for anomalous in (False, True):
+            cases = [c for c in understood.cases if (c.split or "all") == split and c.anomalous == anomalous]
+            if cases:
+                values["images"][f"{split}, {'anomalous' if anomalous else 'normal'}"] = look(cases, values["notes"])
+    values["notes"] += [*same_file_in_two_splits(understood.cases), *masks_that_contradict(understood.cases)]
+    print(as_text(values))
+    for name, facts in values["images"].items():
+        print(f"  {name}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
+    return values
+
+
+def look(cases: Sequence[Case], notes: list[str]) -> dict[str, str]:
+    """Sizes (of all), and channels and values (of a sample spread over the list) of images; adds to ``notes``."""
+    sizes = Counter(size for case in cases if (size := size_or_none(case.image.path)) is not None)
+    facts = {"files": str(len(cases))}
+    if sizes:
+        common = ", ".join("x".join(map(str, size)) for size, _ in sizes.most_common(3))
+        facts["sizes"] = common + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+    places = np.unique(np.linspace(0, len(cases) - 1, min(SAMPLE, len(cases))).astype(int))
+    lows, highs, channels = [], [], Counter()
+    load = LoadScan()
+    for case in (cases[place] for place in places):
+        try:
+            image = load(case.image.path)
+        except (ValueError, OSError) as error:
+            notes.append(f"cannot be read: {first_line(error)}")
+            continue
+        channels["colour" if image.shape[0] == 3 else "grey"] += 1
+        lows.append(float(image.min()))
+        highs.append(float(image.max()))
+    if lows:
+        facts |= {"values": f"{min(lows):.4g} to {max(highs):.4g}", "channels": " and ".join(channels)}
+        if min(lows) >= 0 and max(highs) < 0.2 and not cases[0].image.volume:
+            notes.append(
+                f"the {len(lows)} images read of {cases[0].image.relative} and others are dark: no value above "
+                f"{max(highs):.3g} of 1"
+            )
+    return facts
+
+
+def same_file_in_two_splits(cases: Sequence[Case]) -> list[str]:
+    """A note where the same bytes lie in two splits: an evaluation on them is no evaluation."""
+    by_size: dict[int, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.image.path.is_file():
+            by_size[case.image.path.stat().st_size].append(case)
+    copies = []
+    for same in by_size.values():
+        if len({case.split for case in same}) > 1:
+            first: dict[str, Case] = {}
+            for case in same:
+                other = first.setdefault(hashlib.sha256(case.image.path.read_bytes()).hexdigest(), case)
+                if other.split != case.split:
+                    copies.append((other, case))
+    if not copies:
+        return []
+    one, other = copies[0]
+    return [f"{len(copies)} images are in two splits (such as {one.image.relative} and {other.image.relative})"]
+
+
+def masks_that_contradict(cases: Sequence[Case]) -> list[str]:
+    """Notes where a mask says otherwise than its image's folder."""
+    labelled = [case for case in cases if case.label is not None]
+    blank = [case for case in labelled if case.anomalous and not has_anomaly(case.label)]
+    marks = [case for case in labelled if not case.anomalous and has_anomaly(case.label)]
+    notes = []
+    for found, what in ((blank, "anomalous images have a blank mask"), (marks, "normal images have a mask with marks")):
+        if found:
+            notes.append(f"{len(found)} {what} (such as {found[0].image.relative})")
+    return notes

@@ -1,0 +1,148 @@
+"""Which images are normal, told by the folders and names that people sort images into."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from dino_uad.data.roles import Role, matches
+from dino_uad.data.words import ANOMALOUS, CONTAINERS, NORMAL, SEQUENCES, is_anomalous, is_normal, words
+
+Branch = tuple[str, ...]
+NAME_LETTERS = 4  # shorter words of a file's name (dr, ok) may be anything
+SINGLE_DIGITS = {str(digit) for digit in range(10)}
+
+
+class Classes:
+    """The classes of a data set's images.
+
+    A folder with a normal word makes its siblings anomalous, in every split; a folder with an anomalous word needs no
+    sibling. The deepest folder that says something decides. Where folders say nothing, words in file names do.
+
+    Args:
+        images: all images.
+        normal: names or shell patterns of normal folders (or of images), instead of the words.
+
+    Raises:
+        ValueError: ``normal`` fits nothing.
+    """
+
+    def __init__(self, images: Sequence[Role], normal: str | Iterable[str] | None = None) -> None:
+        texts = normal.split(",") if isinstance(normal, str) else map(str, normal or ())
+        self.declared = [text.strip().casefold() for text in texts]
+        self._children: dict[Branch, Counter[str]] = defaultdict(Counter)
+        for image in images:
+            for depth, folder in enumerate(image.branch):
+                self._children[image.branch[:depth]][folder] += 1
+        self._direct = Counter(image.branch for image in images)
+        self.normal_folders = {
+            folder for siblings in self._children.values() for folder in siblings if self._normal(folder, siblings)
+        }
+        self.anomalous_folders = {
+            folder
+            for siblings in self._children.values()
+            if self.normal_folders & siblings.keys()
+            for folder in siblings.keys() - self.normal_folders
+        }
+        self._by_name = self._classes_by_name(images)
+        unused = [text for text in self.declared if not any(self._declares(text, image) for image in images)]
+        if unused:
+            raise ValueError(f"normal is {unused[0]!r}; no folder or image has that name. Found {self._folder_names()}")
+
+    def anomalous(self, image: Role) -> bool | None:
+        """Whether an image is anomalous; None where neither folders nor its name say so."""
+        if any(matches(image.path.name.casefold(), image.branch, text) for text in self.declared):
+            return False
+        for depth in range(len(image.branch) - 1, -1, -1):
+            folder, siblings = image.branch[depth], self._children[image.branch[:depth]]
+            if folder in self.normal_folders:
+                return False
+            says = is_anomalous(folder) and (len(siblings) > 1 or self._direct[image.branch[: depth + 1]] > 0)
+            if folder in self.anomalous_folders or (says and not self.declared):
+                return True
+        return self._by_name.get(image.path)
+
+    def check_understood(self, root: Path, images: Sequence[Role], groups: Collection[str]) -> None:
+        """Ask where folders or names look like classes and none of them is known to be normal.
+
+        Args:
+            root: the data set's folder, for the message.
+            images: those without a mask.
+            groups: patients that the user told, whose folders are no classes.
+
+        Raises:
+            ValueError: which classes were found, and how to say which are normal.
+        """
+        for place, siblings in self._children.items():
+            inside = [image for image in images if image.branch[: len(place)] == place]
+            if not self._like_classes(siblings) or not inside or self.normal_folders & siblings.keys():
+                continue
+            if (
+                not all(any(folder in group.casefold() for group in groups) for folder in siblings)
+                and not self.declared
+            ):
+                raise ValueError(
+                    _question(root, "folders", [f"{name} ({n})" for name, n in siblings.items()], siblings)
+                )
+        said = Counter(
+            word
+            for image in images
+            if self.anomalous(image) is None
+            for word in _class_words(image)
+            if word in ANOMALOUS
+        )
+        if said and not self.declared:
+            raise ValueError(_question(root, "file names", [f"{word} ({n})" for word, n in said.items()], said))
+
+    def _normal(self, folder: str, siblings: Collection[str]) -> bool:
+        if self.declared:
+            return any(fnmatch(folder, text) for text in self.declared)
+        return is_normal(folder) or (folder == "no" and "yes" in siblings)
+
+    def _declares(self, text: str, image: Role) -> bool:
+        return any(fnmatch(folder, text) for folder in image.branch) or matches(
+            image.path.name.casefold(), image.branch, text
+        )
+
+    def _folder_names(self) -> str:
+        return ", ".join(sorted({folder for siblings in self._children.values() for folder in siblings})[:12]) or "none"
+
+    def _classes_by_name(self, images: Sequence[Role]) -> dict[Path, bool]:
+        """The class that a file's name tells, where names tell both kinds."""
+        said = {image.path: _class_words(image) for image in images}
+        normal = {path for path, names in said.items() if names & NORMAL and not names & ANOMALOUS}
+        anomalous = {path for path, names in said.items() if names & ANOMALOUS}
+        if self.declared or not normal or not anomalous:
+            return {}
+        return {path: path in anomalous for path in normal | anomalous}
+
+    @staticmethod
+    def _like_classes(siblings: Counter[str]) -> bool:
+        """Whether folders are classes rather than patients: names without numbers, or single digits from 0 on."""
+        if len(siblings) < 2 or sum(siblings.values()) == len(siblings):
+            return False
+        if "0" in siblings and siblings.keys() <= SINGLE_DIGITS:
+            return True
+        named = [folder for folder in siblings if not _names_no_class(folder)]
+        return len(named) > 1 and all(is_anomalous(name) or not any(c.isdigit() for c in name) for name in named)
+
+
+def _names_no_class(folder: str) -> bool:
+    """Whether a folder is a sequence's or a container's, as ``flair``, ``site_A`` or ``axial``."""
+    said = {word for word in words(folder) if len(word) > 1}
+    return bool(said) and said <= SEQUENCES | CONTAINERS
+
+
+def _class_words(image: Role) -> set[str]:
+    return {word for word in words(image.stem) if len(word) >= NAME_LETTERS}
+
+
+def _question(root: Path, where: str, found: Sequence[str], names: Iterable[str]) -> str:
+    example = next(iter(names))
+    return (
+        f"{root}: the {where} look like classes: {', '.join(found[:12])}; none is known to be normal. "
+        f'Say which images are normal, as in --train_data#normal "{example}" (several with commas, shell patterns, "*" '
+        "for all; from Python normal=...). If they are patients, say so with --train_data#group_pattern '^([^/]+)/'."
+    )

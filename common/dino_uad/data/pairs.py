@@ -1,0 +1,136 @@
+"""Which mask goes with which image, told from names and folders."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from dino_uad.data.roles import Role
+from dino_uad.data.words import BIDS_ENTITY, IMAGES, MASKS, QUALIFIERS, SEQUENCE_END, SEQUENCES, SOLITARY, words
+
+Name = tuple[str, ...]
+LEADING = IMAGES | {"volume", "vol"}
+TRAILING = SEQUENCES | IMAGES
+
+
+class Pairing:
+    """The images of a data set, to be found by their masks.
+
+    Args:
+        images: all images.
+        masks: all masks; the bare names among them tell nnU-Net's channels (``case_0001``) from numbered cases.
+    """
+
+    def __init__(self, images: Sequence[Role], masks: Sequence[Role] = ()) -> None:
+        self.channels = _channels(images, {words(mask.stem) for mask in masks})
+        self._named: dict[tuple[Name, Name], list[Role]] = defaultdict(list)
+        self._folder: dict[Name, list[Role]] = defaultdict(list)
+        for image in images:
+            for name in dict.fromkeys(self._names(image)):
+                self._named[image.branch, name].append(image)
+            for depth in range(len(image.branch) + 1):
+                self._folder[image.branch[:depth]].append(image)
+
+    def case_name(self, image: Role) -> str:
+        """An image's name without its sequence or channel: ``p1_flair`` and ``p1_t1`` are one case; '' for ``t1``."""
+        if words(image.stem) in self.channels:
+            return image.stem[: -len("_0000")]
+        return SEQUENCE_END.sub("", image.stem)
+
+    def case(self, image: Role) -> Name:
+        """The words of :meth:`case_name`."""
+        return words(self.case_name(image))
+
+    def images_of(self, mask: Role) -> list[Role]:
+        """The images of one case that the mask annotates; none if its name fits no image."""
+        branch = tuple(folder for folder in mask.branch if folder != "derivatives")
+        branches = [branch, branch[1:]] if branch != mask.branch else [branch]
+        for place in branches:
+            for name in _mask_names(mask):
+                found = _in_split(self._named.get((place, name), []), mask) if name else self._only(place, mask)
+                if found:
+                    return found
+        return self._beside(mask)
+
+    def _names(self, image: Role) -> Iterator[Name]:
+        name = words(image.stem)
+        yield name
+        yield self.case(image)
+        yield _stripped(self.case(image), leading=LEADING) or name
+        yield _stripped(name, leading=LEADING) or name
+
+    def _only(self, branch: Name, mask: Role) -> list[Role]:
+        """The image of a case that is a folder: all that the folder holds, if that is one case."""
+        found = _in_split(self._folder.get(branch, []), mask)
+        return found if found and len({(image.branch, self.case(image)) for image in found}) == 1 and branch else []
+
+    def _beside(self, mask: Role) -> list[Role]:
+        """An image of the same name in a folder that differs by one name, as ``scans/x`` and ``drawings/x``."""
+        names = [name for name in _mask_names(mask) if name]
+        found = {
+            id(image): image
+            for (branch, name), images in self._named.items()
+            if name in names and _one_apart(branch, mask.branch)
+            for image in _in_split(images, mask)
+        }
+        return list(found.values()) if len(found) == 1 else []
+
+
+def _mask_names(mask: Role) -> Iterator[Name]:
+    """Names that the image of a mask may have, the likeliest first; an empty one for all of a folder."""
+    name = (
+        words(BIDS_ENTITY.sub("", mask.stem)) if _says_mask(words(BIDS_ENTITY.sub("", mask.stem))) else words(mask.stem)
+    )
+    if mask.content:
+        yield from (name[:end] for end in range(len(name) - 1, 0, -1))
+        yield from (name[start:] for start in range(1, len(name)))
+        yield name
+        return
+    head = _stripped(name, leading=MASKS)
+    cut = next((place for place, word in enumerate(head) if word in MASKS), len(head))
+    if all(word in MASKS | QUALIFIERS | SEQUENCES or word.isdecimal() or len(word) == 1 for word in head[cut:]):
+        head = head[:cut]
+    yield head
+    for rest in (_stripped(head, trailing=QUALIFIERS | TRAILING), _stripped(head, leading=LEADING | QUALIFIERS)):
+        yield rest
+        yield _stripped(rest, leading=LEADING)
+    if set(head) <= QUALIFIERS | SOLITARY:
+        yield ()
+
+
+def _says_mask(name: Name) -> bool:
+    return bool(set(name) & MASKS)
+
+
+def _stripped(name: Name, leading: frozenset[str] = frozenset(), trailing: frozenset[str] = frozenset()) -> Name:
+    start, end = 0, len(name)
+    while start < end and name[start] in leading:
+        start += 1
+    while end > start and name[end - 1] in trailing:
+        end -= 1
+    return name[start:end]
+
+
+def _in_split(images: Sequence[Role], mask: Role) -> list[Role]:
+    """Those of the mask's split; where it names none, those of the test before others of one name."""
+    if mask.split is not None:
+        return [image for image in images if image.split in (mask.split, None)]
+    tested = [image for image in images if image.split == "test"]
+    return tested or list(images)
+
+
+def _one_apart(first: Name, second: Name) -> bool:
+    """Whether two branches differ by one folder that has another name, or is missing, in one of them."""
+    longer, shorter = sorted((first, second), key=len, reverse=True)
+    if len(longer) == len(shorter):
+        return sum(a != b for a, b in zip(longer, shorter, strict=True)) == 1
+    return any(longer[:i] + longer[i + 1 :] == shorter for i in range(len(longer)))
+
+
+def _channels(images: Sequence[Role], masks: set[Name]) -> set[Name]:
+    """The names that end in a channel, nnU-Net's ``case_0000``, ``case_0001``, and not in the number of a case."""
+    names = {words(image.stem) for image in images if image.volume}
+    numbered = {name for name in names if len(name) > 1 and len(name[-1]) == 4 and name[-1].isdecimal()}
+    count = Counter(name[:-1] for name in numbered)
+    several = len(count) > 1 and max(count.values()) <= 16 and all((*case, "0000") in names for case in count)
+    return {name for name in numbered if several or name[:-1] in masks}

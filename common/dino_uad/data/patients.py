@@ -1,0 +1,154 @@
+"""Which images are one patient's: a split must not cut a patient in two, and intervals resample patients."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from dino_uad.data.roles import Role
+from dino_uad.data.words import ANOMALOUS, CONTAINERS, NO_NAME, NORMAL, is_anomalous, is_normal, words
+
+SLICE_NUMBER = re.compile(
+    r"[ _.-]*\(?(?:(?<=[ _.-])(?:slice|sl|s|z|img|image))?[ _-]?(?<=[ _.(-])\d{1,4}\)?$", re.IGNORECASE
+)
+TIME_POINT = re.compile(r"(?<=\d{5})-\d{3}$")  # BraTS: BraTS-GLI-00001-000 is patient 00001's first scan
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Patients:
+    """The patient (or other unit that a split must not cut) of every image, and how that is known."""
+
+    groups: list[str]
+    patients_from: str
+
+
+def find_patients(
+    images: Sequence[Role], case: Callable[[Role], str], classes: set[str], pattern: str | None = None
+) -> Patients:
+    """Tell patients by ``pattern``, DICOM's patient id, folders, or names less their slice number, in this order.
+
+    Args:
+        images: all images.
+        case: an image's name without suffix and sequence.
+        classes: folders that are classes, and so no patients.
+        pattern: regular expression, searched in the path below the data set's folder and then in the name, whose first
+            group (or whole match) is the patient.
+
+    Raises:
+        ValueError: ``pattern`` does not match an image.
+    """
+    if pattern:
+        return Patients([_matched(pattern, image) for image in images], f"told by group_pattern {pattern}")
+    identified = [_dicom_patient(image.path) for image in images]
+    if all(identified) and len(set(identified)) > 1:
+        return Patients(identified, "told by the patient ids of DICOM files, hashed")
+    branches = [tuple(f for f in image.branch if f not in classes and not _names_class(f)) for image in images]
+    folders = _patient_folders(branches)
+    by_name = _by_name(images, case, branches)
+    if all(folders):
+        return Patients(folders, "told by folders")
+    groups = [folder or name for folder, name in zip(folders, by_name.groups, strict=True)]
+    return Patients(
+        groups, f"told by folders; elsewhere {by_name.patients_from}" if any(folders) else by_name.patients_from
+    )
+
+
+def _matched(pattern: str, image: Role) -> str:
+    match = re.search(pattern, image.relative) or re.search(pattern, image.stem)
+    if match is None:
+        raise ValueError(
+            f"group_pattern {pattern!r} does not match {image.relative!r}; it must match every image's path below the "
+            "data set's folder"
+        )
+    return match.group(1) if match.groups() else match.group(0)
+
+
+def _patient_folders(branches: Sequence[tuple[str, ...]]) -> list[str]:
+    """The patient's folder of each image, down from the root to the first that is numbered as patients are; or ''."""
+    siblings: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for branch in branches:
+        for depth, folder in enumerate(branch):
+            siblings[branch[:depth]].add(folder)
+    single = len(set(branches)) == len(branches)  # a folder for every image
+
+    def patient(branch: tuple[str, ...]) -> str:
+        for depth, folder in enumerate(branch):
+            around = siblings[branch[:depth]]
+            last = depth == len(branch) - 1
+            if len(around) > 1 and (_is_numbered(folder) or (single and last)):
+                return "/".join(branch[: depth + 1])
+        return ""
+
+    found = [patient(branch) for branch in branches]
+    named = {group for group in found if group}
+    return found if len(named) >= FEWEST else [""] * len(found)
+
+
+def _is_numbered(folder: str) -> bool:
+    said = words(folder)
+    return any(c.isdigit() for c in folder) and not CONTAINERS & {word.rstrip("0123456789") for word in said}
+
+
+def _names_class(folder: str) -> bool:
+    return is_normal(folder) or is_anomalous(folder)
+
+
+def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequence[tuple[str, ...]]) -> Patients:
+    names = [case(image) or image.stem for image in images]
+    volumes = all(image.volume for image in images)
+    cut = [(TIME_POINT if volumes else SLICE_NUMBER).sub("", name) for name in names]
+    places = [(image.split, image.branch) for image in images]
+    size, total = Counter(zip(places, cut, strict=True)), Counter(places)
+    starts = [
+        name if not start or (not volumes and _counts(start, size[place, start], total[place])) else start
+        for name, start, place in zip(names, cut, places, strict=True)
+    ]
+    if not volumes and len(set(zip(branches, starts, strict=True))) < FEWEST:
+        starts = names
+    often = {name for name, count in Counter(names).items() if count > 1}
+    groups = []
+    for image, name, start, branch in zip(images, names, starts, branches, strict=True):
+        # A name that several folders hold: 001 of two classes is two patients, p001 of two classes is one.
+        folders = branch if _is_numbered(start) and not start.isdecimal() and start != name else image.branch
+        groups.append("/".join((*folders, start)) if name in often else start)
+    if volumes:
+        return Patients(groups, "told by the names of volumes")
+    known = starts != names
+    return Patients(
+        groups, "told by names less their slice numbers" if known else "not known, every image counts as one"
+    )
+
+
+def _counts(start: str, size: int, total: int) -> bool:
+    """Whether a name's start before the number is no patient's: a class or a general word, or most of a folder."""
+    said = set(words(start))
+    return said <= NORMAL | ANOMALOUS | NO_NAME or (
+        not any(c.isdigit() for c in start) and total > FEWEST and 2 * size > total
+    )
+
+
+def _dicom_patient(path: Path) -> str:
+    """A hash of a DICOM file's (or series') patient id, with the study's where that is empty; '' for other files."""
+    file = next((p for p in sorted(path.iterdir()) if p.is_file()), path) if path.is_dir() else path
+    return _hashed_id(file) if path.is_dir() or file.suffix.lower() in (".dcm", "") else ""
+
+
+@cache
+def _hashed_id(file: Path) -> str:
+    import itk
+
+    reader = itk.GDCMImageIO.New()
+    if not reader.CanReadFile(str(file)):
+        return ""
+    reader.SetFileName(str(file))
+    reader.ReadImageInformation()
+    tags = reader.GetMetaDataDictionary()
+    found = [tags[key].strip() for key in ("0010|0020", "0020|000d") if tags.HasKey(key)]
+    told = next((text for text in found if text), "")
+    return f"patient-{hashlib.sha256(told.encode()).hexdigest()[:10]}" if told else ""

@@ -1,0 +1,127 @@
+"""One pass that gives every file below a folder a role, with the reason: image, mask, or passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+
+from dino_uad.data.walk import OTHER, RESULT, VOLUME, Found, walk
+from dino_uad.data.words import IMAGES, MASKS, QUALIFIERS, SOLITARY, SPLIT_OF, split_word, words
+from dino_uad.transforms import image_name
+
+IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
+DECLARED = "it matches image_pattern"
+
+
+@dataclass(frozen=True)
+class Role:
+    """A file of a data set (or the folder of a DICOM series), what it is, and why that is thought."""
+
+    path: Path
+    folders: tuple[str, ...]
+    """Names of the folders between the data set's and the file."""
+    role: str
+    reason: str
+    volume: bool = False
+    unread: bool = False
+    """Whether it is in a format of images that is not read."""
+    content: bool = field(default=False, compare=False)
+    """Whether its values, not its name, say that it is a mask."""
+
+    @cached_property
+    def relative(self) -> str:
+        """The path below the data set's folder, with ``/``."""
+        return "/".join((*self.folders, self.path.name))
+
+    @cached_property
+    def stem(self) -> str:
+        """The file's name without its suffix."""
+        return image_name(self.path)
+
+    @cached_property
+    def split(self) -> str | None:
+        """``train``, ``valid`` or ``test`` where a folder says so."""
+        return next((split for folder in self.folders if (split := split_word(folder))), None)
+
+    @cached_property
+    def branch(self) -> tuple[str, ...]:
+        """The folders without words for split, images and masks: class and patient, as an image and its mask share."""
+        gone = SPLIT_OF.keys() | IMAGES | (frozenset() if self.role == IMAGE else MASKS)
+        return tuple(rest for folder in self.folders if (rest := _without(gone, folder)))
+
+
+def tell_roles(
+    root: Path,
+    pattern: str = "*",
+    kind: str | None = None,
+    mask_pattern: str | None = None,
+    image_pattern: str | None = None,
+) -> list[Role]:
+    """The role of everything below ``root``, by format, folders and name, in natural order.
+
+    Args:
+        root: folder of the data set.
+        pattern: shell pattern that an image's name (or its path below ``root``) must match.
+        kind: "2d" or "3d": images of the other kind are passed over.
+        mask_pattern: shell pattern of the masks; without it names tell them, with it other masks are passed over.
+        image_pattern: shell pattern of files that are images whatever their names say.
+    """
+    found = walk(root)
+    roles = []
+    for file in found:
+        folders = file.path.relative_to(root).parts[:-1]
+        role, reason = _role(file, folders, mask_pattern, image_pattern)
+        if role == IMAGE and "derivatives" in folders:
+            role, reason = PASSED, "BIDS derivatives that are no masks"
+        if role == IMAGE and not matches(file.path.name, folders, pattern):
+            role, reason = UNCHOSEN, f"images that do not match the pattern {pattern}"
+        if role == IMAGE and kind is not None and (file.kind == VOLUME) != (kind == "3d"):
+            role, reason = UNCHOSEN, f"images that are not {kind}"
+        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.image_format))
+    return roles
+
+
+def matches(name: str, folders: Sequence[str], pattern: str) -> bool:
+    """Whether a file's name, or its path below the data set's folder, matches a shell pattern."""
+    return fnmatch(name, pattern) or fnmatch("/".join((*folders, name)), pattern)
+
+
+def _role(file: Found, folders: Sequence[str], mask_pattern: str | None, image_pattern: str | None) -> tuple[str, str]:
+    name = file.path.name
+    if file.kind == RESULT:
+        return PASSED, "results of this package"
+    if file.kind != OTHER and image_pattern is not None and matches(name, folders, image_pattern):
+        return IMAGE, DECLARED
+    reason = _mask_reason(image_name(file.path), folders)
+    if mask_pattern is not None and matches(name, folders, mask_pattern):
+        reason = "it matches mask_pattern"
+    elif mask_pattern is not None and reason:
+        return PASSED, "masks that mask_pattern does not choose"
+    if file.kind == OTHER:
+        if file.image_format and reason:
+            return MASK, reason
+        return PASSED, f"{'images' if file.image_format else 'files'} of a format that is not read"
+    return (MASK, reason) if reason else (IMAGE, "a picture or volume that nothing calls a mask")
+
+
+def _mask_reason(stem: str, folders: Sequence[str]) -> str:
+    """Why a file is taken for a mask; empty where nothing says so."""
+    for folder in folders:
+        if said := set(words(folder)) & MASKS:
+            return f"the folder {folder} says {min(said)}"
+    said = set(words(stem))
+    if said := said & MASKS or (said if said <= SOLITARY else set()):
+        return f"the name says {min(said)}"
+    return ""
+
+
+def _without(gone: Set[str], folder: str) -> str:
+    said = words(folder)
+    if set(said) & gone & MASKS:
+        gone = gone | QUALIFIERS
+    rest = [word for word in said if word not in gone]
+    # A name that says nothing of a role is kept as it is, for people to recognise.
+    return folder.casefold() if len(rest) == len(said) else " ".join(rest)

@@ -1,0 +1,118 @@
+"""The words by which people say, in folder and file names, what a file is; the only place that knows them."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+SPLITS = {
+    "train": _set("train training tr trainset"),
+    "valid": _set("valid val validation dev"),
+    "test": _set("test testing ts testset holdout"),
+}
+SPLIT_OF = {word: split for split, names in SPLITS.items() for word in names}
+
+NORMAL = _set(
+    "good normal normals norm healthy control controls hc unaffected negative negatives nodisease nofinding nofindings "
+    "notumor notumour nodr nondemented uninfected defectfree ok"
+)
+"""Words of a normal image's folder. So is any of :data:`FINDINGS` after a word of :data:`NO`: ``no_tumor``."""
+NO = _set("no non not without")
+DISEASES = _set(
+    "lesion lesions tumor tumors tumour tumours cancer malignant benign pneumonia tuberculosis glioma meningioma "
+    "pituitary metastasis metastases haemorrhage hemorrhage bleeding stroke infarct infarction ischemia edema oedema "
+    "effusion nodule nodules polyp polyps melanoma nevus carcinoma adenocarcinoma sarcoma cyst cysts stone stones "
+    "fracture fractures cnv dme drusen dr glaucoma cataract infected parasitized demented covid covid19 malaria "
+    "hernia ulcer ulcers esophagitis"
+)
+ANOMALOUS = DISEASES | _set(
+    "ungood bad abnormal anomalous anomaly anomalies defect defects defective faulty diseased "
+    "unhealthy pathological sick"
+)
+"""Words of an anomalous image's folder or name that need no normal one beside them to be understood."""
+FINDINGS = ANOMALOUS | _set("disease diseases finding findings positive patient patients case cases pathology")
+
+IMAGES = _set(
+    "img imgs image images imaging input inputs scan scans original originals orig photo photos picture pictures"
+)
+MASKS = _set(
+    "mask masks msk masque masques maske masken mascara mascaras maschera maschere label labels lbl labelmap labelmaps "
+    "etiqueta etiquetas seg segs segm segms segment segmentation segmentations segmented segmentierung segmentacion "
+    "segmentacao segmentazione dseg probseg pseg gt groundtruth groundtruths ground truth annotation annotations "
+    "annotated annot annots anno annos ann roi rois manual manuals contour contours outline outlines delineation "
+    "delineations gtv overlay overlays marking markings superpixels 1stho 2ndho"
+)
+QUALIFIERS = FINDINGS | _set(
+    "wmh wml infection consensus expert experts rater raters reader readers observer final corrected edited refined "
+    "combined merged all whole core enhancing binary bin left right liver lung lungs brain kidney prostate heart organ "
+    "attribute v1 v2 v3 reg registered native and"
+)
+"""What a mask's name may say beyond its image's: what is marked, and by whom."""
+SOLITARY = _set("wmh wml lesion lesions tumor tumour infarct stroke infection")
+"""Whole names of masks: ``wmh.nii.gz`` beside ``FLAIR.nii.gz``."""
+
+SEQUENCES = _set(
+    "flair t1 t1w t1c t1ce t1n t1gd t2 t2w t2f t2star pd pdw adc dwi swi swan ct cta mr mri mra pet us bold cbf 0000"
+)
+"""Ends of an image's name that say which sequence or channel it is."""
+CONTAINERS = _set(
+    "fold folds part parts batch set sets year site center centre scanner session ses visit series study data dataset "
+    "grade stage level class group size slices axial coronal sagittal px v"
+)
+"""Folders whose number is no patient's."""
+NO_NAME = IMAGES | SEQUENCES | _set("im slice slices frame frames file pic sample")
+"""Words that count images, with a number, and name nobody."""
+
+BIDS_ENTITY = re.compile(r"_(?:space|desc|label|res|den|hemi)-[^_]+", re.IGNORECASE)
+SEPARATOR = re.compile(r"[\s_.\-+,;()\[\]&]+")
+NUMBERED = re.compile(r"^([a-z]+?)(\d+)$")
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z]{2,}$)")
+
+
+SEQUENCE_END = re.compile(
+    rf"(?:(?:^|[ _.\-])(?:{'|'.join(sorted(SEQUENCES | IMAGES, key=len, reverse=True))}))+$", re.IGNORECASE
+)
+
+
+def words(name: str) -> tuple[str, ...]:
+    """Lower-case words of a name: ``P1_lesionMask-2`` is ``p1 lesion mask 2``.
+
+    A word that says what the file is loses its number (``img0001`` is ``img 0001``); others (``p001``, ``t1``) do not.
+    """
+    result: list[str] = []
+    for word in SEPARATOR.split(HUMP.sub("_", name)):
+        part = word.lower()
+        numbered = NUMBERED.match(part)
+        if numbered and numbered[1] in MASKS | IMAGES and part not in MASKS:
+            result += numbered.groups()
+        elif part:
+            result.append(part)
+    return tuple(result)
+
+
+def split_word(folder: str) -> str | None:
+    """The split that a folder's name tells, as do ``train``, ``labelsTr`` and ``ISIC_Training_Input``; else None."""
+    found = {SPLIT_OF[word] for word in words(folder) if word in SPLIT_OF}
+    return found.pop() if len(found) == 1 else None
+
+
+def is_normal(folder: str) -> bool:
+    """Whether a folder's name says that its images are normal."""
+    said = words(folder)
+    denied = {after for before, after in pairwise(said) if before in NO}
+    if denied & NORMAL:
+        return False
+    return bool(NORMAL & set(said) - denied or (denied & (FINDINGS - {"covid", "covid19"}))) or (
+        said[-1:] == ("free",) and bool(FINDINGS & set(said))
+    )
+
+
+def is_anomalous(folder: str) -> bool:
+    """Whether a folder's name says by itself that its images are anomalous."""
+    said = set(words(folder))
+    return not is_normal(folder) and bool(said & ANOMALOUS or (said & NO and said & NORMAL))

@@ -1,0 +1,39 @@
+"""Which pixels of a mask are marked: masks come as 0 and 1, 0 and 255, labels, JPEG, or smoothed by resampling."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LABELS = 32  # labels are whole numbers from 1 to a few dozen,
+SPREAD = 8  # or a few levels far apart, as 0, 127, 255;
+FAINT = 0.1  # of the largest value: a level below it, beside large ones, is noise of compression
+
+
+def marked(mask: Tensor) -> Tensor:
+    """Return where a mask marks something, as a bool tensor of its shape.
+
+    - Two values: the larger one.
+    - Labels (whole numbers up to 32, or up to 8 levels of a tenth of the largest or more): every value above 0.
+    - Anything else (JPEG's values around 0 and 255, a label map resampled linearly): at least half of the largest.
+
+    Decide on a whole volume, not slice by slice: a slice of a smoothed mask may hold its faint end alone.
+
+    Args:
+        mask: values of any shape; a picture's, which ``LoadScan`` divided by its type's largest, say so in their meta
+            data (``unit_range``).
+    """
+    values = mask.as_subclass(Tensor).float()
+    levels = torch.unique(values)
+    if len(levels) == 0 or levels[-1] <= 0:
+        return torch.zeros_like(values, dtype=torch.bool)
+    if len(levels) == 2:
+        return values > (levels[0] + levels[1]) / 2
+    scales = (255, 65535) if getattr(mask, "meta", {}).get("unit_range") else (1,)
+    for scale in scales:
+        whole = levels * scale
+        if torch.allclose(whole, whole.round(), atol=1e-2):
+            smallest, largest = whole[whole > 0.5][0], whole[-1]
+            if largest <= LABELS or (len(levels) <= SPREAD and smallest >= FAINT * largest):
+                return values > 0
+    return values >= levels[-1] / 2

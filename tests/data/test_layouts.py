@@ -1,0 +1,224 @@
+"""What is made of the layouts that people have."""
+
+from pathlib import Path
+
+import layouts
+import pytest
+
+from dino_uad.data.case import Case, Options
+from dino_uad.data.cases import list_images, understand
+
+SPLITS = ("train", "valid", "test")
+
+
+def understood(root: Path, *files: str, **options) -> list[Case]:
+    return understand(layouts.write(root, files), Options(**options)).cases
+
+
+def anomalous(cases: list[Case]) -> set[str]:
+    return {case.image.relative for case in cases if case.anomalous}
+
+
+def facts(cases: list[Case]) -> tuple:
+    kinds = sum(not case.anomalous for case in cases), sum(case.anomalous for case in cases)
+    return kinds, sum(case.label is not None for case in cases), len({case.group for case in cases})
+
+
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
+def test_every_layout_is_understood(tmp_path, name):
+    layout = layouts.LAYOUTS[name]
+    cases = understood(tmp_path, *layout.files, **dict(layout.options))
+    assert facts(cases) == (layout.images, layout.masks, layout.patients)
+    assert all(not case.anomalous or case.label for case in cases) or not layout.masks
+    for one in SPLITS:  # no patient lies in two splits
+        for other in SPLITS[: SPLITS.index(one)]:
+            groups = [{case.group for case in cases if case.split == split} for split in (one, other)]
+            assert not groups[0] & groups[1]
+
+
+@pytest.mark.parametrize("name", layouts.REFUSED)
+def test_a_layout_that_leaves_a_choice_asks(tmp_path, name):
+    with pytest.raises(ValueError, match=f"(?s){layouts.REFUSED[name]}"):
+        understood(tmp_path, *layouts.LAYOUTS[name].files)
+
+
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
+def test_inference_takes_every_image_and_no_mask(tmp_path, name):
+    layout = layouts.LAYOUTS[name]
+    images = list_images(layouts.write(tmp_path, layout.files), Options()).cases
+    found = {case.image.relative for case in images}
+    assert not [path for path in found if "mask" in path or "seg" in path or "label" in path or "GT" in path]
+    assert len(found) >= sum(layout.images)
+
+
+MASK_NAMES = (
+    *("x{}_mask.png", "x{}-mask.png", "x{}.mask.png", "x{}_mask_1.png", "x{}_Mask.png", "x{}Mask.png", "mask_x{}.png"),
+    *("x{}_GT.png", "x{}_annotation.png", "x{}_roi.png", "x{}_manual1.png", "x{}_segm.png", "x{}_segmentation.png"),
+    *("x{}_lesion_mask.png", "x{}_mask_final.png", "seg_x{}.png", "x{}_maske.png", "x{}_masque.png", "x{}_label.tif"),
+    *("x{}_mask.jpg", "masks/x{}.png", "labels/x{}_gt.png", "1st_manual/x{}_manual1.png", "ground_truth/x{}.png"),
+    *("annotations/x{}.png", "x{}_zeichnung.png", "x{}_desenho.png", "drawn/x{}.png"),
+)
+
+
+@pytest.mark.parametrize("name", MASK_NAMES)
+def test_masks_by_many_names_are_masks(tmp_path, name):
+    """A few are told by their two values alone; a name that is understood but fits no image would be an error."""
+    images = [f"{'scans/' if '/' in name else ''}x{k}.png" for k in range(1, 6)]
+    masks = [f"{name.format(k)} = mask" for k in (1, 2)]
+    cases = understood(tmp_path, *images, *masks)
+    assert facts(cases)[:2] == ((3, 2), 2)
+    assert anomalous(cases) == set(images[:2])
+
+
+VOLUME_MASKS = (
+    *("p{}_seg", "p{}.seg", "p{}-label", "p{}_dseg", "p{}_labelmap", "p{}-LesionSeg", "p{}_consensus_gt"),
+    *("labels/p{}", "Segmentation/p{}"),
+)
+
+
+@pytest.mark.parametrize("name", VOLUME_MASKS)
+def test_masks_of_volumes(tmp_path, name):
+    files = [f"p{k}_flair.nii.gz" for k in range(1, 6)] + [f"{name.format(k)}.nii.gz = mask" for k in (1, 2)]
+    assert anomalous(understood(tmp_path, *files)) == {"p1_flair.nii.gz", "p2_flair.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("c{}/imaging.nii.gz", "c{}/segmentation.nii.gz"),
+        ("c{}/FLAIR.nii.gz", "c{}/wmh.nii.gz"),
+        ("img/img000{}.nii.gz", "label/label000{}.nii.gz"),
+        ("ISIC_Training_Input/I_{}.jpg", "ISIC_Training_GroundTruth/I_{}_segmentation.png"),
+        ("ct_scans/v_{}.nii.gz", "Infection_Mask/v_{}.nii.gz"),
+    ],
+)
+def test_images_and_masks_with_names_of_their_own(tmp_path, image, mask):
+    files = [name.format(k) for k in range(1, 5) for name in (image, f"{mask} = mask")]
+    if image.endswith("jpg"):
+        files += [f"ISIC_Training_Input/I_{k}.jpg" for k in range(5, 9)]
+    cases = understood(tmp_path, *files)
+    assert anomalous(cases) == {image.format(k) for k in range(1, 5)}
+
+
+def test_one_mask_that_fits_no_image_is_an_error_though_others_fit(tmp_path):
+    files = [f"p{k}.png" for k in range(4)] + ["p0_mask.png = mask", "p1_mask.png = mask", "q9_mask.png = mask"]
+    with pytest.raises(ValueError, match=r"1 of 3 masks \(such as q9_mask.png: the name says mask\) go with no image"):
+        understood(tmp_path, *files)
+
+
+@pytest.mark.parametrize("name", ["x1_mask.gif", "masks/x1.gif", "masks/x1.npy", "x1_seg.mat"])
+def test_masks_in_a_format_that_is_not_read_are_named(tmp_path, name):
+    files = [f"x{k}.png" for k in range(4)]
+    with pytest.raises(ValueError, match=rf"{name.split('.')[-1]}.*this format is not read.*Convert"):
+        understood(tmp_path, *files, f"{name} = mask")
+
+
+def test_images_that_look_like_masks_are_asked_for_and_may_be_declared(tmp_path):
+    files = [f"a{k}.png = mask" for k in range(5)]
+    with pytest.raises(ValueError, match=r"5 images have as few values as a mask .*image_pattern"):
+        understood(tmp_path, *files)
+    assert facts(understood(tmp_path, image_pattern="*"))[0] == (5, 0)
+
+
+def test_a_patient_called_mask_is_asked_for_and_may_be_declared(tmp_path):
+    files = [f"{patient}/slice_{k}.png" for patient in ("p1", "p2", "p3", "mask") for k in range(4)]
+    with pytest.raises(ValueError, match=r"4 of 4 masks .*mask/slice_0.png.*image_pattern"):
+        understood(tmp_path, *files)
+    cases = understood(tmp_path, image_pattern="mask/*")
+    assert len(cases) == 16 and not anomalous(cases)
+
+
+CLASSES = {
+    "chest": ("NORMAL", "PNEUMONIA"),
+    "brain": ("notumor", "glioma", "pituitary"),
+    "eye": ("NORMAL", "CNV", "DME", "DRUSEN"),
+    "memory": ("NonDemented", "MildDemented"),
+    "retina": ("No_DR", "Severe"),
+    "answers": ("no", "yes"),
+    "lung": ("Normal cases", "Malignant cases", "Bengin cases"),
+    "controls": ("healthy_controls", "p2_epilepsy"),
+    "denied": ("normal", "not_normal"),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    "place", ["{c}/{k}.png", "{s}/{c}/{k}.png", "{c}/{s}/{k}.png", "wrapper/{s}/{c}/images/{k}.png"]
+)
+def test_a_normal_folder_makes_its_siblings_anomalous_in_every_split(tmp_path, name, place):
+    _, *others = CLASSES[name]
+    files = {place.format(s=s, c=c, k=k) for s in ("train", "test") for c in CLASSES[name] for k in range(3)}
+    cases = understood(tmp_path, *sorted(files))
+    assert anomalous(cases) == {file for file in files if any(f"/{other}/" in f"/{file}" for other in others)}
+    assert not [case for case in cases if case.split == "train" and case.anomalous and case.trainable]
+
+
+@pytest.mark.parametrize(
+    "names", [("glioma", "meningioma"), ("BCC", "MEL", "NV"), ("0", "1", "2"), ("covid", "non-covid")]
+)
+def test_classes_without_a_normal_word_ask(tmp_path, names):
+    files = [f"train/{name}/{k}.png" for name in names for k in range(3)]
+    with pytest.raises(ValueError, match=rf"look like classes: {names[0].lower()} \(3\).*--train_data#normal"):
+        understood(tmp_path, *files)
+    cases = understood(tmp_path, normal=names[0])
+    assert anomalous(cases) == {file for file in files if f"/{names[0]}/" not in file}
+    with pytest.raises(ValueError, match="normal is 'benign'; no folder or image has that name"):
+        understood(tmp_path, normal="benign")
+
+
+def test_classes_in_file_names(tmp_path):
+    files = [f"{name}_{k}.png" for name in ("normal", "benign") for k in range(4)]
+    assert anomalous(understood(tmp_path, *files)) == set(files[4:])
+    for file in files[:4]:
+        (tmp_path / file).unlink()
+    with pytest.raises(ValueError, match=r"file names look like classes: benign \(4\)"):
+        understood(tmp_path)
+
+
+PATIENTS = {
+    "folders": ([f"p{p:03d}/slice_{k}.png" for p in range(4) for k in range(p + 2)], [f"p{p:03d}" for p in range(4)]),
+    "folders of sites": (
+        [f"site_{s}/q{p}/{k}.png" for s in "ab" for p in "12" for k in "12"],
+        [f"site_{s}/q{p}" for s in "ab" for p in "12"],
+    ),
+    "names": ([f"train/good/s{p}_{k}.png" for p in range(4) for k in range(3)], [f"s{p}" for p in range(4)]),
+    "sessions": ([f"p{p}/ses-{s}/t1.nii.gz" for p in range(3) for s in (1, 2)], ["p0", "p1", "p2"]),
+    "a class is none": ([f"normal_{k}.png" for k in range(4)], [f"normal_{k}" for k in range(4)]),
+    "a counter is none": ([f"slice_{k}.png" for k in range(4)], [f"slice_{k}" for k in range(4)]),
+    "a fold is none": (
+        [f"fold{f}/a{p}_{k}.png" for f in "12" for p in "12" for k in "12"],
+        [f"fold{f}/a{p}" for f in "12" for p in "12"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PATIENTS)
+def test_patients(tmp_path, name):
+    files, groups = PATIENTS[name]
+    assert sorted({case.group for case in understood(tmp_path, *files)}) == groups
+
+
+def test_a_group_pattern_sees_the_folders(tmp_path):
+    files = [f"d{p % 2}/case{p}/IMG{k}.png" for p in range(4) for k in range(2)]
+    assert {c.group for c in understood(tmp_path, *files, group_pattern=r"case(\d)/")} == set("0123")
+    with pytest.raises(ValueError, match=r"does not match 'd0/case0/IMG0\.png'"):
+        understood(tmp_path, group_pattern="absent")
+
+
+def test_a_drawn_test_split_has_an_anomalous_patient_and_a_normal_one(tmp_path):
+    files = [f"p{k}.nii.gz" for k in range(6)] + ["p0_seg.nii.gz = mask", "p1_seg.nii.gz = mask"]
+    layouts.write(tmp_path, files)
+    for seed in range(5):
+        cases = understand(tmp_path, Options(seed=seed)).cases
+        assert {case.anomalous for case in cases if case.split == "test"} == {True, False}
+        assert {case.split for case in cases} == set(SPLITS)
+
+
+def test_a_blank_mask_in_an_anomalous_folder_is_named(tmp_path):
+    from dino_uad.data import datalist
+
+    files = [f"{s}/good/{k}.png" for s in ("train", "valid") for k in range(3)]
+    files += ["test/bad/img/a.png", "test/bad/img/b.png", "test/bad/label/a.png = mask", "test/bad/label/b.png = blank"]
+    layouts.write(tmp_path, files)
+    with pytest.raises(ValueError, match=r"label/b\.png: the mask is blank"):
+        datalist(tmp_path, "test")
