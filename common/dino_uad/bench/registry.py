@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from dino_uad.bench.row import Row
 from dino_uad.bench.rows import (
+    memory,
     mixture,
     neighbours,
     pixels,
@@ -33,10 +34,11 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "nearest_ranks": ranks.nearest_ranks,
     "fit_all": whole_fit.whole_fit_unabridged,
     "options": transformer.options,
+    "memory": memory.memory,
 }
 DISTRIBUTED = ("em_ranks", "nearest_ranks")
 """Rows that have something to measure under ``torchrun``."""
-ON_REQUEST = ("fit_all", "options")
+ON_REQUEST = ("fit_all", "options", "memory")
 """Rows that run only when they are named, because they take minutes."""
 PEERS = {"sklearn": "sklearn"}
 """Packages without which a row has nothing to compare with."""

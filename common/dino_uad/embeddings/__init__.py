@@ -1,11 +1,14 @@
-"""The backbone runs once per image and fit: data set, cache and loader of patch embeddings."""
+"""The backbone runs once per image and fit: data set, store and loader of patch embeddings."""
 
 from dino_uad.embeddings.dataset import EmbeddingDataset
-from dino_uad.embeddings.identity import entry_key
+from dino_uad.embeddings.identity import entry_key, store_facts
 from dino_uad.embeddings.loader import EmbeddingLoader
+from dino_uad.embeddings.store import EmbeddingStore
 
 __all__ = [
     "EmbeddingDataset",
     "EmbeddingLoader",
+    "EmbeddingStore",
     "entry_key",
+    "store_facts",
 ]
