@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import dino_uad
+from dino_uad import digests
 from dino_uad.embeddings import identity
 from dino_uad.embeddings.identity import code_version, entry_key, store_facts
 from dino_uad.transforms import LoadScan, files_of
@@ -112,5 +113,5 @@ def test_the_key_knows_the_code_of_the_preprocessing(tmp_path, monkeypatch):
     versions.append(code_version.__wrapped__())
     (tmp_path / "report" / "page.py").write_text("what a report looks like changes no embedding")
     assert len(set(versions)) == 2 and code_version.__wrapped__() == versions[1]
-    monkeypatch.setattr(identity, "version", lambda package: "another")
+    monkeypatch.setattr(digests, "version", lambda package: "another")
     assert code_version.__wrapped__() not in versions

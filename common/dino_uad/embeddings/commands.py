@@ -14,7 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from dino_uad.embeddings.identity import code_version
-from dino_uad.embeddings.shard import read_contents, read_shapes
+from dino_uad.embeddings.shard import empty_rows, read_contents
 from dino_uad.embeddings.store import FACTS, shards
 from dino_uad.files import DAY, remove_leftovers
 
@@ -89,11 +89,11 @@ def _stores(cache_dir: str) -> list[Path]:
 def _summary(folder: Path) -> Summary:
     facts, files = _facts(folder), shards(folder)
     contents = [pair for path in files for pair in _contents(path) or ()]
-    shapes = next((read_shapes(path) for path in files if sum(count for _, count in _contents(path) or ())), {})
+    layout = next((empty_rows(path, 0) for path in files if sum(count for _, count in _contents(path) or ())), {})
     return Summary(
         name=folder.name,
         layers=facts.get("backbone", {}).get("layers", []),
-        embedding="×".join(map(str, shapes.get("embedding", ["?"])[1:])),
+        embedding="×".join(map(str, layout["embedding"].shape[1:])) if layout else "?",
         entries=len({key for key, _ in contents}),
         slices=sum(dict(contents).values()),
         bytes=sum(path.stat().st_size for path in files),

@@ -51,17 +51,26 @@ def read_contents(path: Path) -> list[tuple[str, int]]:
         return [(str(key), int(count)) for key, count in json.loads(file.metadata()["contents"])]
 
 
-def read_shapes(path: Path) -> dict[str, list[int]]:
-    """Shapes of a shard's tensors, slices first."""
+def empty_rows(path: Path, count: int) -> Record:
+    """Tensors ``[count,...]`` with the names, types and shapes of a shard's, not filled."""
     with safe_open(path, "pt") as file:
-        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        first = {name: file.get_slice(name)[:1] for name in file.keys()}  # noqa: SIM118
+    return {name: row.new_empty((count, *row.shape[1:])) for name, row in first.items()}
 
 
-def read_rows(path: Path, rows: Sequence[int]) -> Record:
-    """Copies of single slices, ``[len(rows),...]``, from the mapped file: no more than these are read.
+def read_rows(path: Path, rows: Sequence[int], into: Record, places: Sequence[int]) -> None:
+    """Copy single slices from the mapped file to places of tensors; no more than these are read.
 
     The mapping ends with the call, so that pages that were looked at do not stay in the resident memory.
+
+    Args:
+        path: of the file.
+        rows: to copy.
+        into: tensors ``[B,...]`` by their names.
+        places: first index of each row in them.
     """
     with safe_open(path, "pt") as file:
-        mapped = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return {name: torch.cat([tensor[row : row + 1] for row in rows]) for name, tensor in mapped.items()}
+        for name in file.keys():  # noqa: SIM118
+            mapped = file.get_slice(name)
+            for row, place in zip(rows, places, strict=True):
+                into[name][place] = mapped[row]

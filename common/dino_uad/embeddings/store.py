@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from dino_uad.digests import digest_facts
-from dino_uad.embeddings.shard import Record, count_slices, read_contents, read_rows, write_shard
+from dino_uad.embeddings.shard import Record, count_slices, empty_rows, read_contents, read_rows, write_shard
 from dino_uad.files import atomic_path, remove_leftovers
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class MemoryStore:
 
     def read(self, places: Sequence[tuple[str, int]]) -> Record:
         """Copies of single slices, given by shard and row, stacked in that order."""
-        return _in_order(places, lambda key, rows: {k: v[list(rows)] for k, v in self._records[key].items()})
+        rows = [{name: value[row] for name, value in self._records[key].items()} for key, row in places]
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 class EmbeddingStore:
@@ -126,7 +127,10 @@ class EmbeddingStore:
 
     def read(self, places: Sequence[tuple[str, int]]) -> Record:
         """Copies of single slices, given by shard and row, stacked in that order."""
-        return _in_order(places, lambda shard, rows: read_rows(self.folder / shard, rows))
+        result = empty_rows(self.folder / places[0][0], len(places))
+        for shard, (rows, into) in _by_shard(places).items():
+            read_rows(self.folder / shard, rows, result, into)
+        return result
 
     @staticmethod
     def _contents(path: Path) -> list[tuple[str, int]]:
@@ -151,17 +155,11 @@ def _layout(*records: Record) -> dict[str, Any] | None:
     return filled and {name: (value.dtype, value.shape[1:]) for name, value in filled.items()}
 
 
-def _in_order(places: Sequence[tuple[str, int]], read: Any) -> Record:
-    """Read shard by shard, and put the rows where they were asked for."""
-    by_shard: dict[str, list[int]] = {}
-    for position, (shard, _) in enumerate(places):
-        by_shard.setdefault(shard, []).append(position)
-    if len(by_shard) == 1:
-        return read(places[0][0], [row for _, row in places])
-    result: Record = {}
-    for shard, positions in by_shard.items():
-        for name, rows in read(shard, [places[position][1] for position in positions]).items():
-            if name not in result:
-                result[name] = rows.new_empty((len(places), *rows.shape[1:]))
-            result[name][torch.tensor(positions)] = rows
-    return result
+def _by_shard(places: Sequence[tuple[str, int]]) -> dict[str, tuple[list[int], list[int]]]:
+    """For each shard the rows that are wanted of it, and their places in the result."""
+    wanted: dict[str, tuple[list[int], list[int]]] = {}
+    for place, (shard, row) in enumerate(places):
+        rows, into = wanted.setdefault(shard, ([], []))
+        rows.append(row)
+        into.append(place)
+    return wanted
