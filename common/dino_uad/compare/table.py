@@ -21,6 +21,9 @@ METRICS = {
     "pixel_dice_fpr1": "Dice 1 %",
     "pixel_dice_fpr0.1": "Dice 0.1 %",
     "image_auroc": "image AUROC",
+    "froc": "FROC",
+    "lesion_sensitivity_at_0.1": "lesions at 0.1 false",
+    "lesion_sensitivity_at_1": "lesions at 1 false",
 }
 COSTS = {
     "fit_seconds": ("fit s", 1),

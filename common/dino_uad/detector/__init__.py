@@ -4,6 +4,7 @@ from dino_uad.detector import fingerprint
 from dino_uad.detector.baseline import image_score
 from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.detector.foreground import Foreground
+from dino_uad.detector.free_response import finding_peaks
 from dino_uad.detector.model_file import fitted_slices, read_model, read_normal_scans, read_threshold
 from dino_uad.detector.normal_scans import NormalScans
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES, FREE_RESPONSE
@@ -15,6 +16,7 @@ __all__ = [
     "AnomalyDetector",
     "Foreground",
     "NormalScans",
+    "finding_peaks",
     "fingerprint",
     "fitted_slices",
     "image_score",

@@ -4,6 +4,7 @@ from dino_uad.metrics.aupro import AUPRO
 from dino_uad.metrics.bootstrap import group_keys
 from dino_uad.metrics.curves import average_precision, tied_levels
 from dino_uad.metrics.dice import DiceAtThresholds
+from dino_uad.metrics.froc import FROC
 from dino_uad.metrics.histogram import ScoreHistogram
 from dino_uad.metrics.image import ImageCurves
 from dino_uad.metrics.image_histograms import ImageHistograms
@@ -12,11 +13,12 @@ from dino_uad.metrics.likelihood import MeanLogLikelihood
 from dino_uad.metrics.permutation import PermutationResult, permutation_test
 from dino_uad.metrics.pixel import PixelCurves
 from dino_uad.metrics.pixel_intervals import PixelIntervals
-from dino_uad.metrics.select import grouped_images, grouped_pixels, images, is_anomalous, pixels
+from dino_uad.metrics.select import grouped_images, grouped_pixels, images, is_anomalous, pixels, scans
 from dino_uad.metrics.threshold import ThresholdAtFPR
 
 __all__ = [
     "AUPRO",
+    "FROC",
     "DiceAtThresholds",
     "ImageCurves",
     "ImageHistograms",
@@ -35,5 +37,6 @@ __all__ = [
     "is_anomalous",
     "permutation_test",
     "pixels",
+    "scans",
     "tied_levels",
 ]

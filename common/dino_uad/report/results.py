@@ -25,6 +25,9 @@ METRICS = {
     "image_auroc": ("Image AUROC", "normal against anomalous images"),
     "image_aupr": ("Image AUPR", "average precision of the images"),
     "image_f1_max": ("Image F1, largest", "at the threshold that is best for the test set: an upper bound"),
+    "froc": ("Lesions found, mean (FROC)", "over 1/4, 1/2, 1, 2, 4 and 8 false findings a scan"),
+    "lesion_sensitivity": ("Lesions found, calibrated", "at the threshold of 1 false finding in 10 normal scans"),
+    "false_findings_per_normal_scan": ("False findings a normal scan", "at that threshold"),
 } | {
     f"pixel_dice_fpr{100 * rate:g}{suffix}": (
         f"Dice at {100 * rate:g}% FPR{name}",
