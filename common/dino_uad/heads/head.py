@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -84,9 +85,13 @@ class Head(nn.Module):
         return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(dim=1)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        for name in self.dynamic_buffers:
-            stored = state_dict.get(prefix + name)
-            if stored is not None and stored.shape != getattr(self, name).shape:
-                current = getattr(self, name)
-                self.register_buffer(name, torch.empty(stored.shape, dtype=stored.dtype, device=current.device))
+        make_room(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def make_room(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str) -> None:
+    """Give the :attr:`dynamic_buffers` of a module the shapes and types that are about to be loaded into them."""
+    for name in module.dynamic_buffers:
+        stored, current = state_dict.get(prefix + name), getattr(module, name)
+        if stored is not None and stored.shape != current.shape:
+            module.register_buffer(name, torch.empty(stored.shape, dtype=stored.dtype, device=current.device))

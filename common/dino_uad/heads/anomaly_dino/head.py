@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
+from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded
 from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask
 from dino_uad.parallel import broadcast, gather_rows, rank, world_size
+from dino_uad.tracing import is_traced
 
 
 class AnomalyDinoHead(Head):
@@ -29,6 +31,8 @@ class AnomalyDinoHead(Head):
         foreground: ``pca`` restricts references and queries to the foreground by their first principal component.
         views: consecutive images of the stream that show one reference, 8 for its rotations by multiples of 45°.
         seed: of the drawn references and of the coreset.
+        index: ``faiss`` searches approximately (:mod:`dino_uad.heads.anomaly_dino.faiss_index`), for banks of millions
+            of rows; an exported model searches exactly all the same.
     """
 
     dynamic_buffers = ("bank",)
@@ -43,8 +47,11 @@ class AnomalyDinoHead(Head):
         foreground: Literal["pca"] | None = None,
         views: int = 1,
         seed: int = 0,
+        index: Literal["exact", "faiss"] = "exact",
     ) -> None:
         super().__init__(embed_dim)
+        if index not in ("exact", "faiss"):
+            raise ValueError(f"index must be 'exact' or 'faiss', found {index!r}")
         if (shots is not None and shots < 1) or k_neighbors < 1 or views < 1:
             raise ValueError(f"shots {shots}, k_neighbors {k_neighbors}, views {views}: each must be at least 1")
         if coreset is not None and not 0 < coreset <= 1:
@@ -52,8 +59,9 @@ class AnomalyDinoHead(Head):
         if foreground not in (None, "pca"):
             raise ValueError(f"foreground must be None or 'pca', found {foreground!r}")
         self.shots, self.k_neighbors, self.coreset = shots, k_neighbors, coreset
-        self.foreground, self.views, self.seed = foreground, views, seed
+        self.foreground, self.views, self.seed, self.index = foreground, views, seed, index
         self.register_buffer("bank", torch.empty(0, embed_dim, dtype=torch.int16))
+        self.approximate = FaissIndex(embed_dim) if index == "faiss" else None
         self._sharded = False
         self._restart()
 
@@ -83,6 +91,8 @@ class AnomalyDinoHead(Head):
             if rank() == 0:
                 chosen = greedy_coreset(self.bank, len(chosen), self.seed, progress=True)
             self.bank = self.bank[broadcast(chosen)]
+        if self.approximate is not None:
+            self.approximate.build(self.bank)
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Cosine distance of every patch in [0, 2]; masked patches get the lowest score of their image's foreground.
@@ -92,7 +102,9 @@ class AnomalyDinoHead(Head):
         if not self.fitted:
             raise RuntimeError("AnomalyDINO is not fitted: run train first or load models/model.pt")
         queries = embeddings.movedim(1, -1).flatten(0, 2)
-        if self._sharded:
+        if self.approximate is not None and not is_traced():
+            distance = self.approximate.search(queries, self.bank, self.k_neighbors)
+        elif self._sharded:
             distance = nearest_neighbours_sharded(queries, self.bank, self.k_neighbors)
         else:
             distance = nearest_neighbours(queries, self.bank, self.k_neighbors)[0]
@@ -104,6 +116,8 @@ class AnomalyDinoHead(Head):
 
         Every rank must call it, after fitting or loading, and from then on :meth:`score` equally often.
         """
+        if self.approximate is not None:
+            raise RuntimeError("a bank with a faiss index is searched whole: leave index out to divide it over ranks")
         if world_size() > 1 and not self._sharded:
             self.bank = self.bank[rank() :: world_size()].clone()
             self._sharded = True
