@@ -27,7 +27,7 @@ FLOORS = (
     ("report",),
     ("worklist",),
     ("handlers",),
-    ("export", "bundle_run"),
+    ("export", "bundle_run", "calibrate"),
     ("predictor",),
     ("demo",),
     ("compare",),

@@ -32,6 +32,10 @@ VERBS = {
         "dino_uad.data.check:check",
         "Print what is made of a folder: splits, classes, masks, patients, oddities.",
     ),
+    "calibrate": (
+        "dino_uad.calibrate:calibrate",
+        "Take a model's thresholds and p-values from a site's own normal scans.",
+    ),
     "prepare": (
         "dino_uad.data.prepare:prepare",
         "Turn labelled volumes into a data set of PNG slices, split by patient.",

@@ -6,7 +6,7 @@ from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.free_response import finding_peaks
 from dino_uad.detector.model_file import fitted_slices, read_model, read_normal_scans, read_threshold
-from dino_uad.detector.normal_scans import NormalScans
+from dino_uad.detector.normal_scans import NormalScans, flagged_shares
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES, FREE_RESPONSE
 from dino_uad.detector.upsample import upsample_scores
 
@@ -19,6 +19,7 @@ __all__ = [
     "finding_peaks",
     "fingerprint",
     "fitted_slices",
+    "flagged_shares",
     "image_score",
     "read_model",
     "read_normal_scans",

@@ -62,3 +62,25 @@ class NormalScans(nn.Module):
                 f"one in {count + 1}: the threshold lies above all of their scores"
             )
         return lines
+
+
+def flagged_shares(
+    normal: NormalScans, scores: Tensor, groups: Sequence[Hashable], maps: Tensor
+) -> dict[str, float | None]:
+    """Shares of the groups of some scans that are flagged at 5 % and 1 %, and that have a finding.
+
+    Args:
+        normal: what they are compared with.
+        scores: image scores ``[n]``.
+        groups: of each image.
+        maps: anomaly maps ``[n,h,w]``, may be max-pooled.
+    """
+    highest, _ = scan_scores(scores, groups)
+    p_values = normal.scans.p_values(highest).tolist()
+    shares: dict[str, float | None] = {}
+    for level in (0.05, 0.01):
+        flags = [normal.scans.flagged(p, level) for p in p_values]
+        shares[f"flagged at {level:.0%}"] = None if None in flags else sum(flags) / len(flags)
+    peaks, _ = scan_scores(maps.flatten(1).amax(dim=1), groups)
+    shares["with a finding (1 finding in 10 scans)"] = float((peaks >= normal.finding_threshold.cpu()).double().mean())
+    return shares

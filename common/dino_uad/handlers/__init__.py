@@ -1,11 +1,13 @@
 """Ignite handlers of a fit and an evaluation: checkpoints, thresholds, metrics file, report."""
 
+from dino_uad.handlers.calibration import calibrate, score
 from dino_uad.handlers.epoch_seed import EpochSeed
 from dino_uad.handlers.finish import FinishFit
 from dino_uad.handlers.fit_checkpoint import FitCheckpoint
 from dino_uad.handlers.metrics_json import MetricsJson
 from dino_uad.handlers.progress import FitProgress
 from dino_uad.handlers.report import ReportHandler
+from dino_uad.handlers.scan_tally import ScanTally
 from dino_uad.handlers.worklist import WorklistHandler
 
 __all__ = [
@@ -15,5 +17,8 @@ __all__ = [
     "FitProgress",
     "MetricsJson",
     "ReportHandler",
+    "ScanTally",
     "WorklistHandler",
+    "calibrate",
+    "score",
 ]

@@ -1,0 +1,142 @@
+"""``python -m dino_uad calibrate``: a fitted or received model's thresholds and p-values, for a site's own scans."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from dino_uad.bundle_run import find_bundle
+from dino_uad.data import datalist
+from dino_uad.detector import AnomalyDetector, fingerprint, fitted_slices, flagged_shares, read_model
+from dino_uad.files import atomic_path, save_torch
+from dino_uad.handlers import ScanTally, score
+from dino_uad.handlers import calibrate as calibrate_network
+from dino_uad.overrides import check_override
+
+logger = logging.getLogger(__name__)
+
+
+def calibrate(
+    dataset_dir: str,
+    bundle: str = "dpmm",
+    model: str | None = None,
+    out: str | None = None,
+    replace: bool = False,
+    cache_dir: str | None = None,
+    device: str | None = None,
+    on_error: str = "skip",
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Calibrate a model on normal scans, for example of another scanner, without fitting it again.
+
+    What was learned stays; units, thresholds, p-values and the free-response operating point are taken from these
+    scans, all slices of each. The new model is ``calibrated/model.pt`` beside the old one, with ``calibration.json``,
+    which says how many of the scans were flagged before and are now. Use it with ``--ckpt_dir …/models/calibrated``.
+
+    Args:
+        dataset_dir: folder of normal pictures or volumes; annotated slices of labelled volumes are left out.
+        bundle: folder of a bundle, or the name of one in ``bundles/``.
+        model: the fitted model; the bundle's ``models/model.pt`` when None.
+        out: folder for the new one; ``calibrated`` beside the old one when None.
+        replace: put the new one in the old one's place too, and keep that as ``model.pt.before``.
+        cache_dir: folder to keep embeddings in; they stay in memory when None.
+        device: torch device; a GPU if there is one.
+        on_error: ``"skip"`` leaves out files that cannot be read, named in the log; ``"raise"`` ends there.
+        overrides: config keys of ``train.json`` that the fit was run with and the model does not tell, such as
+            ``--network_def#head#hidden 64``.
+
+    Raises:
+        FileNotFoundError: no such folder, bundle or model.
+        ValueError: the model was fitted with other settings than these; they are named.
+    """
+    root = find_bundle(bundle)
+    path = Path(model) if model else root / "models" / "model.pt"
+    folder = Path(out) if out else path.parent / "calibrated"
+    if (folder / "model.pt").absolute() == path.absolute():
+        raise ValueError(
+            f"out is {folder}, where the old model is; choose another folder, or --replace to take its place"
+        )
+    torch_device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+    parser = fitted_config(root, path, overrides)
+    parser["network_def#checkpoint"] = str(path)
+    parser["val_data"] = datalist(dataset_dir, "all", normal_only=True)
+    parser["validate#dataset#stand_in"] = None  # there are no training images here
+    parser["cache_dir"], parser["on_error"], parser["device"] = cache_dir, on_error, torch_device
+    network: AnomalyDetector = parser.get_parsed_content("network_def").to(torch_device).eval()
+    loader = parser.get_parsed_content("validate#dataloader")
+    before = measured(network, loader, torch_device)
+    calibrate_network(network, loader, torch_device)
+    after = measured(network, loader, torch_device)
+    normal = network.normal_scans
+    result = {
+        "scans": len(parser["val_data"]),
+        "groups": int(normal.scans.groups),
+        "slices": len(loader.dataset),
+        "before": before,
+        "after": after,
+        "promises": normal.promises(),
+    }
+    save_torch({key: value.cpu() for key, value in network.state_dict().items()}, folder / "model.pt")
+    with atomic_path(folder / "calibration.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    if replace:
+        with atomic_path(kept_name(path)) as temporary:
+            shutil.copyfile(path, temporary)
+        with atomic_path(path) as temporary:
+            shutil.copyfile(folder / "model.pt", temporary)
+    print(told(result, path if replace else folder / "model.pt"))
+    return result
+
+
+def fitted_config(root: Path, path: Path, overrides: Mapping[str, Any]) -> ConfigParser:
+    """``train.json`` with the settings that a model says it was fitted with, and all slices of each volume."""
+    parser = ConfigParser()
+    parser.read_config(root / "configs" / "train.json")
+    facts = fingerprint.decode(read_model(path, mmap=True).get("fingerprint", torch.zeros(0, dtype=torch.uint8)))
+    told_by_model = {f"network_def#backbone#{key}": facts.get(key) for key in ("arch", "layers", "final_norm")}
+    told_by_model["image_size"] = facts.get("image_size")
+    told_by_model |= {key: value for key, value in facts.get("preprocessing", {}).items() if key in parser.get()}
+    told_by_model["slices"] = {**parser["slices"], **fitted_slices(path), "stride": 1}
+    for key, value in overrides.items():
+        check_override(key, value, parser.get())
+    for key, value in {**told_by_model, "bundle_root": str(root), **overrides}.items():
+        if value is not None:
+            parser[key] = value
+    return parser
+
+
+@torch.inference_mode()
+def measured(network: AnomalyDetector, loader: Any, device: torch.device) -> dict[str, Any]:
+    """Shares of the loader's normal scans that the network, as it is calibrated now, flags or marks."""
+    if not network.normal_scans.scans.calibrated:
+        return {}
+    tally = ScanTally(loader, device)
+    for batch in loader:
+        found = score(network, batch, device)
+        said = network.assess(found["raw_scores"].to(device), found["foreground"].to(device))
+        tally.add(batch, said["image_score"], said["pred"], network.grid_size)
+    return flagged_shares(network.normal_scans, *tally.gathered(network.grid_size))
+
+
+def kept_name(path: Path) -> Path:
+    """A name beside a model that no earlier one was kept under; not ``*.pt``, which MONAI Label takes for a model."""
+    names = (path.with_name(f"{path.name}.before{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
+
+
+def told(result: Mapping[str, Any], path: Path) -> str:
+    """The result in words."""
+    lines = [f"{result['scans']} normal scans, {result['groups']} groups (patients), {result['slices']} slices", ""]
+    lines.append(f"{'share of these normal scans':44} {'before':>9} {'after':>9}")
+    for name, value in result["after"].items():
+        old = result["before"].get(name)
+        cells = ["–" if one is None else f"{one:.1%}" for one in (old, value)]
+        lines.append(f"{name:44} {cells[0]:>9} {cells[1]:>9}")
+    return "\n".join([*lines, "", *result["promises"], f"wrote {path}"])

@@ -1,0 +1,87 @@
+"""Calibrating again: the fit's own scans give the fit's model, other scans give thresholds that hold on them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import workflows
+from dino_uad.calibrate import calibrate
+
+OVERRIDES = {key: value for key, value in workflows.TINY.items() if key.startswith("network_def")}
+
+
+@pytest.fixture(scope="module", params=["dpmm", "anomaly_dino"])
+def fitted(request, tmp_path_factory) -> tuple[str, Path]:
+    root = tmp_path_factory.mktemp(request.param)
+    workflows.run(request.param, root)
+    return request.param, root
+
+
+def calibrated(method: str, root: Path, scans: Path, **more):
+    overrides = {**OVERRIDES, **workflows.METHODS[method], **more}
+    return calibrate(str(scans), str(workflows.BUNDLES / method), str(root / "models/model.pt"), **overrides)
+
+
+def load(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)
+
+
+def test_the_fits_own_validation_scans_give_the_fits_own_model(fitted, capsys) -> None:
+    method, root = fitted
+    before = (root / "models/model.pt").read_bytes()
+    result = calibrated(method, root, root / "data/valid", out=str(root / "same"))
+    assert (root / "models/model.pt").read_bytes() == before
+    old, new = load(root / "models/model.pt"), load(root / "same/model.pt")
+    assert old.keys() == new.keys()
+    for key, value in old.items():
+        torch.testing.assert_close(new[key], value, rtol=0, atol=0, equal_nan=True, msg=key)
+    assert result["before"] == result["after"] and result["groups"] == 2
+    assert "cannot promise" in capsys.readouterr().out
+
+
+def test_other_scans_give_thresholds_that_hold_on_them(fitted) -> None:
+    method, root = fitted
+    rng = np.random.default_rng(5)
+    site = root / "site"
+    site.mkdir()
+    for i in range(24):
+        Image.fromarray(rng.integers(60, 256, (56, 56), dtype=np.uint8)).save(site / f"patient{i}.png")
+    (site / "broken.png").write_bytes(b"no picture")
+    result = calibrated(method, root, site)
+    assert result["groups"] == 24 and result["after"]["flagged at 5%"] == 0  # the highest of 24 has p = 2 / 25
+    assert result["before"]["flagged at 5%"] is None and result["after"]["flagged at 1%"] is None
+    assert result["after"]["with a finding (1 finding in 10 scans)"] <= 0.1
+    assert json.loads((root / "models/calibrated/calibration.json").read_text()) == result
+    head = [key for key in load(root / "models/model.pt") if key.startswith("head.")]
+    old, new = load(root / "models/model.pt"), load(root / "models/calibrated/model.pt")
+    assert not torch.equal(old["thresholds"], new["thresholds"]) or not torch.equal(
+        old["units.knots"], new["units.knots"]
+    )
+    assert all(torch.equal(old[key], new[key]) for key in head if "calib" not in key and "valid" not in key)
+
+
+def test_replacing_keeps_the_old_model(fitted) -> None:
+    method, root = fitted
+    folder = root / "replaced"
+    shutil.copytree(root / "models", folder / "models")
+    before = (folder / "models/model.pt").read_bytes()
+    for kept in ("model.pt.before", "model.pt.before1"):
+        calibrated(method, folder, root / "data/train", replace=True)
+        assert (folder / "models" / kept).exists()
+    assert (folder / "models/model.pt.before").read_bytes() == before
+    assert (folder / "models/model.pt").read_bytes() == (folder / "models/calibrated/model.pt").read_bytes() != before
+
+
+def test_wrong_calls_are_named(fitted) -> None:
+    method, root = fitted
+    with pytest.raises(ValueError, match="where the old model is"):
+        calibrated(method, root, root / "data/valid", out=str(root / "models"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        calibrated(method, root, root / "nowhere")
+    with pytest.raises(ValueError, match="did you mean --network_def#head"):
+        calibrated(method, root, root / "data/valid", **{"network_def#heads": 3})
