@@ -261,7 +261,9 @@ def main(arguments: Sequence[str]) -> None:
             model = info["models"][name]
             print(f"model {name}: {model['type']}, labels {model['labels']}, version {model['version']}")
             print(f"  {model['description']}")
-            options = {key: model["config"][key] for key in ("false_positive_rate", "smoothing", "output")}
+            options = {
+                key: model["config"][key] for key in ("false_positive_rate", "grow", "min_size", "smoothing", "output")
+            }
             print(f"  options {json.dumps(options)}; trainer: {name in info['trainers']}")
         images = sorted(server.datastore())
         for name in models:
