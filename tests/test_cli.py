@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from dino_uad.cli import VERBS, main, resolve
+from dino_uad.arguments import PreparedCall
+from dino_uad.cli import VERBS, main, parse, resolve
 
 
 def test_without_arguments_lists_every_verb(capsys):
@@ -115,6 +116,11 @@ def test_weights_as_json(capfd, tmp_path, monkeypatch):
     assert listed["cache_folder"] == str(tmp_path)
     assert listed["weights"]["dinov2_vitb14"] == {"licence": "Apache-2.0", "path": None, "gated": False}
     assert listed["weights"]["dinov3_vits16"]["gated"]
+
+
+@pytest.mark.parametrize("words", [[], ["--layers", "[8,-1]"], ["--layers", "3"]])
+def test_an_option_that_takes_several_numbers_takes_them(words):
+    assert isinstance(parse("distill", ["pictures", "student", *words]), PreparedCall)
 
 
 def test_help_does_not_import_torch():

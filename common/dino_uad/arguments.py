@@ -7,7 +7,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, NoReturn
 
 from dino_uad.overrides import KINDS
@@ -62,7 +62,8 @@ def fail(message: str) -> NoReturn:
 
 def _checked(name: str, key: str, value: Any, hint: Any) -> Any:
     """The value, as text where text is expected (fire reads ``--out 2024`` as a number)."""
-    kinds = set(typing.get_args(hint) or (hint,)) - {NoneType}
+    # Of `int | None` the parts are the kinds; of `Sequence[int]` they are those of its items.
+    kinds = set(typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)) - {NoneType}
     if value is None or len(kinds) != 1 or not kinds <= set(CHECKED):
         return value
     (kind,) = kinds

@@ -10,11 +10,11 @@ from dino_uad.backbones import architectures
 from dino_uad.backbones.architectures import ARCHITECTURES, guess_architecture
 from dino_uad.backbones.backbone import random_state
 from dino_uad.backbones.checkpoints import (
-    fingerprint,
     from_huggingface,
     huggingface_bytes,
     load_strict,
     read_checkpoint,
+    state_digest,
     to_huggingface,
 )
 from dino_uad.backbones.vit import VisionTransformer, ViTConfig
@@ -97,13 +97,13 @@ def test_every_format_gives_the_same_model(official, suffix, tmp_path):
     found = read_checkpoint(path)
     model = VisionTransformer(TINY[name])
     load_strict(model, found, name, str(path))
-    assert fingerprint(found) == fingerprint(state) == fingerprint(model.state_dict())
+    assert state_digest(found) == state_digest(state) == state_digest(model.state_dict())
 
 
 def test_model_prefix_of_newer_huggingface_files(official, tmp_path):
     _, state = official
     prefixed = {f"model.{k}" if "layer." in k else k: v for k, v in to_huggingface(state).items()}
-    assert fingerprint(from_huggingface(prefixed)) == fingerprint(state)
+    assert state_digest(from_huggingface(prefixed)) == state_digest(state)
 
 
 def test_half_precision_file_becomes_float32(model, tmp_path):
@@ -111,11 +111,11 @@ def test_half_precision_file_becomes_float32(model, tmp_path):
     assert {tensor.dtype for tensor in read_checkpoint(tmp_path / "half.safetensors").values()} == {torch.float32}
 
 
-def test_fingerprint_sees_values_and_names(model):
+def test_digest_sees_values_and_names(model):
     state = {key: value.detach().clone() for key, value in model.state_dict().items()}
     changed = dict(state, cls_token=state["cls_token"] + 1e-6)
     swapped = dict(state, **{"norm.weight": state["norm.bias"], "norm.bias": state["norm.weight"]})
-    assert len({fingerprint(s) for s in (state, changed, swapped)}) == 3
+    assert len({state_digest(s) for s in (state, changed, swapped)}) == 3
 
 
 def test_missing_file(tmp_path):
@@ -215,5 +215,5 @@ def test_parameter_counts(name, parameters):
 
 
 def test_random_state_is_seeded(model):
-    assert fingerprint(random_state(model)) == fingerprint(random_state(model))
-    assert fingerprint(random_state(model)) != fingerprint(random_state(model, seed=1))
+    assert state_digest(random_state(model)) == state_digest(random_state(model))
+    assert state_digest(random_state(model)) != state_digest(random_state(model, seed=1))

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dino_uad.bench.all_rows import DISTRIBUTED, ON_REQUEST, ROWS, select_rows
 from dino_uad.bench.command import bench
-from dino_uad.bench.registry import DISTRIBUTED, ON_REQUEST, ROWS, select_rows
 from dino_uad.bench.row import Figure, Row
 from dino_uad.bench.rows import ranks, selection
 from dino_uad.bench.rows.pixels import sorted_curves

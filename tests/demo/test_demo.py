@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from dino_uad.data.datalist import datalist
-from dino_uad.demo.dataset import make_demo, plan_subjects, write_volume
+from dino_uad.demo.demo_dataset import make_demo, plan_subjects, write_volume
 from dino_uad.demo.lesions import KINDS, add_lesions
 from dino_uad.demo.phantom import SHAPE, SPACING, make_anatomy
 from dino_uad.transforms.intensity import ScaleToUnitd

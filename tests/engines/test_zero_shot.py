@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dino_uad.engines.zero_shot import occupied_slices, zero_shot
+from dino_uad.engines.batched_zero_shot import zero_shot
+from dino_uad.inferers import occupied_slices
 from helpers import SIZE, backbone, load_unit, pictures
 
 
@@ -33,7 +34,7 @@ def test_patch_that_only_one_image_has_scores_highest(tmp_path):
 def test_volumes_are_scored_by_slice_and_empty_slices_stay_zero():
     volume = torch.rand(1, *SIZE, 4, generator=torch.Generator().manual_seed(0))
     volume[..., 1] = 0
-    assert occupied_slices(volume) == [0, 2, 3]
+    assert occupied_slices(volume).tolist() == [0, 2, 3]
     (item,) = zero_shot([{}], lambda entry: {"image": volume}, unchanged, backbone())
     assert item["pred"].shape == volume.shape
     assert not item["pred"][..., 1].any() and item["pred"][..., [0, 2, 3]].flatten(0, 2).any(dim=0).all()

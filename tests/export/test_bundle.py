@@ -11,8 +11,8 @@ from small_bundle import BUNDLES, overrides
 import dino_uad
 from dino_uad.backbones.weights import store
 from dino_uad.backbones.weights.registry import SOURCES, WeightSource
-from dino_uad.export.backbone import large_files
 from dino_uad.export.bundle import export_bundle, import_bundle, package_files
+from dino_uad.export.large_files import large_files
 from dino_uad.export.same_package import require_same_package
 
 SMALL = overrides("dpmm")

@@ -15,9 +15,9 @@ from dino_uad.handlers.report import ReportHandler
 from dino_uad.metrics import select
 from dino_uad.metrics.aupro import AUPRO
 from dino_uad.metrics.dice import DiceAtThresholds
-from dino_uad.metrics.image import ImageCurves
+from dino_uad.metrics.image_curves import ImageCurves
 from dino_uad.metrics.image_intervals import ImageIntervals
-from dino_uad.metrics.pixel import PixelCurves
+from dino_uad.metrics.pixel_curves import PixelCurves
 from dino_uad.metrics.pixel_intervals import PixelIntervals
 from helpers import SIZE, detector
 

@@ -14,7 +14,7 @@ from dino_uad.metrics.curves import tied_levels
 from dino_uad.report import panels
 from dino_uad.report.cases import Case, CaseSketch, best_median_worst, shrink
 from dino_uad.report.collect import by_volume, volume_case
-from dino_uad.report.curves import MAX_POINTS, linear_histogram, operating_curve, quantile
+from dino_uad.report.operating_curves import MAX_POINTS, linear_histogram, operating_curve, quantile
 from dino_uad.report.overview import Scale, case_captions, overview_figure
 from dino_uad.report.volumes import slice_strip, three_planes
 

@@ -1,12 +1,10 @@
-"""Foreground on pixels and on patches, and the embedding transform."""
+"""Foreground on pixels and on patches."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_closing
 
-from dino_uad.backbones.backbone import DinoBackbone
-from dino_uad.transforms.embed import DinoEmbedd
 from dino_uad.transforms.foreground import ForegroundMaskd, close, to_patches
 
 
@@ -43,16 +41,3 @@ def test_a_patch_with_one_pixel_is_foreground():
 def test_wrong_options():
     with pytest.raises(ValueError, match="expected one of"):
         ForegroundMaskd(method="magic")
-
-
-def test_embedding_of_an_image_equals_its_row_in_a_batch():
-    backbone = DinoBackbone("dinov2_vits14", weights="random")
-    images = torch.rand(2, 1, 28, 42, generator=torch.Generator().manual_seed(0))
-    transform = DinoEmbedd(backbone=backbone, dtype="float32")
-    batch, single = transform({"image": images}), transform({"image": images[1]})
-    assert batch["embedding"].shape == (2, 384, 2, 3) and batch["cls"].shape == (2, 384)
-    torch.testing.assert_close(single["embedding"], batch["embedding"][1], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(single["embedding"], backbone(images)[0][1], atol=1e-4, rtol=1e-4)
-    assert DinoEmbedd(backbone=backbone)({"image": images})["embedding"].dtype == torch.float16
-    with pytest.raises(ValueError, match="take slices first"):
-        transform({"image": torch.rand(1, 2, 28, 28, 3)})

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dino_uad.backbones.architectures import architecture
-from dino_uad.backbones.checkpoints import fingerprint, load_strict
+from dino_uad.backbones.checkpoints import load_strict, state_digest
 from dino_uad.backbones.vit import VisionTransformer
 from dino_uad.backbones.weights import resolve
 
@@ -70,7 +70,7 @@ class DinoBackbone(nn.Module):
             self.vit = VisionTransformer(config)
         state = random_state(self.vit) if weights == "random" else resolve(weights or arch)
         load_strict(self.vit, state, arch, origin=weights or "the weight store")
-        self.identity = fingerprint(state)
+        self.identity = state_digest(state)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)

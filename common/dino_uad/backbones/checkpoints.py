@@ -183,7 +183,7 @@ def huggingface_bytes(state: Mapping[str, Tensor]) -> bytes:
     return save(to_huggingface(state), metadata={"format": "pt"})
 
 
-def fingerprint(state: Mapping[str, Tensor]) -> str:
+def state_digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 (hex) over names, shapes and values, the same for every file format the tensors came in."""
     digest = hashlib.sha256()
     for key in sorted(state):

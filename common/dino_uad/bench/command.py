@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from dino_uad import parallel
+from dino_uad.bench.all_rows import PEERS, ROWS, select_rows
 from dino_uad.bench.machine import describe_machine, load_per_core
 from dino_uad.bench.markdown import to_markdown
-from dino_uad.bench.registry import PEERS, ROWS, select_rows
 from dino_uad.bench.settings import Settings
 from dino_uad.files import atomic_path
 
@@ -39,7 +39,7 @@ def bench(
 
     Args:
         out: folder of the two files.
-        rows: names separated by commas, see :data:`~dino_uad.bench.registry.ROWS`; all but the slow options when None.
+        rows: names separated by commas, see :data:`~dino_uad.bench.all_rows.ROWS`; all but the slow options when None.
         quick: small sizes: a test of the benchmark, not a measurement.
         resume: leave out rows that the folder has already.
         device: "cpu" or "cuda"; CUDA when None and there is one.

@@ -104,7 +104,7 @@ def _measure_one_image_at_a_time(parser: ConfigParser, method: Method) -> None:
         metrics["froc"]["threshold"] = None
         train = ConfigParser.load_config_file(find_bundle("dpmm") / "configs" / "train.json")
         parser["fitted_slices"] = train["slices"]
-        parser["network_def"] = {"_target_": "dino_uad.compare.intensity.IntensityDetector"}
+        parser["network_def"] = {"_target_": "dino_uad.compare.raw_intensity.IntensityDetector"}
     for key in left_out:
         del metrics[key]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_uad.bundle_run import command, find_bundle, run
-from dino_uad.demo.dataset import make_demo
+from dino_uad.demo.demo_dataset import make_demo
 from dino_uad.transforms import image_name
 
 # What `--quick` makes do with: the backbone that ships with the package, and three subjects a split.

@@ -16,7 +16,7 @@ from dino_uad.backbones.weights import SOURCES
 from dino_uad.digests import digest_file
 from dino_uad.errors import explain
 from dino_uad.export.archive import extract_archive, write_archive
-from dino_uad.export.backbone import large_files
+from dino_uad.export.large_files import large_files
 
 if TYPE_CHECKING:
     from dino_uad.detector import AnomalyDetector

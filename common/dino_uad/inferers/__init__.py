@@ -1,10 +1,11 @@
 """Slice by slice inference on images and volumes."""
 
-from dino_uad.inferers.slices import SliceOrImageInferer, smoothing_width
+from dino_uad.inferers.slices import SliceOrImageInferer, occupied_slices, smoothing_width
 from dino_uad.inferers.summary import SUMMARY
 
 __all__ = [
     "SUMMARY",
     "SliceOrImageInferer",
+    "occupied_slices",
     "smoothing_width",
 ]

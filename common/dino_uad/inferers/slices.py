@@ -33,6 +33,11 @@ def smoothing_width(value: Any) -> float:
     return width
 
 
+def occupied_slices(volume: Tensor) -> Tensor:
+    """Numbers ``[n]`` of the slices of ``[C,H,W,D]`` along the last axis that have anything above 0."""
+    return (volume > 0).flatten(0, 2).any(dim=0).nonzero().flatten()
+
+
 class SliceOrImageInferer(Inferer):
     """Runs a 2-D network on ``[B,C,H,W]`` images, or on every slice along the last axis of ``[B,C,H,W,D]`` volumes.
 
@@ -76,7 +81,7 @@ class SliceOrImageInferer(Inferer):
     def _volume(self, volume: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> tuple[Tensor, Tensor | None]:
         """The map ``[1,H,W,D]`` and the slices' summaries ``[D,2+T]``."""
         result = torch.zeros((1, *volume.shape[1:]), dtype=torch.float32, device=volume.device)
-        occupied = (volume > 0).flatten(0, 2).any(dim=0).nonzero().flatten()
+        occupied = occupied_slices(volume)
         numbers = not_run(volume.shape[-1], network) if hasattr(network, "predict") else None
         threshold = _shared_threshold(network, volume, occupied)
         bar = tqdm(total=len(occupied), desc="slices", unit="slice", disable=not self.progress)

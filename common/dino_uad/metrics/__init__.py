@@ -6,12 +6,12 @@ from dino_uad.metrics.curves import average_precision, tied_levels
 from dino_uad.metrics.dice import DiceAtThresholds
 from dino_uad.metrics.froc import FROC
 from dino_uad.metrics.histogram import ScoreHistogram
-from dino_uad.metrics.image import ImageCurves
+from dino_uad.metrics.image_curves import ImageCurves
 from dino_uad.metrics.image_histograms import ImageHistograms
 from dino_uad.metrics.image_intervals import ImageIntervals
 from dino_uad.metrics.likelihood import MeanLogLikelihood
 from dino_uad.metrics.permutation import PermutationResult, permutation_test
-from dino_uad.metrics.pixel import PixelCurves
+from dino_uad.metrics.pixel_curves import PixelCurves
 from dino_uad.metrics.pixel_intervals import PixelIntervals
 from dino_uad.metrics.select import grouped_images, grouped_pixels, images, is_anomalous, pixels, scans
 from dino_uad.metrics.threshold import ThresholdAtFPR

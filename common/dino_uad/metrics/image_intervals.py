@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals
 from dino_uad.metrics.curves import CURVES
-from dino_uad.metrics.image import ImageCurves
+from dino_uad.metrics.image_curves import ImageCurves
 from dino_uad.metrics.maps import warn_undefined
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dino_uad.report.curves import Operating
+from dino_uad.report.operating_curves import Operating
 from dino_uad.transforms import MARK
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics import tied_levels
-from dino_uad.report import charts, curves, overview, panels, volumes
+from dino_uad.report import charts, operating_curves, overview, panels, volumes
 from dino_uad.report.cases import Case, best_median_worst
 from dino_uad.report.collect import Collector
 from dino_uad.report.overview import Scale
@@ -73,7 +73,10 @@ def colour_scale(collector: Collector, thresholds: Mapping[str, float]) -> Scale
     counts, edges = _pixel_levels(collector)
     if counts.sum():
         normal = counts[0] if counts[0].sum() else counts[1]
-        low, high = curves.quantile(normal, edges, 0.8), curves.quantile(counts.sum(axis=0), edges, 0.9995)
+        low, high = (
+            operating_curves.quantile(normal, edges, 0.8),
+            operating_curves.quantile(counts.sum(axis=0), edges, 0.9995),
+        )
     else:
         kept = collector.unmasked.highest(1) + collector.normal.highest(1)
         extremes = [float(case.anomaly_map.float().max()) for case in kept]
@@ -112,7 +115,7 @@ def curve_section(collector: Collector, metrics: Mapping[str, float], thresholds
     """ROC and precision-recall curves, score histograms, and Dice against false positive rate."""
     counts, edges = _pixel_levels(collector)
     pictures = _curve_pair("pixel", counts, edges, metrics, thresholds)
-    pixels = curves.operating_curve(*counts, edges)
+    pixels = operating_curves.operating_curve(*counts, edges)
     if pixels:
         points = {name: pixels.at(value) for name, value in thresholds.items()}
         chart = charts.dice_against_fpr(pixels, points)
@@ -176,7 +179,7 @@ def volume_section(collector: Collector, scale: Scale, axcodes: str) -> Section 
 def _curve_pair(
     level: str, counts: NDArray, scores: NDArray, metrics: Mapping[str, float], thresholds: Mapping[str, float]
 ) -> list[Picture]:
-    curve = curves.operating_curve(*counts, scores)
+    curve = operating_curves.operating_curve(*counts, scores)
     if curve is None:
         return []
     points = {name: curve.at(value) for name, value in thresholds.items()}
@@ -198,7 +201,7 @@ def _score_chart(
     if not counts.sum():
         return []
     edges = np.linspace(scores[0], max(scores[-1], scores[0] + 1e-6), bins + 1)
-    normal, anomalous = (curves.linear_histogram(row, scores, edges) for row in counts)
+    normal, anomalous = (operating_curves.linear_histogram(row, scores, edges) for row in counts)
     chart = charts.histogram(edges, normal, anomalous, thresholds, f"{level}s", log=level == "pixel")
     return [Picture(f"Scores of normal and anomalous {level}s", chart, f"{level}_scores.png")]
 

@@ -13,16 +13,14 @@ from monai.transforms import MapTransform
 from monai.transforms.utils_morphological_ops import dilate, erode
 from torch import Tensor
 
-METHODS = ("nonzero", "threshold", "pca")
+METHODS = ("nonzero", "threshold")
 
 
 class ForegroundMaskd(MapTransform):
     """Adds the foreground of an image as bool ``[1,H,W]`` (or ``[1,H,W,D]``, closed slice by slice).
 
     - ``"nonzero"``: pixels above 0 in any channel, then a morphological closing;
-    - ``"threshold"``: pixels above ``threshold``, then the closing;
-    - ``"pca"``: first principal component of the patch embeddings in ``embedding_key`` (after ``DinoEmbedd``), on the
-      patch grid ``[1,h,w]``.
+    - ``"threshold"``: pixels above ``threshold``, then the closing.
 
     An image without foreground gets a mask that is False everywhere: heads take no patch of it, and its map is 0.
 
@@ -32,7 +30,6 @@ class ForegroundMaskd(MapTransform):
         method: see above.
         threshold: intensity in [0, 1] for ``"threshold"``.
         closing: radius of the closing in pixels; 0 leaves it out.
-        embedding_key: the embeddings ``[C,h,w]`` for ``"pca"``.
     """
 
     def __init__(
@@ -42,7 +39,6 @@ class ForegroundMaskd(MapTransform):
         method: str = "nonzero",
         threshold: float = 0.05,
         closing: int = 3,
-        embedding_key: str = "embedding",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -56,26 +52,15 @@ class ForegroundMaskd(MapTransform):
         self.method = method
         self.threshold = float(threshold) if method == "threshold" else 0.0
         self.closing = closing
-        self.embedding_key = embedding_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
             image = result[key]
-            if self.method == "pca":
-                result[self.new_key] = self._pca(result)
-                continue
             above = (torch.as_tensor(image).as_subclass(Tensor) > self.threshold).any(dim=0, keepdim=True)
             mask = close(above, self.closing)
             result[self.new_key] = MetaTensor(mask, meta=dict(image.meta)) if isinstance(image, MetaTensor) else mask
         return result
-
-    def _pca(self, data: Mapping[Hashable, Any]) -> Tensor:
-        from dino_uad.heads.anomaly_dino import pca_foreground
-
-        if self.embedding_key not in data:
-            raise KeyError(f"no {self.embedding_key!r} found; method 'pca' needs DinoEmbedd before it")
-        return pca_foreground(data[self.embedding_key][None].float())[0]
 
 
 def close(mask: Tensor, radius: int) -> Tensor:

@@ -14,7 +14,7 @@ from safetensors.torch import save, save_file
 
 from dino_uad.backbones import architectures
 from dino_uad.backbones.backbone import DinoBackbone, random_state
-from dino_uad.backbones.checkpoints import fingerprint, huggingface_bytes
+from dino_uad.backbones.checkpoints import huggingface_bytes, state_digest
 from dino_uad.backbones.vit import VisionTransformer, ViTConfig
 from dino_uad.backbones.weights import cache_folder, download, fetch, locate, resolve
 from dino_uad.backbones.weights.commands import WeightCommands
@@ -98,10 +98,10 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
 def test_download_is_cached(tiny, cache, state, serve):
     content = tiny()
     tiny(url=serve(content))
-    assert fingerprint(resolve("tiny")) == fingerprint(state)
+    assert state_digest(resolve("tiny")) == state_digest(state)
     assert (cache / "tiny.safetensors").read_bytes() == content
     tiny()  # the server is out of reach from here on
-    assert DinoBackbone("tiny").identity == fingerprint(state)
+    assert DinoBackbone("tiny").identity == state_digest(state)
     assert os.listdir(cache) == ["tiny.safetensors"]
 
 
@@ -150,7 +150,7 @@ def test_hash_in_the_file_name_is_checked(right, tiny, state, tmp_path):
     path = tmp_path / f"tiny_pretrain_lvd1689m-{start}.safetensors"
     path.write_bytes(content)
     if right:
-        assert DinoBackbone("tiny", weights=str(path)).identity == fingerprint(state)
+        assert DinoBackbone("tiny", weights=str(path)).identity == state_digest(state)
     else:
         with pytest.raises(ValueError, match="its name promises 08c60483"):
             DinoBackbone("tiny", weights=str(path))
@@ -160,7 +160,7 @@ def test_official_pth_in_the_cache_is_verified_by_its_tensors(tiny, cache, state
     tiny()
     cache.mkdir()
     torch.save(state, cache / "tiny_pretrain.pth")
-    assert fingerprint(resolve("tiny")) == fingerprint(state)
+    assert state_digest(resolve("tiny")) == state_digest(state)
     torch.save(dict(state, cls_token=state["cls_token"] + 1), cache / "tiny_pretrain.pth")
     with pytest.raises(ValueError, match=r"tiny_pretrain\.pth has sha256 .* delete the file and run again"):
         resolve("tiny")
@@ -172,7 +172,7 @@ def test_published_hash_of_a_pth_is_the_files(tiny, cache, state):
     content = (cache / "tiny_pretrain.pth").read_bytes()
     changes = {"url": "http://127.0.0.1/tiny_pretrain.pth", "file_names": ("tiny_pretrain.pth", "tiny.safetensors")}
     tiny(**changes, sha256=hashlib.sha256(content).hexdigest())
-    assert fingerprint(resolve("tiny")) == fingerprint(state)
+    assert state_digest(resolve("tiny")) == state_digest(state)
     tiny(**changes, sha256="0" * 64)
     with pytest.raises(ValueError, match="the published tiny has 00000000"):
         resolve("tiny")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dino_uad.heads.dpmm.gaussian import UNDERFLOW, Components, diagonal_products, diagonal_terms, wide
+from dino_uad.heads.dpmm.gaussian import UNDERFLOW, Components, diagonal_products, diagonal_terms
 from dino_uad.processor import fast_bfloat16
 
 # Σ_d (μ−c)²/σ² above which the expanded Mahalanobis term may be off by more than 1e-3 in float32.
@@ -38,10 +38,10 @@ class Densities:
         components = components.select(self.order)
         self.terms = diagonal_terms(components, center)
         self.screen = _Screen(*self.terms) if _screening_pays(self.terms[0]) else None
-        self.rows_center, self.center = center, wide(center)
+        self.rows_center, self.center = center, center.double()
         narrow = Components(*(tensor[self.first_sharp :] for tensor in components))
         self.precision, self.squared_norm = (1 / narrow.covariances).amax(1), squares.sum(1)[sharp]
-        self.wide_terms = diagonal_terms(Components(*map(wide, narrow)), self.center)
+        self.wide_terms = diagonal_terms(Components(*[tensor.double() for tensor in narrow]), self.center)
 
     def __call__(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
         """Log joint densities ``[n,m]`` of rows ``[n,D]`` and the numbers ``[m]`` of the components they belong to.
@@ -69,7 +69,7 @@ class Densities:
         near = rough > (best + UNDERFLOW).unsqueeze(1) - error
         rough.fill_(-torch.inf)
         row, column = (index.unique() for index in near.nonzero(as_tuple=True))
-        exact = wide(chunk[row]) - self.center
+        exact = chunk[row].double() - self.center
         terms = _columns(self.wide_terms, narrow[column])
         rough[row.unsqueeze(1), column] = diagonal_products(exact, exact * exact, *terms).to(rough.dtype)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.heads.dpmm.densities import Densities
-from dino_uad.heads.dpmm.gaussian import Components, log_joint_full, responsibilities, wide
+from dino_uad.heads.dpmm.gaussian import Components, log_joint_full, responsibilities
 
 ROWS_PER_CHUNK = 1024
 # Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
@@ -73,7 +73,9 @@ def batch_sums(
     sums, center = sums_of(rows, living, prepare)
     if len(alive) == len(components.means):
         return sums, center
-    scattered = [wide(t.new_zeros(len(components.means), *t.shape[1:])).index_copy_(0, alive, t) for t in sums[:3]]
+    scattered = [
+        t.new_zeros(len(components.means), *t.shape[1:], dtype=torch.float64).index_copy_(0, alive, t) for t in sums[:3]
+    ]
     centers = components.means.to(center.dtype).index_copy(0, alive, center)
     return Sums(*scattered, sums.log_likelihood), centers
 
@@ -88,20 +90,23 @@ def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor],
         first.append(weighted.sum(0))
         second.append(weighted.T @ centred)
     sums = Sums(resp.sum(0), torch.stack(first), torch.stack(second), log_likelihood.sum().reshape(1))
-    return Sums(*(wide(tensor) for tensor in sums)), wide(components.means)
+    return Sums(*(tensor.double() for tensor in sums)), components.means.double()
 
 
 def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
     densities = Densities(components)
-    counts, total = wide(torch.zeros_like(components.log_weights)), wide(components.means.new_zeros(1))
-    first, second = wide(torch.zeros_like(components.means)), wide(torch.zeros_like(components.means))
+    counts, first, second = (
+        torch.zeros_like(tensor, dtype=torch.float64)
+        for tensor in (components.log_weights, components.means, components.means)
+    )
+    total = counts.new_zeros(1)
     for chunk in map(prepare, rows.split(ROWS_PER_CHUNK)) if len(rows) else ():
         joint, numbers = densities(chunk)
         resp, log_likelihood = responsibilities(joint)
-        total += wide(log_likelihood).sum()
+        total += log_likelihood.double().sum()
         # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
         used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
-        resp, centred, numbers = wide(resp.index_select(1, used)), wide(chunk) - densities.center, numbers[used]
+        resp, centred, numbers = resp.index_select(1, used).double(), chunk.double() - densities.center, numbers[used]
         counts.index_add_(0, numbers, resp.sum(0))
         first.index_add_(0, numbers, resp.T @ centred)
         second.index_add_(0, numbers, resp.T @ centred.square_())
@@ -136,13 +141,13 @@ def update_moments(
     full = sums.second.ndim == 3
     counts = torch.where(sums.counts < EMPTY_COUNT, 0, sums.counts)
     share = counts / n_rows
-    resp = (1 - step_size) * wide(moments.resp) + step_size * share
+    resp = (1 - step_size) * moments.resp.double() + step_size * share
     resp = torch.where(resp < torch.finfo(torch.float32).tiny, 0, resp)
     gain = step_size * share / torch.where(resp > 0, resp, 1)
 
     divisor = torch.where(counts > 0, counts, 1).unsqueeze(1)
     offset = sums.first / divisor
-    shift = center + offset - wide(moments.means)
+    shift = center + offset - moments.means.double()
     if full:
         spread = sums.second / divisor.unsqueeze(2) - offset.unsqueeze(2) * offset.unsqueeze(1)
         spread.diagonal(dim1=1, dim2=2).clamp_min_(0).add_(reg_covar)
@@ -152,8 +157,8 @@ def update_moments(
         between, blend = shift.square(), gain[:, None]
     if spherical:
         spread, between = (t.mean(1, keepdim=True).expand_as(t) for t in (spread, between))
-    covariances = (1 - blend) * wide(moments.covariances) + blend * spread + blend * (1 - blend) * between
-    means = wide(moments.means) + gain.unsqueeze(1) * shift
+    covariances = (1 - blend) * moments.covariances.double() + blend * spread + blend * (1 - blend) * between
+    means = moments.means.double() + gain.unsqueeze(1) * shift
     dtype = moments.means.dtype
     return Moments(resp.to(dtype), means.to(dtype), covariances.to(dtype))
 

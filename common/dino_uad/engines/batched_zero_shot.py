@@ -15,6 +15,7 @@ from tqdm import tqdm
 from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import upsample_scores
 from dino_uad.heads.anomaly_dino import batched_zero_shot_scores
+from dino_uad.inferers import occupied_slices
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def zero_shot(
         ValueError: fewer than two slices in all.
     """
     items = [preprocessing(dict(entry)) for entry in data]
-    places = [(i, z) for i, item in enumerate(items) for z in occupied_slices(item["image"])]
+    places = [(i, z) for i, item in enumerate(items) for z in _scored(item["image"])]
     if len(places) < 2:
         raise ValueError(
             f"{len(places)} image with content found; batched zero-shot compares at least 2 with each other"
@@ -73,11 +74,9 @@ def zero_shot(
     return results
 
 
-def occupied_slices(image: Tensor) -> list[int | None]:
-    """Indices of the slices of a volume with anything above 0, ``[None]`` for a picture."""
-    if image.ndim == 3:
-        return [None]
-    return (image > 0).flatten(0, 2).any(dim=0).nonzero().flatten().tolist()
+def _scored(image: Tensor) -> list[int | None]:
+    """Indices of the slices of a volume that are scored; ``[None]`` for a picture."""
+    return [None] if image.ndim == 3 else occupied_slices(image).tolist()
 
 
 def plane(image: Tensor, index: int | None) -> Tensor:
