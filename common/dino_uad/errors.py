@@ -11,6 +11,14 @@ from collections.abc import Iterator
 from types import TracebackType
 
 SELF_EXPLANATORY = (ValueError, RuntimeError, OSError, ImportError)
+NO_GPU = (
+    "Torch not compiled with CUDA enabled",
+    "Found no NVIDIA driver",
+    "No CUDA GPUs are available",
+    "invalid device ordinal",
+    "No HIP GPUs are available",
+    "PyTorch is not linked with support for mps",
+)
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -30,6 +38,8 @@ def explain(error: BaseException) -> str:
     text = str(cause)
     if "Original Traceback (most recent call last):" in text:
         return _from_worker(text)
+    if any(sign in text for sign in NO_GPU):
+        return f"no such GPU for torch ({text.splitlines()[0].rstrip('.')}); use --device cpu or a torch for GPUs"
     if isinstance(cause, SELF_EXPLANATORY) and text:
         return (cause.strerror or text) if isinstance(cause, OSError) and _raised_here(cause) else text
     return f"{type(cause).__name__}: {text}".removesuffix(": ")

@@ -6,7 +6,6 @@ MONAI adds a key that it does not know to the config without a word: ``--max_epo
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,12 @@ from pydoc import locate
 from typing import Any
 
 EXPRESSION = ("$", "@", "%")  # of MONAI's config language
+FOLDERS = ("dataset_dir", "output_dir", "ckpt_dir", "cache_dir", "bundle_root")
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a dictionary"}
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
-    """Refuse unknown keys and values of another kind than the config's.
+    """Refuse unknown keys and values of another kind than the config's; read names of folders as they were typed.
 
     Args:
         argv: command line of a process; this one's when None. Anything but ``monai.bundle run`` is not looked at.
@@ -39,6 +39,7 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     for key, value in options.items():
         if key not in inspect.signature(monai.bundle.run).parameters:
             check_override(key.lstrip("+~"), value, config)
+    _read_folders_as_typed(argv[2:])
 
 
 def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: int) -> None:
@@ -58,34 +59,41 @@ def parse_options(tokens: Sequence[str]) -> dict[str, Any]:
     """``--key value`` and ``--key=value``, parsed as python-fire does; a key without a value is True."""
     from fire.parser import DefaultParseValue
 
-    options: dict[str, Any] = {}
-    key = None
+    return {key: True if text is None else DefaultParseValue(text) for key, text in option_words(tokens)}
+
+
+def option_words(tokens: Sequence[str]) -> list[tuple[str, str | None]]:
+    """The options of a command line with the text of their values; None for a key without a value."""
+    options: list[tuple[str, str | None]] = []
+    open_key = False
     for token in tokens:
         flag = re.match(r"--?([^\W\d][^=]*)(?:=(.*))?$", token, re.DOTALL)
         if flag:
-            key, value = flag[1].replace("-", "_"), flag[2]
-            options[key] = True if value is None else DefaultParseValue(value)
-        elif key is not None:
-            options[key], key = DefaultParseValue(token), None
+            options.append((flag[1].replace("-", "_"), flag[2]))
+            open_key = flag[2] is None
+        elif open_key:
+            options[-1] = (options[-1][0], token)
+            open_key = False
     return options
 
 
-def as_typed(value: Any) -> Any:
-    """What stood on this process's command line for a value that python-fire made of it.
+def _read_folders_as_typed(tokens: Sequence[str]) -> None:
+    """Undo what python-fire made of the names of folders: it reads ``2024`` as a number and ``case#7`` as ``case``.
 
-    fire reads ``2024`` and ``1e5`` as numbers, ``a,b`` as a tuple and ``case#7`` as ``case``, which are
-    other names of folders than were meant. Values that no argument gave are returned as they are.
+    The config that runs is that of the parser which is resolving the ``initialize`` step that led here.
     """
-    from fire.parser import DefaultParseValue
+    from monai.bundle import ConfigParser
 
-    arguments = [word.partition("=")[2] if word.startswith("-") and "=" in word else word for word in sys.argv[1:]]
-    if isinstance(value, os.PathLike) or value in arguments:
-        return value
-    return next((word for word in arguments if _same(DefaultParseValue(word), value)), value)
-
-
-def _same(parsed: Any, value: Any) -> bool:
-    return type(parsed) is type(value) and parsed == value
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    kept = ("", "None", *EXPRESSION, "'", '"')  # values that are no plain text, and quotes, which python-fire takes off
+    words = [(key, text or "") for key, text in option_words(tokens) if key in FOLDERS]
+    typed = {key: text for key, text in words if text not in kept and text[0] not in kept}
+    if frame is not None:
+        parser = frame.f_locals["self"]
+        parser.config.update(typed)
+        parser.ref_resolver.resolved_content.update(typed)
 
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:

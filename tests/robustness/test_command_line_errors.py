@@ -4,7 +4,9 @@ import os
 import subprocess
 
 import pytest
+import torch
 
+from helpers import labelled_pictures
 from workflows import command, overrides
 
 pytestmark = pytest.mark.slow
@@ -57,3 +59,19 @@ def test_error_inside_an_engine(tmp_path):
     (tmp_path / "file").write_text("in the way")
     output = fail(tmp_path, ckpt_dir=str(tmp_path / "file" / "models"))
     assert_one_message(output, "output folder", "cannot be written", "choose another folder")
+
+
+def test_no_gpu_is_said_in_words(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert_one_message(fail(tmp_path, device="cuda:0"), "no such GPU for torch", "--device cpu")
+
+
+def test_names_of_folders_are_read_as_they_are_typed(tmp_path):
+    """python-fire reads a number, a tuple, and what stands before a comment."""
+    places = {"dataset_dir": "1e5", "ckpt_dir": "a,b", "output_dir": "2024", "cache_dir": "case#7"}
+    labelled_pictures(tmp_path / "1e5")
+    done = subprocess.run(command("dpmm", tmp_path, **places), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a,b" / "model.pt").is_file() and list((tmp_path / "case#7").iterdir())
+    assert (tmp_path / "2024").is_dir() and not (tmp_path / "case").exists()

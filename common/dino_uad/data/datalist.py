@@ -12,7 +12,6 @@ from dino_uad.data.case import LAYOUTS, Options, Understood
 from dino_uad.data.cases import list_images, understand
 from dino_uad.data.summary import as_text, as_values, passed_over
 from dino_uad.data.verify import check_sizes, readable, refuse_blank
-from dino_uad.overrides import as_typed
 
 SPLITS = ("train", "valid", "test", "all")
 ERRORS = ("raise", "skip")
@@ -77,7 +76,7 @@ def datalist(
     for name, found, known in (("split", split, SPLITS), ("on_error", on_error, ERRORS), ("kind", kind, KINDS)):
         if found not in known:
             raise ValueError(f"{name} is {found!r}; expected one of {', '.join(map(str, known))}")
-    root = Path(as_typed(dataset_dir)).expanduser()
+    root = Path(dataset_dir).expanduser()
     if split == "all" and root.is_file():
         return [{"image": str(root), "anomalous": 0, "group": root.stem}]
     options = Options(

@@ -11,7 +11,7 @@ from monai.data.utils import list_data_collate
 from dino_uad.errors import explain
 
 FAILED = "failed"
-ON_ERROR = ("skip", "raise")
+ON_ERROR = ("report", "skip", "raise")
 
 
 class ScanDataset(Dataset):
@@ -20,10 +20,10 @@ class ScanDataset(Dataset):
     Args:
         data: entries of a data list.
         transform: preprocessing.
-        on_error: ``"skip"`` hands the reason on, for the table of results; ``"raise"`` ends the run.
+        on_error: ``"report"`` and ``"skip"`` hand the reason on, for the table of results; ``"raise"`` ends the run.
     """
 
-    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable, on_error: str = "skip") -> None:
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable, on_error: str = "report") -> None:
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error is {on_error!r}; expected one of {', '.join(ON_ERROR)}")
         super().__init__(data, transform)

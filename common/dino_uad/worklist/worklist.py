@@ -109,13 +109,18 @@ class Worklist:
             f"scores.csv: {counts['scored']} files scored ({self.kept} before this run), {counts['failed']} not"
         )
 
-    def exit(self) -> None:
-        """End the process with status 3 if some files could not be scored; their reasons are in ``scores.csv``."""
+    def exit(self, on_error: str = "report") -> None:
+        """End the process with status 3 if some files could not be scored; their reasons are in ``scores.csv``.
+
+        Args:
+            on_error: "skip" says that such files were expected, and ends with status 0.
+        """
         failed = self.store.count(failed=True)
         self.store.close()
         if failed:
             logger.warning(f"{failed} files could not be scored; scores.csv says why, at its end")
-            raise SystemExit(SOME_FAILED)
+            if on_error != "skip":
+                raise SystemExit(SOME_FAILED)
 
     def name(self, source: str | Path) -> str:
         """How a file is called in the tables."""
