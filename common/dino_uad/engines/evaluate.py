@@ -63,6 +63,8 @@ class DetectorEvaluator(SupervisedEvaluator):
                 self._predict(items[i : i + self.max_batch], *(part[i : i + self.max_batch] for part in thresholds))
                 for i in range(0, count, self.max_batch)
             ]
+            if engine.state.iteration % engine.state.epoch_length == 0 and isinstance(engine.network, AnomalyDetector):
+                engine.network.head.end_scoring()
         engine.state.output = [item for chunk in chunks for item in chunk]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)

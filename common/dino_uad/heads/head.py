@@ -72,6 +72,9 @@ class Head(nn.Module):
         """Anomaly score of every patch, higher is more anomalous: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
         raise NotImplementedError
 
+    def end_scoring(self) -> None:
+        """Called on every rank that has no more images to score, for heads that score together with other ranks."""
+
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mean log-likelihood per patch of each image, ``[B]``; model selection maximises it on normal images.
 

@@ -180,9 +180,15 @@ def _rank_main(rank, folder):
         head.calibrate_batch(images[rank::2], cls[rank::2])
         head.end_calibration()
     torch.save([head.state_dict() for head in heads], f"{folder}/state{rank}.pt")
-    heads[0].shard_bank()
-    part = slice(0, 2) if rank == 0 else slice(2, 3)
-    torch.save(heads[0].score(_images(3, seed=1)[part]), f"{folder}/scores{rank}.pt")
+    sharded = AnomalyDinoHead(CHANNELS, sharded=True)
+    sharded.load_state_dict(heads[0].state_dict())
+    assert len(sharded.bank) in (len(heads[0].bank) // 2, -(-len(heads[0].bank) // 2))
+    with pytest.raises(RuntimeError, match="a part of the bank"):
+        sharded.state_dict()
+    # One rank has two images and scores them one by one, the other has one.
+    own = _images(3, seed=1)[slice(0, 2) if rank == 0 else slice(2, 3)]
+    torch.save(torch.cat([sharded.score(image[None]) for image in own]), f"{folder}/scores{rank}.pt")
+    sharded.end_scoring()
     dist.destroy_process_group()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
 from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
+from dino_uad.heads.anomaly_dino.in_step import take_part
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded
 from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
 from dino_uad.heads.head import Head
@@ -31,6 +32,7 @@ class AnomalyDinoHead(Head):
         foreground: ``pca`` restricts references and queries to the foreground by their first principal component.
         views: consecutive images of the stream that show one reference, 8 for its rotations by multiples of 45°.
         seed: of the drawn references and of the coreset.
+        sharded: under ``torch.distributed``, keep only this rank's part of a bank that is loaded, and search together.
         index: ``faiss`` searches approximately (:mod:`dino_uad.heads.anomaly_dino.faiss_index`), for banks of millions
             of rows; an exported model searches exactly all the same.
     """
@@ -47,11 +49,14 @@ class AnomalyDinoHead(Head):
         foreground: Literal["pca"] | None = None,
         views: int = 1,
         seed: int = 0,
+        sharded: bool = False,
         index: Literal["exact", "faiss"] = "exact",
     ) -> None:
         super().__init__(embed_dim)
         if index not in ("exact", "faiss"):
             raise ValueError(f"index must be 'exact' or 'faiss', found {index!r}")
+        if sharded and index == "faiss":
+            raise ValueError("a bank with a faiss index is searched whole: choose sharded or index 'faiss'")
         if (shots is not None and shots < 1) or k_neighbors < 1 or views < 1:
             raise ValueError(f"shots {shots}, k_neighbors {k_neighbors}, views {views}: each must be at least 1")
         if coreset is not None and not 0 < coreset <= 1:
@@ -59,7 +64,8 @@ class AnomalyDinoHead(Head):
         if foreground not in (None, "pca"):
             raise ValueError(f"foreground must be None or 'pca', found {foreground!r}")
         self.shots, self.k_neighbors, self.coreset = shots, k_neighbors, coreset
-        self.foreground, self.views, self.seed, self.index = foreground, views, seed, index
+        self.foreground, self.views, self.seed = foreground, views, seed
+        self.sharded, self.index = sharded, index
         self.register_buffer("bank", torch.empty(0, embed_dim, dtype=torch.int16))
         self.approximate = FaissIndex(embed_dim) if index == "faiss" else None
         self._sharded = False
@@ -101,6 +107,16 @@ class AnomalyDinoHead(Head):
         """
         if not self.fitted:
             raise RuntimeError("AnomalyDINO is not fitted: run train first or load models/model.pt")
+        if self._sharded:
+            take_part(tuple(embeddings.shape[-2:]) if len(embeddings) else None, embeddings.device)
+        return self._score(embeddings, mask)
+
+    def end_scoring(self) -> None:
+        """Search this rank's part of the bank for the others, until they have no more images either."""
+        while self._sharded and (grid := take_part(None, self.bank.device)):
+            self._score(torch.empty(0, self.embed_dim, *grid, device=self.bank.device), None)
+
+    def _score(self, embeddings: Tensor, mask: Tensor | None) -> Tensor:
         queries = embeddings.movedim(1, -1).flatten(0, 2)
         if self.approximate is not None and not is_traced():
             distance = self.approximate.search(queries, self.bank, self.k_neighbors)
@@ -112,9 +128,9 @@ class AnomalyDinoHead(Head):
         return fill_background(scores, self._foreground(embeddings, mask))
 
     def shard_bank(self) -> None:
-        """Keep only this rank's part of the bank, for scoring; ``state_dict`` is incomplete from then on.
+        """Keep only this rank's part of the bank, for scoring; there is no ``state_dict`` from then on.
 
-        Every rank must call it, after fitting or loading, and from then on :meth:`score` equally often.
+        Every rank must call it, and from then on :meth:`score` equally often, or :meth:`end_scoring` at the end.
         """
         if self.approximate is not None:
             raise RuntimeError("a bank with a faiss index is searched whole: leave index out to divide it over ranks")
@@ -143,3 +159,17 @@ class AnomalyDinoHead(Head):
             return mask
         found = pca_foreground(embeddings)
         return found if mask is None else found & mask
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        device, self._sharded = self.bank.device, False
+        if self.sharded:  # all of it may be too much for the device
+            self.bank = self.bank.cpu()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if self.sharded:
+            self.shard_bank()
+            self.bank = self.bank.to(device)
+
+    def _save_to_state_dict(self, *args, **kwargs) -> None:
+        if self._sharded:
+            raise RuntimeError("this rank holds a part of the bank: fit and save with sharded=False")
+        super()._save_to_state_dict(*args, **kwargs)
