@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from helpers import labelled_pictures
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 FILES = {"train": ["train"], "evaluate": ["train", "evaluate"], "inference": ["inference"]}
 FILES["distributed"] = ["train", "multi_gpu_train"]
+FILES["distributed evaluate"] = ["train", "evaluate", "multi_gpu_evaluate"]
 
 TINY = {
     "image_size": [56, 56],
@@ -36,6 +38,8 @@ FIT = {
     "dino_ad": {"train#dataloader#batch_size": 2},
     "anomaly_dino": {"train#dataloader#batch_size": 2},
 }
+
+SECONDS = 240  # far more than a fit takes, far less than torch's own time-out of half an hour
 
 # Children of a server that has imported the slow parts start in a fraction of a second.
 SERVER = multiprocessing.get_context("forkserver")
@@ -94,6 +98,26 @@ def _quietly(function: Callable, *arguments: Any) -> None:
     torch.set_num_threads(1)
     logging.disable(logging.INFO)
     function(*arguments)
+
+
+def run_in_group(world: int, function: Callable[[], Any], functions: dict[int, Callable[[], Any]] | None = None):
+    """Exit codes of ``world`` ranks that run a function as ``torchrun`` would; ``functions`` are of single ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [start(_join, rank, world, port, (functions or {}).get(rank, function)) for rank in range(world)]
+    for process in ranks:
+        process.join(SECONDS)
+    codes = [process.exitcode for process in ranks]
+    for process in ranks:
+        process.kill()
+    return codes
+
+
+def _join(rank: int, world: int, port: int, function: Callable[[], Any]) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    function()
 
 
 def run_and_die(method: str, folder: Path, event: str, count: int, more: dict[str, Any]) -> None:

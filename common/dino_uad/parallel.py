@@ -117,6 +117,12 @@ def share(items: Iterable[T]) -> list[T]:
     return list(itertools.islice(items, rank(), None, world_size()))
 
 
+def section(items: Sequence[T]) -> list[T]:
+    """This process's section of ``items``: those of all processes, one after another, are the items in their order."""
+    count, here = world_size(), rank()
+    return list(items[len(items) * here // count : len(items) * (here + 1) // count])
+
+
 def join_shares(mine: Sequence[T]) -> list[T]:
     """What all ranks made of their :func:`share`, one result an item, in the order of the items; on every rank."""
     shares = gather_objects(list(mine))

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -10,31 +9,11 @@ from functools import partial
 import pytest
 import torch
 
-from workflows import METHODS, command, killing, model, overrides, run, start
-
-SECONDS = 240  # far more than a fit takes, far less than torch's own time-out of half an hour
-
-
-def join_group(rank, world, port, function, *arguments):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    function(*arguments)
+from workflows import METHODS, SECONDS, command, killing, model, overrides, run, run_in_group, start
 
 
 def fit_in_group(method, folder, world, functions=None, **more):
-    """Exit codes of ``world`` ranks; ``functions`` replaces what a rank runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    overrides(method, folder)  # writes the pictures before the ranks look for them
-    fit = partial(run, method, folder, "distributed", **more)
-    ranks = [start(join_group, rank, world, port, (functions or {}).get(rank, fit)) for rank in range(world)]
-    for process in ranks:
-        process.join(SECONDS)
-    codes = [process.exitcode for process in ranks]
-    for process in ranks:
-        process.kill()
-    return codes
+    return run_in_group(world, partial(run, method, folder, "distributed", **more), functions)
 
 
 def fit_alone(method, folder, **more):

@@ -28,6 +28,9 @@ def files_per_batch(data: Sequence[Mapping[str, Any]], pictures: int = 4) -> int
 def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Collate images, or the slice lists that a transform made of volumes.
 
+    Args:
+        batch: items, or lists of them; there may be none.
+
     Returns:
         ``image`` ``[B,C,H,W]``; lists of length B: ``label`` (``[1,h,w]`` uint8 each, sizes may differ), ``has_mask``,
         ``group``, ``name`` (file name without folder), ``slice_index`` (None for a 2-D image) and ``spacing``
@@ -36,7 +39,7 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
     items = [item for entry in batch for item in (entry if isinstance(entry, list | tuple) else [entry])]
     files = [Path(str(item["image"].meta.get("filename_or_obj", ""))) for item in items]
     return {
-        "image": stack_images([item["image"] for item in items]),
+        "image": stack_images([item["image"] for item in items]) if items else torch.empty(0),
         "label": [torch.as_tensor(item["label"]).as_subclass(Tensor) for item in items],
         "has_mask": [bool(item["has_mask"]) for item in items],
         "group": [str(item.get("group", file.name)) for item, file in zip(items, files, strict=True)],

@@ -13,8 +13,12 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
+from dino_uad import parallel
+from dino_uad.data import collate_slices
 from dino_uad.detector import AnomalyDetector
 from dino_uad.engines.batch import unpack
+from dino_uad.measure import synchronize
+from dino_uad.transfer import move_together
 
 
 class EmbeddingEvaluator(SupervisedEvaluator):
@@ -36,20 +40,24 @@ class DetectorEvaluator(SupervisedEvaluator):
     """Runs the whole detector on the batches of :func:`~dino_uad.data.collate.collate_slices`.
 
     ``engine.state.output`` is a list with one dictionary per image: what the batch says of it (``image``, ``label``,
-    ``has_mask``, ``group``, ``name``, ``slice_index``, ``spacing``), ``pred`` ``[1,h,w]`` (map at the label's size),
-    the detector's ``patch_scores``, ``raw_scores`` and ``foreground`` ``[1,gh,gw]``, ``image_score``, and ``seconds``
-    (of the network, divided by the batch). The slices of a volume, which a batch holds all of, share the threshold of
-    their foreground.
+    ``has_mask``, ``group``, ``name``, ``slice_index``, ``spacing``) and, on the device, where metrics are taken: the
+    ``mask`` bool ``[1,h,w]`` (of ``label``), ``pred`` ``[1,h,w]`` (the map that inference writes, at the label's size),
+    the detector's ``patch_scores``, ``raw_scores`` and ``foreground`` ``[1,gh,gw]`` and ``image_score``; and ``seconds``
+    (of the network, divided by the batch). What goes to the device goes there once a batch. The slices of a volume,
+    which a batch holds all of, share the threshold of their foreground.
 
     Takes the arguments of MONAI's ``SupervisedEvaluator``. A batch may hold all slices of a volume, more than fit on
     the device at once, so the network sees at most ``max_batch`` images a call. A batch and its output are forgotten
-    before the next one is loaded.
+    before the next one is loaded. A process of several that has no image takes its part in the sums over all.
 
     Args:
         max_batch: images per network call.
     """
 
     def __init__(self, *args, max_batch: int = 16, **kwargs) -> None:
+        loader = kwargs.get("val_data_loader")
+        if parallel.is_distributed() and loader is not None and not len(loader):
+            kwargs["val_data_loader"] = [NO_IMAGES]
         super().__init__(*args, decollate=False, **kwargs)
         self.max_batch = max_batch
         self.add_event_handler(Events.GET_BATCH_STARTED, self._forget)
@@ -72,16 +80,19 @@ class DetectorEvaluator(SupervisedEvaluator):
 
     def _predict(self, items: list[dict[str, Any]], *thresholds: Tensor) -> list[dict[str, Any]]:
         start = time.perf_counter()
-        images = torch.stack([item["image"] for item in items]).to(self.state.device, torch.float32)
-        with torch.autocast(self.state.device.type, enabled=self.amp):
-            predicted = self.network.predict(images, *(threshold.to(images.device) for threshold in thresholds))
-        predicted = {key: value.float().cpu() for key, value in predicted.items()}  # the copy waits for the device
+        device = self.state.device
+        images = torch.stack([item["image"] for item in items]).to(device, torch.float32)
+        with torch.autocast(device.type, enabled=self.amp):
+            predicted = self.network.predict(images, *(threshold.to(device) for threshold in thresholds))
+        predicted = {key: value.float() for key, value in predicted.items()}
+        synchronize(device)
         seconds = (time.perf_counter() - start) / len(items)
+        masks = move_together([item["label"] > 0 for item in items], device)
         return [
             item
             | {key: values[i] for key, values in predicted.items()}
-            | {"pred": resize_like(predicted["pred"][i], item["label"]), "seconds": seconds}
-            for i, item in enumerate(items)
+            | {"pred": resize_like(predicted["pred"][i], mask), "mask": mask, "seconds": seconds}
+            for i, (item, mask) in enumerate(zip(items, masks, strict=True))
         ]
 
     def _forget(self, engine: DetectorEvaluator) -> None:
@@ -106,7 +117,10 @@ def scan_numbers(items: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def resize_like(anomaly_map: Tensor, label: Tensor) -> Tensor:
-    """Bring a map ``[1,H,W]`` bilinearly to the size of its label ``[1,h,w]``, where metrics are taken."""
+    """Bring a map ``[1,H,W]`` to the size of its label ``[1,h,w]``, as ``Invertd`` does with the map that is saved."""
     if anomaly_map.shape == label.shape:
         return anomaly_map
-    return F.interpolate(anomaly_map[None], tuple(label.shape[1:]), mode="bilinear", antialias=True)[0]
+    return F.interpolate(anomaly_map[None], tuple(label.shape[1:]), mode="bilinear")[0]
+
+
+NO_IMAGES = collate_slices([])

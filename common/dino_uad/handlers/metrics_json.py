@@ -55,13 +55,15 @@ class MetricsJson:
 
     def write(self, engine: Engine) -> None:
         """Write the file; NaN becomes null, which is what JSON has."""
+        counts, times = zip(*parallel.gather_objects((self.images, self.seconds)), strict=True)
         if parallel.rank() > 0:
             return
+        seconds = [value for part in times for value in part]
         metrics = {name: float(value) for name, value in sorted(engine.state.metrics.items()) if np.isscalar(value)}
         result = {
             "metrics": {name: None if math.isnan(value) else value for name, value in metrics.items()},
-            "images": self.images,
-            "seconds_per_image": float(np.median(self.seconds)) if self.seconds else None,
+            "images": {kind: sum(part[kind] for part in counts) for kind in self.images},
+            "seconds_per_image": float(np.median(seconds)) if seconds else None,
             "peak_memory_mb": peak_megabytes(engine.state.device),
             "model": self.network.facts,
             "settings": self.settings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from dino_uad.exact import running_sum
 from dino_uad.metrics.histogram import DEFAULT_BINS, ScoreHistogram
 from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
+from dino_uad.transfer import move_together
 
 
 class AUPRO(Metric):
@@ -55,8 +56,10 @@ class AUPRO(Metric):
     @reinit__is_reduced
     def update(self, output: tuple[Maps, Maps]) -> None:
         """Count the pixels of ``(y_pred, y)``; raises :class:`ValueError` for NaN or Inf scores, unequal shapes."""
-        for scores, mask in paired_images(*output):
-            self.histogram.update(scores[0], mask[0], region_weights(mask[0]))
+        pairs = list(paired_images(*output))
+        weights = all_region_weights([mask[0] for _, mask in pairs], self._device)
+        for (scores, mask), weight in zip(pairs, weights, strict=True):
+            self.histogram.update(scores[0], mask[0], weight)
 
     def compute(self) -> float:
         """AUPRO over all processes; NaN, with a warning, without a region or without a normal pixel."""
@@ -69,9 +72,22 @@ class AUPRO(Metric):
         return value
 
 
+def all_region_weights(masks: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
+    """:func:`region_weights` of many masks.
+
+    Args:
+        masks: bool ``[H,W]`` or ``[H,W,D]`` each, of any sizes; regions are found on the CPU.
+        device: where the weights go, all in one copy.
+
+    Returns:
+        float64, of the masks' shapes.
+    """
+    return move_together([region_weights(mask) for mask in move_together(masks, "cpu")], device)
+
+
 def region_weights(mask: Tensor) -> Tensor:
     """``1/|region|`` for each pixel of a connected region of ``mask [H,W]``, so that regions sum to 1; 1 elsewhere."""
-    array = mask.cpu().numpy()
+    array = mask.numpy()
     weights = np.ones(array.shape)
     if array.any():
         labels, _ = ndimage.label(array, structure=np.ones((3,) * array.ndim))

@@ -62,8 +62,8 @@ class ScoreHistogram:
         self.bins = bins
         self.counts = torch.zeros((rows, bins), dtype=dtype, device=device)
         # Smallest and largest key so far, crossed over while there are none.
-        self.low = torch.tensor(2**31 - 1, device=device)
-        self.high = torch.tensor(-(2**31), device=device)
+        self.low = torch.full((), 2**31 - 1, device=device)
+        self.high = torch.full((), -(2**31), device=device)
 
     def update(self, scores: Tensor, rows: Tensor | None = None, weights: Tensor | None = None) -> None:
         """Add ``scores`` of any shape and floating type.

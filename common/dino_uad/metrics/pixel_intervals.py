@@ -10,7 +10,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
 from dino_uad.detector import FALSE_POSITIVE_RATES
-from dino_uad.metrics.aupro import aupro, region_weights
+from dino_uad.metrics.aupro import all_region_weights, aupro
 from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals
 from dino_uad.metrics.curves import CURVES
 from dino_uad.metrics.dice import Thresholds, dice_of_sums, dice_sums, resolve_thresholds
@@ -75,8 +75,9 @@ class PixelIntervals(Metric):
             self._current = resolve_thresholds(self.thresholds, self.fprs).to(self._device)
         maps, masks, groups = output
         pairs = list(paired_images(maps, masks))
-        for (scores, mask), key in zip(pairs, group_keys(groups, len(pairs)), strict=True):
-            image = self._image_histogram(scores, mask)
+        keys, weights = group_keys(groups, len(pairs)), all_region_weights([mask[0] for _, mask in pairs], self._device)
+        for (scores, mask), key, weight in zip(pairs, keys, weights, strict=True):
+            image = self._image_histogram(scores, mask, weight)
             self._histograms.setdefault(key, self._empty()).merge(image)
             dice = dice_sums(scores.to(self._device), mask.to(self._device), self._current)
             self._dice[key] = self._dice.get(key, 0) + dice
@@ -110,12 +111,15 @@ class PixelIntervals(Metric):
         curves = {f"pixel_{name}": curve(normal, anomalous) for name, curve in CURVES.items()}
         return curves | {"pixel_aupro": aupro(normal, overlap, self.limit)} | dice_of_sums(dice, self.fprs)
 
-    def _image_histogram(self, scores: Tensor, mask: Tensor) -> ScoreHistogram:
-        """Of one image ``[1,H,W]``, in float64: many small weights of a large region must not be lost in float32."""
+    def _image_histogram(self, scores: Tensor, mask: Tensor, weight: Tensor) -> ScoreHistogram:
+        """Of one image ``[1,H,W]`` with the weights of its regions ``[H,W]``.
+
+        In float64: many small weights of a large region must not be lost in float32.
+        """
         histogram = ScoreHistogram(ROWS, self.bins, self._device, torch.float64)
         histogram.update(scores, mask)
         inside = scores[mask]
-        histogram.update(inside, torch.full_like(inside, 2), region_weights(mask[0])[mask[0].cpu()])
+        histogram.update(inside, torch.full_like(inside, 2), weight[mask[0].to(weight.device)])
         return histogram
 
     def _empty(self) -> ScoreHistogram:

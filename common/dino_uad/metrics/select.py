@@ -16,9 +16,9 @@ def is_anomalous(item: Mapping[str, Any]) -> bool:
 
 
 def pixels(items: Items) -> tuple[list[Tensor], list[Tensor]]:
-    """Maps and masks ``[1,H,W]`` of the images whose mask is known."""
+    """Maps and bool masks ``[1,H,W]``, on the device, of the images whose mask is known."""
     known = [item for item in items if item["has_mask"]]
-    return [item["pred"] for item in known], [item["label"] for item in known]
+    return [item["pred"] for item in known], [item["mask"] for item in known]
 
 
 def grouped_pixels(items: Items) -> tuple[list[Tensor], list[Tensor], list[str]]:

@@ -15,10 +15,12 @@ from torch import Tensor
 from dino_uad import parallel
 from dino_uad.metrics import ScoreHistogram, average_precision, group_keys, is_anomalous, tied_levels
 from dino_uad.report.cases import Case, CaseSketch, shrink
+from dino_uad.transfer import move_together
 
 PIXEL_BINS = 1 << 16
 VOLUME_SIDE = 192
 EXAMPLES = 6
+FROM_THE_NETWORK = ("pred", "patch_scores", "image_score")
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,18 @@ class Collector:
         self.threshold, self.anonymous_names = threshold, anonymous_names
         self.rows: list[Row] = []
         self.pixels = ScoreHistogram(2, PIXEL_BINS)
-        self.examples: dict[str, list[Case]] = {"normal": [], "anomalous": []}
+        # By group: no two of one patient.
+        self.examples: dict[str, dict[int, Case]] = {"normal": {}, "anomalous": {}}
         # Annotated images and volumes by average precision; the others, for want of a mask, by score.
         self.anomalous, self.unmasked, self.normal = CaseSketch(), CaseSketch(), CaseSketch(8)
         self.volumes, self.other_volumes = CaseSketch(3, 1), CaseSketch(3, 1)
         self.position_sum: Tensor | None = None
         self.position_count = 0
         self._aliases: dict[str, str] = {}
-        self._example_groups: set[int] = set()
 
     def add(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Add the images of one batch; the slices of a volume come together."""
-        for slices in by_volume(items):
+        for slices in by_volume(_on_the_host(items)):
             for item in slices:
                 self._add_image(item, f", slice {item['slice_index']}" if len(slices) > 1 else "")
             if len(slices) > 1:
@@ -72,11 +74,10 @@ class Collector:
         """Bring everything together on every rank; the identity outside ``torch.distributed``."""
         if not parallel.is_distributed():
             return
-        self.pixels = self.pixels.all_reduced()
         states: list[Any] = [None] * parallel.world_size()
-        dist.all_gather_object(states, {key: value for key, value in vars(self).items() if key != "pixels"})
-        others = [state for rank, state in enumerate(states) if rank != parallel.rank()]
-        for other in others:
+        dist.all_gather_object(states, vars(self))
+        vars(self).update(states[0])
+        for other in states[1:]:
             self._merge(other)
 
     def position_mean(self) -> Tensor | None:
@@ -85,8 +86,10 @@ class Collector:
 
     def _merge(self, other: Mapping[str, Any]) -> None:
         self.rows += other["rows"]
+        self.pixels.merge(other["pixels"])
         for key, cases in other["examples"].items():
-            self.examples[key] = (self.examples[key] + cases)[:EXAMPLES]
+            new = {group: case for group, case in cases.items() if not self._is_example(group)}
+            self.examples[key] = dict([*self.examples[key].items(), *new.items()][:EXAMPLES])
         for key in ("anomalous", "unmasked", "normal", "volumes", "other_volumes"):
             getattr(self, key).merge(other[key])
         if other["position_sum"] is not None:
@@ -124,9 +127,11 @@ class Collector:
         else:
             self.unmasked.add(row.score, case)
         examples = self.examples["anomalous" if row.anomalous else "normal"]
-        if len(examples) < EXAMPLES and row.group not in self._example_groups:
-            examples.append(case)
-            self._example_groups.add(row.group)
+        if len(examples) < EXAMPLES and not self._is_example(row.group):
+            examples[row.group] = case
+
+    def _is_example(self, group: int) -> bool:
+        return any(group in cases for cases in self.examples.values())
 
     def _add_volume(self, slices: Sequence[Mapping[str, Any]]) -> None:
         masked = all(item["has_mask"] for item in slices)
@@ -157,6 +162,12 @@ class Collector:
         # Processes take turns with the numbers, so that no two images share one.
         number = len(self._aliases) * parallel.world_size() + parallel.rank() + 1
         return self._aliases.setdefault(name, f"image {number}")
+
+
+def _on_the_host(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The items with what the network gave of them on the CPU."""
+    given = {key: move_together([item[key] for item in items], "cpu") for key in FROM_THE_NETWORK}
+    return [{**item, **{key: values[i] for key, values in given.items()}} for i, item in enumerate(items)]
 
 
 def by_volume(items: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

@@ -104,7 +104,7 @@ def data_section(collector: Collector) -> Section:
             f"median {np.median(fractions):.2%}, {min(fractions):.2%} to {max(fractions):.2%}"
         )
     galleries = [
-        Gallery(f"{kind} examples".capitalize(), [_example(case) for case in cases], "strip")
+        Gallery(f"{kind} examples".capitalize(), [_example(case) for case in cases.values()], "strip")
         for kind, cases in collector.examples.items()
         if cases
     ]
