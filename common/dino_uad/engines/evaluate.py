@@ -42,7 +42,7 @@ class DetectorEvaluator(SupervisedEvaluator):
     ``engine.state.output`` is a list with one dictionary per image: what the batch says of it (``image``, ``label``,
     ``has_mask``, ``group``, ``name``, ``slice_index``, ``spacing``) and, on the device, where metrics are taken: the
     ``mask`` bool ``[1,h,w]`` (of ``label``), ``pred`` ``[1,h,w]`` (the map that inference writes, at the label's size),
-    the detector's ``patch_scores``, ``raw_scores`` and ``foreground`` ``[1,gh,gw]`` and ``image_score``; and ``seconds``
+    the detector's ``patch_scores``, ``raw_scores``, ``foreground`` ``[1,gh,gw]`` and ``image_score``; and ``seconds``
     (of the network, divided by the batch). What goes to the device goes there once a batch. The slices of a volume,
     which a batch holds all of, share the threshold of their foreground.
 
