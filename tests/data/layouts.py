@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,3 +161,16 @@ def write(root: Path, files: tuple[str, ...]) -> Path:
         else:
             path.write_text("{}")
     return root
+
+
+def table() -> list[str]:
+    """The rows of the table of roles in common/docs/data_layouts.md; tests hold each of them."""
+    rows = ["| data set | files | normal | anomalous | masks | patients | option |", "|---|---|---|---|---|---|---|"]
+    for name, layout in LAYOUTS.items():
+        names = [line.partition(" = ")[0] for line in layout.files]
+        shown = {re.sub(r"\d", "", name): name for name in reversed(names)}
+        shown = ", ".join(f"`{name}`" for name in reversed(shown.values()))
+        option = ", ".join(f"`{key}={value}`" for key, value in layout.options)
+        numbers = " | ".join(map(str, (*layout.images, layout.masks, layout.patients)))
+        rows.append(f"| {name} | {shown} | {numbers} | {option} |")
+    return rows

@@ -36,6 +36,12 @@ def test_every_layout_is_understood(tmp_path, name):
             assert not groups[0] & groups[1]
 
 
+def test_the_docs_show_the_table():
+    page = Path(__file__).parents[2] / "common" / "docs" / "data_layouts.md"
+    shown = page.read_text(encoding="utf-8").splitlines()
+    assert [row for row in layouts.table() if row not in shown] == []
+
+
 @pytest.mark.parametrize("name", layouts.REFUSED)
 def test_a_layout_that_leaves_a_choice_asks(tmp_path, name):
     with pytest.raises(ValueError, match=f"(?s){layouts.REFUSED[name]}"):

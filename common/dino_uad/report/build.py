@@ -37,7 +37,7 @@ def build_page(
         results.volume_section(collector, scale, axcodes),
         method_section(network.head, context),
     ]
-    rows = results.metric_rows(metrics)
+    rows, unknown = results.metric_rows(metrics)
     headlines = [row for name in results.HEADLINES for row in rows if row.name == name]
     groups = len({row.group for row in collector.rows})
     note = f"Intervals: bootstrap over the {groups:,} groups (patients, or images where names do not tell)."
@@ -47,6 +47,7 @@ def build_page(
         f"{network.image_size[0]} × {network.image_size[1]} px",
         headlines=headlines,
         metrics=rows,
+        unknown_note=results.why_unknown(unknown, collector),
         interval_note=note if any(row.low is not None for row in rows) else "",
         sections=[section for section in sections if section is not None],
         run=run,

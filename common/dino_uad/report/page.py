@@ -21,7 +21,8 @@ class Page:
         title: heading of the page.
         subtitle: what was evaluated, in one line.
         headlines: the metrics on the tiles.
-        metrics: all metrics.
+        metrics: all metrics that are known.
+        unknown_note: which are not, and why; empty where all are.
         interval_note: how the intervals were made; empty without intervals.
         sections: in reading order, the data set first.
         run: settings, versions, time and memory, as titled tables.
@@ -33,6 +34,7 @@ class Page:
     subtitle: str
     headlines: Sequence[MetricRow]
     metrics: Sequence[MetricRow]
+    unknown_note: str
     interval_note: str
     sections: Sequence[Section]
     run: Mapping[str, Mapping[str, Any]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -52,8 +52,8 @@ def threshold_names(thresholds: torch.Tensor) -> dict[str, float]:
     return {f"{100 * rate:g}% FPR": value for rate, value in named if math.isfinite(value)}
 
 
-def metric_rows(metrics: Mapping[str, float]) -> list[MetricRow]:
-    """Every scalar metric with its interval, the known ones first and in a fixed order."""
+def metric_rows(metrics: Mapping[str, float]) -> tuple[list[MetricRow], list[MetricRow]]:
+    """Every scalar metric with its interval, in a fixed order: those that have a value, and those that have none."""
     values = {name: float(value) for name, value in metrics.items() if np.isscalar(value)}
     bounds = {name for name in values if name.endswith(("_low", "_high"))}
     names = [n for n in METRICS if n in values] + sorted(set(values) - set(METRICS) - bounds)
@@ -62,10 +62,27 @@ def metric_rows(metrics: Mapping[str, float]) -> list[MetricRow]:
         value = values.get(name, math.nan)
         return None if math.isnan(value) else value
 
-    return [
+    rows = [
         MetricRow(name, *METRICS.get(name, (name, "")), number(name), number(f"{name}_low"), number(f"{name}_high"))
         for name in names
     ]
+    return [row for row in rows if row.value is not None], [row for row in rows if row.value is None]
+
+
+def why_unknown(rows: Sequence[MetricRow], collector: Collector) -> str:
+    """One sentence on the metrics without a value: what the test images lack."""
+    if not rows:
+        return ""
+    anomalous = [row for row in collector.rows if row.anomalous]
+    if not anomalous:
+        reason = "no test image is anomalous"
+    elif len(anomalous) == len(collector.rows):
+        reason = "no test image is normal"
+    elif not any(row.has_mask for row in anomalous):
+        reason = "no anomalous test image has a mask, which pixels and lesions are compared with"
+    else:
+        reason = "the test images do not hold what they compare"
+    return f"Left out, because {reason}: {', '.join(row.label for row in rows)}."
 
 
 def colour_scale(collector: Collector, thresholds: Mapping[str, float]) -> Scale:
