@@ -79,6 +79,12 @@ class ConformalTable(nn.Module):
             return None
         return p_value <= level * (1 + 1e-6)  # the table is float32
 
+    def masses(self) -> tuple[Tensor, Tensor]:
+        """Distinct scores ascending, and how many groups (shared out over their scores) have each; for charts."""
+        kept = self.levels.isfinite()
+        levels = self.levels[kept].double()
+        return levels.cpu(), -self.above[: len(levels) + 1].double().diff().cpu()
+
     def threshold(self, level: float) -> float:
         """The score above which images are flagged at ``level``; infinite where so low a level cannot be promised."""
         allowed = level * (1 + 1e-6) * (int(self.groups) + 1) - 1

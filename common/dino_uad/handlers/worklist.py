@@ -76,7 +76,7 @@ class WorklistHandler:
 
     def finish(self, engine: Engine) -> None:
         """Write the tables and the report."""
-        self.worklist.finish(self._facts(engine))
+        self.worklist.finish(self._facts(engine), self.network.normal_scans)
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
         normal = self.network.normal_scans

@@ -1,6 +1,6 @@
 """Figures and pages of an evaluation."""
 
-from dino_uad.report import panels
+from dino_uad.report import charts, panels
 from dino_uad.report.build import build_page
 from dino_uad.report.collect import Collector
 from dino_uad.report.overview import overview_figure
@@ -11,6 +11,7 @@ __all__ = [
     "Collector",
     "TrainingPictures",
     "build_page",
+    "charts",
     "overview_figure",
     "panels",
     "write_figures",

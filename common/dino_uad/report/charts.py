@@ -103,10 +103,11 @@ def histogram(
     thresholds: Mapping[str, float],
     unit: str,
     log: bool,
+    names: tuple[str, str] = ("normal", "anomalous"),
 ) -> bytes:
     """Shares of normal and anomalous pixels or images by score, with the calibrated thresholds."""
     with chart() as (figure, axes):
-        for counts, colour, name in ((normal, NORMAL, "normal"), (anomalous, ANOMALOUS, "anomalous")):
+        for counts, colour, name in ((normal, NORMAL, names[0]), (anomalous, ANOMALOUS, names[1])):
             total = counts.sum()
             if total:
                 label = f"{name} ({total:,.0f} {unit})"

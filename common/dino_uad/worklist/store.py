@@ -90,6 +90,10 @@ class RunStore:
         query = f"select score from scan where failed = 0 and score is not null {ORDER}"
         return (score for (score,) in self._base.execute(query))
 
+    def score_range(self) -> tuple[float | None, float | None]:
+        """Lowest and highest image score; None without any."""
+        return self._base.execute("select min(score), max(score) from scan where failed = 0").fetchone()
+
     def forget(self, source: str | None = None) -> None:
         """Forget one file, or all."""
         if source is None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import dino_uad
+from dino_uad.detector import NormalScans
 from dino_uad.findings import Finding
+from dino_uad.worklist.report import write_report
 from dino_uad.worklist.store import RunStore
 from dino_uad.worklist.tables import write_tables
 
@@ -101,13 +103,18 @@ class Worklist:
         row = {"file": self.name(source), "status": "failed", "findings": None, "reason": reason}
         self.store.add(self._source(source), file_state(source), row)
 
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write the tables; ``facts`` go to the head of ``scores.json``."""
-        counts = {"scored": self.store.count(failed=False), "failed": self.store.count(failed=True)}
-        write_tables(self.store, self.folder, {**facts, **counts})
-        logger.info(
-            f"scores.csv: {counts['scored']} files scored ({self.kept} before this run), {counts['failed']} not"
-        )
+    def finish(self, facts: Mapping[str, Any], normal: NormalScans) -> None:
+        """Write the tables and the report.
+
+        Args:
+            facts: for the head of ``scores.json``.
+            normal: scores of normal validation scans, to show beside the new ones.
+        """
+        scored, failed = self.store.count(failed=False), self.store.count(failed=True)
+        facts = {**facts, "scored": scored, "failed": failed}
+        write_tables(self.store, self.folder, facts)
+        write_report(self.store, self.folder / "report.html", facts, normal)
+        logger.info(f"scores.csv, report.html: {scored} files scored ({self.kept} before this run), {failed} not")
 
     def exit(self, on_error: str = "report") -> None:
         """End the process with status 3 if some files could not be scored; their reasons are in ``scores.csv``.
@@ -118,7 +125,8 @@ class Worklist:
         failed = self.store.count(failed=True)
         self.store.close()
         if failed:
-            logger.warning(f"{failed} files could not be scored; scores.csv says why, at its end")
+            files = f"{failed} file{'s' if failed > 1 else ''}"
+            logger.warning(f"{files} could not be scored; scores.csv says why, at its end")
             if on_error != "skip":
                 raise SystemExit(SOME_FAILED)
 

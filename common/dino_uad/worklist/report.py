@@ -1,0 +1,161 @@
+"""``report.html`` of an inference run: the list to sort and filter, and whether the scans are what the model knows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dino_uad.detector import NormalScans
+from dino_uad.files import atomic_path
+from dino_uad.report import charts
+from dino_uad.worklist.shift import warnings_of
+from dino_uad.worklist.store import RunStore
+
+PICTURES = 1000
+"""Scans with a thumbnail on the page, those with the highest scores."""
+FINDINGS = 5
+BINS = 40
+
+
+def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: NormalScans) -> None:
+    """Render ``report/worklist.html.j2``; one scan at a time is in memory.
+
+    Args:
+        store: the rows.
+        path: the page.
+        facts: of the run, as in ``scores.json``.
+        normal: scores of normal validation scans.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("dino_uad", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    template = environment.get_template("worklist.html.j2")
+    chart = distribution(store, normal)
+    stream = template.stream(
+        facts=facts,
+        tiles=tiles(store, facts),
+        warnings=warnings_of(store, facts),
+        chart=None if chart is None else base64.b64encode(chart).decode(),
+        rows=(in_script(row) for row in page_rows(store)),
+        pictures=thumbnails(store),
+        limit=PICTURES,
+        run=run_tables(facts),
+        now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )
+    stream.enable_buffering(64)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        stream.dump(file)
+
+
+def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
+    """What the page's table needs of each scan, in short keys."""
+    for row in store.rows():
+        scan = row["scan"]
+        yield {
+            "f": scan["file"],
+            "s": scan.get("image_score"),
+            "p": scan.get("p_value"),
+            "g": [scan.get("flagged_5"), scan.get("flagged_1")],
+            "n": scan.get("findings"),
+            "l": scan.get("largest_size"),
+            "u": scan.get("size_unit"),
+            "k": scan.get("peak_slice"),
+            "r": scan.get("reason", ""),
+            "d": [
+                [
+                    one["number"],
+                    one["size"],
+                    one["unit"],
+                    one["diameter"],
+                    one["diameter_unit"],
+                    one["peak"],
+                    one["slice"],
+                ]
+                for one in row["findings"][:FINDINGS]
+            ],
+        }
+
+
+def thumbnails(store: RunStore) -> Iterator[str]:
+    """Base64 JPEGs in the order of the rows; empty for a scan without."""
+    for number, row in enumerate(store.rows(pictures=True)):
+        if number >= PICTURES:
+            return
+        yield base64.b64encode(row["picture"]).decode() if row["picture"] else ""
+
+
+def tiles(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Title, number and remark of the tiles."""
+    flagged = found = 0
+    unknown = False
+    for row in store.rows():
+        flagged += row["scan"].get("flagged_5") is True
+        unknown |= row["scan"]["status"] == "scored" and row["scan"].get("flagged_5") is None
+        found += bool(row["scan"].get("findings"))
+    return [
+        ("Scans scored", f"{facts['scored']:,}", f"{facts['failed']:,} could not be read"),
+        ("With findings", f"{found:,}", "at the chosen operating point"),
+        (
+            "Flagged at 5 %",
+            "–" if unknown else f"{flagged:,}",
+            "too few normal scans to say" if unknown else f"{0.05 * facts['scored']:.0f} expected if all were normal",
+        ),
+    ]
+
+
+def distribution(store: RunStore, normal: NormalScans) -> bytes | None:
+    """A chart of the image scores beside those of normal validation scans; None without either."""
+    volume = next((row["scan"].get("slices", 1) > 1 for row in store.rows() if row["scan"]["status"] == "scored"), None)
+    if volume is None:
+        return None
+    levels, masses = (normal.scans if volume else normal.images).masses()
+    low, high = store.score_range()
+    if low is None:
+        return None
+    low, high = min([low, *levels.tolist()]), max([high, *levels.tolist()])
+    edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
+    new = np.zeros(BINS)
+    for score in store.scores():
+        new[min(int(np.searchsorted(edges, score, side="right")) - 1, BINS - 1)] += 1
+    known, _ = np.histogram(levels.numpy(), edges, weights=masses.numpy())
+    names = ("normal validation", "new")
+    return charts.histogram(edges, known, new, {}, "scans" if volume else "images", False, names)
+
+
+def run_tables(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Settings, versions and time as titled tables."""
+    options = {
+        name: value[0] if isinstance(value, list) and value else value for name, value in facts["options"].items()
+    }
+    return {
+        "Model": {key: _plain(value) for key, value in facts["model"].items()},
+        "Options": {key: _plain(value) for key, value in options.items()},
+        "Settings": {key: _plain(value) for key, value in facts["settings"].items()},
+        "Thresholds": {
+            key: "not calibrated" if value is None else f"{value:.5g}" for key, value in facts["thresholds"].items()
+        },
+        "This run": {
+            "started": facts["started"],
+            "seconds": f"{facts['seconds']:.1f}",
+            "peak memory, MB": f"{facts['peak_memory_mb']:,.0f}",
+            "device": facts["device"],
+        },
+        "Versions": facts["versions"],
+    }
+
+
+def in_script(value: Any) -> str:
+    """JSON that may stand in a script element."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,53 @@
+"""Are the new scans what the model was fitted to? If most look odd, it is the model that does not fit, not they."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from dino_uad.worklist.store import RunStore
+
+HIGH, MOST = 0.1, 0.5
+AT_LEAST = 5
+"""Fewer scans than this say nothing about a shift."""
+
+
+def warnings_of(store: RunStore, facts: Mapping[str, Any]) -> list[str]:
+    """Sentences for the report, the most serious first; none where nothing is wrong.
+
+    Args:
+        store: the rows; ``unlike`` of a row lists in what it is outside of what the calibration scans were.
+        facts: of the run.
+    """
+    high = known = scored = 0
+    unlike: Counter[str] = Counter()
+    for row in store.rows():
+        scan = row["scan"]
+        if scan["status"] != "scored":
+            continue
+        scored += 1
+        if scan.get("p_value") is not None:
+            known += 1
+            high += scan["p_value"] <= HIGH
+        unlike.update(scan.get("unlike", []))
+    found = []
+    if known >= AT_LEAST and high > MOST * known:
+        found.append(
+            f"{high:,} of {known:,} scans score higher than {1 - HIGH:.0%} of the normal validation scans. If they are "
+            "not all ill, they are unlike what the model was fitted to (another scanner, protocol or part of the "
+            "body): p-values and findings then mean little. Calibrate on normal scans of this kind: python -m "
+            "dino_uad calibrate"
+        )
+    found += [
+        f"{count:,} of {scored:,} scans: {what} outside of what the normal validation scans have"
+        for what, count in unlike.most_common()
+    ]
+    if not known and scored:
+        found.append(
+            "This model holds no calibration by whole scans: no p-values. python -m dino_uad calibrate adds it"
+        )
+    if facts["failed"]:
+        count = f"{facts['failed']:,} file{'s' if facts['failed'] > 1 else ''}"
+        found.append(f"{count} could not be read; the reasons stand at the end of the list")
+    return found + [line for line in facts["calibration"] if "cannot promise" in line]
