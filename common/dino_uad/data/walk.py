@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dino_uad.transforms import PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_series, is_dicom, is_own_result
+from dino_uad.transforms import PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_scans, is_dicom, is_own_result
 
 PICTURE, VOLUME, RESULT, OTHER = "picture", "volume", "result", "other"
 UNREAD = (
@@ -73,23 +73,11 @@ def _below(folder: Path, ancestors: tuple[str, ...]) -> Iterator[Found]:
             yield Found(path, PICTURE)
         elif path.name.lower().endswith(VOLUME_SUFFIXES):
             yield Found(path, VOLUME)
-        elif path.name.lower().endswith(".dcm") or (not path.suffix[1:].isalpha() and is_dicom(path)):
+        elif path.name.lower().endswith(".dcm") or is_dicom(path):
             dicom.append(path)
         else:
             yield Found(path, OTHER)
-    yield from (Found(path, VOLUME) for path in _dicom_scans(folder, dicom))
-
-
-def _dicom_scans(folder: Path, files: list[Path]) -> list[Path]:
-    """Return the folder for one series, the files where each is a series of its own (radiographs)."""
-    if len(files) < 2:
-        return files
-    series = dicom_series(folder)
-    if len(series) == 1:
-        return [folder]
-    if all(len(members) == 1 for members in series.values()):
-        return files
-    raise ValueError(
-        f"{folder}: found {len(series)} DICOM series of {sorted(len(members) for members in series.values())} files in "
-        "one folder; expected one series a folder. Put each series into its own folder."
-    )
+    if dicom:
+        scans, no_images = dicom_scans(folder)
+        yield from (Found(scan.path, VOLUME) for scan in scans)
+        yield from (Found(path, OTHER) for path in dicom if path in no_images)

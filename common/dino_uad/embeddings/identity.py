@@ -16,7 +16,7 @@ from dino_uad.transforms import files_of
 
 ROOMS = ("backbones", "data", "detector", "embeddings", "transforms")
 """Rooms of the package whose code an embedding depends on."""
-LIBRARIES = ("monai", "torch", "numpy", "nibabel", "itk-io", "pillow")
+LIBRARIES = ("monai", "torch", "numpy", "nibabel", "itk-io", "pydicom", "python-gdcm", "pillow")
 """Packages that decode files and compute embeddings."""
 PATHS = ("image", "label")
 NO_INPUT = ("anomalous", "group")

@@ -1,5 +1,6 @@
 """MONAI dictionary transforms: reading, orienting, slices, intensities, saving."""
 
+from dino_uad.transforms.dicom import DicomScan, dicom_patient, dicom_scans, is_dicom
 from dino_uad.transforms.files_of import files_of
 from dino_uad.transforms.foreground import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
@@ -15,9 +16,7 @@ from dino_uad.transforms.readers import (
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     UnitPILReader,
-    dicom_series,
     image_name,
-    is_dicom,
 )
 from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
@@ -34,6 +33,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
     "CheckOptions",
+    "DicomScan",
     "ExtractSlicesd",
     "FillLabeld",
     "ForegroundMaskd",
@@ -50,7 +50,8 @@ __all__ = [
     "ServedMapd",
     "ThresholdMapd",
     "UnitPILReader",
-    "dicom_series",
+    "dicom_patient",
+    "dicom_scans",
     "files_of",
     "first_line",
     "image_name",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor, NibabelReader
+from monai.data import ITKReader, MetaTensor
 from monai.data.image_reader import ImageReader
 from monai.transforms import LoadImage, LoadImaged
 
-from dino_uad.transforms.readers import ScanITKReader, UnitPILReader, is_dicom
+from dino_uad.transforms.dicom import DicomReader, is_dicom
+from dino_uad.transforms.grid import Grid, bring_to_grid, full_affine
+from dino_uad.transforms.nifti import FloatNibabelReader
+from dino_uad.transforms.readers import UnitPILReader
 
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 EXPECTED = "a picture (PNG, JPEG, BMP, TIFF) or a volume (NIfTI, NRRD, MHA/MHD, a DICOM file or series folder)"
 
 # What the project reads from the meta data. The rest (DICOM tags, NIfTI and NRRD text fields) may identify a patient.
@@ -50,18 +56,36 @@ class LoadScan(LoadImage):
     """
 
     def __init__(self, image_only: bool = True) -> None:
-        super().__init__(image_only=image_only, dtype=np.float32, ensure_channel_first=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about readers of MONAI's that are not used here
+            super().__init__(image_only=image_only, dtype=np.float32, ensure_channel_first=True)
         # Tried from the last to the first, by file name; ITK takes what is left.
-        self.readers = [ScanITKReader(), NibabelReader(squeeze_non_spatial_dims=True), UnitPILReader()]
+        self.readers = [ITKReader(), DicomReader(), FloatNibabelReader(), UnitPILReader()]
 
-    def __call__(self, filename: str | os.PathLike, reader: ImageReader | None = None):
+    def __call__(
+        self,
+        filename: str | os.PathLike,
+        reader: ImageReader | None = None,
+        series: str | None = None,
+        grid: Grid | None = None,
+    ):
         """Load ``filename``.
+
+        Args:
+            filename: a file, or the folder of a DICOM series.
+            reader: used instead of the one that the file's type asks for.
+            series: shell pattern that chooses among several stacks in one DICOM folder.
+            grid: of the image that ``filename`` is the label of. A label volume on another grid is brought to it by
+                its affine, voxels by their nearest neighbours.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: unreadable, truncated, of another dimension, empty, or with NaN or infinite values.
+            ValueError: unreadable, truncated, of another dimension, empty, or with NaN or infinite values; or a label
+                whose affine does not lay it on its image.
         """
         path = check_path(filename)
+        if series is not None and os.path.isdir(path):
+            reader = DicomReader(series)
         try:
             loaded = super().__call__(path, reader)
         except Exception as error:
@@ -69,15 +93,17 @@ class LoadScan(LoadImage):
                 f"{path}: cannot be read: {first_line(error)}. Expected {EXPECTED}, complete and not damaged. "
                 "Copy or export the file again, or leave it out (on_error='skip')."
             ) from error
-        image = checked_scan(loaded if self.image_only else loaded[0], path)
+        image = checked_scan(loaded if self.image_only else loaded[0], path, grid)
         return image if self.image_only else (image, image.meta)
 
 
 class LoadScand(LoadImaged):
     """Dictionary version of :class:`LoadScan`; a ``LoadImaged``, because MONAI Label looks for that type.
 
+    An entry may hold ``"series"``, which chooses among several stacks in the image's DICOM folder.
+
     Args:
-        keys: keys that hold file names (or DICOM series folders).
+        keys: keys that hold file names (or DICOM series folders): the image's, then those of its labels.
         allow_missing_keys: pass over absent keys, e.g. the label of a normal image.
         image_only: see :class:`LoadScan`.
     """
@@ -85,6 +111,20 @@ class LoadScand(LoadImaged):
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, image_only: bool = True) -> None:
         super().__init__(keys, image_only=image_only, allow_missing_keys=allow_missing_keys, overwriting=True)
         self._loader = LoadScan(image_only=image_only)
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
+        """Load the files; the first key is the image, and the grid to which labels of the others are brought."""
+        result = dict(data)
+        grid = None
+        for key, meta_key, postfix in self.key_iterator(result, self.meta_keys, self.meta_key_postfix):
+            loaded = self._loader(result[key], reader, result.get("series") if grid is None else None, grid)
+            image = loaded if self._loader.image_only else loaded[0]
+            result[key] = image
+            if not self._loader.image_only:
+                result[meta_key or f"{key}_{postfix}"] = loaded[1]
+            if grid is None:
+                grid = Grid.of(image)
+        return result
 
 
 def check_path(filename: str | os.PathLike) -> str:
@@ -111,8 +151,11 @@ def first_line(error: Exception) -> str:
     return (lines[-1] if lines else type(error).__name__).rstrip(".")
 
 
-def checked_scan(image: MetaTensor, path: str) -> MetaTensor:
-    """Check dimension, size, values and geometry of ``[C,...]``; return it with the meta data of :class:`LoadScan`."""
+def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> MetaTensor:
+    """Check dimension, size, values and geometry of ``[C,...]``; return it with the meta data of :class:`LoadScan`.
+
+    A volume is brought to ``grid`` where there is one.
+    """
     shape = tuple(image.shape[1:])
     picture = "unit_range" in image.meta
     if len(shape) not in (2, 3) or (image.shape[0] != 1 and not (picture and image.shape[0] == 3)):
@@ -133,6 +176,9 @@ def checked_scan(image: MetaTensor, path: str) -> MetaTensor:
         raise ValueError(f"{path}: its affine {affine.round(4).tolist()} is singular; repair the file's geometry.")
     image.meta.setdefault("unit_range", False)
     image.meta["scan_shape"], image.meta["scan_affine"] = np.asarray(shape), affine
+    if grid is not None and not picture:
+        image = bring_to_grid(image, grid)
+        shape = tuple(image.meta["scan_shape"])
     if not picture and (len(shape) == 2 or 1 in shape):
         image = as_axial_slice(image)
     for key in set(image.meta) - set(META_KEYS):
@@ -171,12 +217,3 @@ def display_affine(affine: np.ndarray) -> np.ndarray:
         world, sign = place[code]
         axial[world, column] = sign * spacing[column]
     return axial
-
-
-def full_affine(affine: np.ndarray) -> np.ndarray:
-    """Return a 4x4 affine; a 3x3 one (two axes in the plane) gets a third axis of spacing 1."""
-    if affine.shape == (4, 4):
-        return affine
-    full = np.eye(4)
-    full[:2, :2], full[:2, 3] = affine[:2, :2], affine[:2, 2]
-    return full

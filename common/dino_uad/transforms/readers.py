@@ -1,17 +1,16 @@
-"""Image readers for MONAI's ``LoadImage``: pictures in [0, 1], and DICOM series that are checked.
+"""The reader of pictures for MONAI's ``LoadImage``: in [0, 1], whatever their mode.
 
-NIfTI needs nothing of our own: ``monai.data.NibabelReader`` reads it.
+Volumes need nothing of our own but for DICOM (:mod:`dino_uad.transforms.dicom`): ``monai.data.NibabelReader`` reads
+NIfTI and ``monai.data.ITKReader`` NRRD and MetaImage.
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from monai.data import ITKReader, PILReader
+from monai.data import PILReader
 from monai.data.utils import is_supported_format
 from PIL import Image
 
@@ -22,7 +21,8 @@ VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # MONAI's [W, H] to [H, W]: pictures and axial slices come out the same way up.
 PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-logger = logging.getLogger(__name__)
+PHOTOMETRIC, WHITE_IS_ZERO = 262, "white is zero"  # a TIFF tag, and our note of its value 0
+DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
 class UnitPILReader(PILReader):
@@ -49,13 +49,17 @@ class UnitPILReader(PILReader):
         """
         (name,) = (data,) if isinstance(data, str | Path) else data
         with Image.open(name, **{**self.kwargs, **kwargs}) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
+            # A camera's JPEG (MPO) carries its preview behind the picture.
+            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
                 raise ValueError(
                     f"it has {picture.n_frames} pages, one was expected; save the pages as single files, "
                     "or the stack as a NIfTI volume"
                 )
             picture.load()
-            return picture.copy()
+            loaded = picture.copy()
+            # Pillow inverts TIFFs that count from white down if they have at most 8 bits, and leaves deeper ones.
+            loaded.info[WHITE_IS_ZERO] = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0 and picture.mode in DEEP
+            return loaded
 
     def get_data(self, img: Image.Image) -> tuple[np.ndarray, dict]:
         """Return the array ``[W,H]`` or ``[W,H,3]`` and its meta data."""
@@ -76,9 +80,12 @@ def unit_array(picture: Image.Image) -> tuple[np.ndarray, bool]:
     mode = picture.mode
     if mode in ("F", "I"):
         array = np.asarray(picture, np.float32)
+        if picture.info.get(WHITE_IS_ZERO) and array.size:
+            array = array.max() + array.min() - array
         return array, mode == "F" and bool(array.size and array.min() >= 0 and array.max() <= 1)
     if mode.startswith("I;16"):
-        return np.asarray(picture).astype(np.float32) / 65535, True
+        array = np.asarray(picture).astype(np.float32) / 65535
+        return 1 - array if picture.info.get(WHITE_IS_ZERO) else array, True
     if mode == "1":
         return np.asarray(picture, np.float32), True
     if mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in picture.info:
@@ -87,58 +94,6 @@ def unit_array(picture: Image.Image) -> tuple[np.ndarray, bool]:
         array = rgba[..., :3] * rgba[..., 3:]
         return array[..., 0] if grey else array, True
     return np.asarray(picture if mode == "L" else picture.convert("RGB"), np.float32) / 255, True
-
-
-class ScanITKReader(ITKReader):
-    """MONAI's ITK reader for NRRD, MHA/MHD and DICOM, strict about what a folder holds: exactly one series.
-
-    Missing or unevenly spaced slices are logged as a warning.
-    """
-
-    def read(self, data: Sequence[str] | str, **kwargs):
-        """Read a file, or a folder with one DICOM series.
-
-        Raises:
-            ValueError: the folder holds no DICOM series or several.
-        """
-        (name,) = (data,) if isinstance(data, str | Path) else data
-        if Path(name).is_dir():
-            series = dicom_series(name)
-            if len(series) != 1:
-                sizes = ", ".join(f"{len(files)} files" for files in list(series.values())[:5])
-                raise ValueError(
-                    f"the folder holds {len(series)} DICOM series{f' ({sizes})' if sizes else ''}, one was expected; "
-                    "put each series into its own folder"
-                )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = super().read(name, **kwargs)
-        deviation = image.GetMetaDataDictionary()
-        if deviation.HasKey("ITK_non_uniform_sampling_deviation"):
-            logger.warning(
-                "%s: the DICOM slices are not evenly spaced (missing slices?); geometry is approximate", name
-            )
-        return image
-
-
-def dicom_series(folder: str | Path) -> dict[str, tuple[str, ...]]:
-    """Return the DICOM series in one folder (not below it): series identifier -> its files in slice order."""
-    import itk
-
-    names = itk.GDCMSeriesFileNames.New()
-    names.SetUseSeriesDetails(True)
-    names.AddSeriesRestriction("0008|0021")
-    names.SetDirectory(str(folder))
-    return {uid: tuple(names.GetFileNames(uid)) for uid in names.GetSeriesUIDs()}
-
-
-def is_dicom(path: str | Path) -> bool:
-    """Whether the file is a DICOM part-10 file by its magic number."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def image_name(path: Path) -> str:

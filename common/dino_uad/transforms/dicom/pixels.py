@@ -1,0 +1,68 @@
+"""The values of a DICOM frame: decoded by pydicom (with GDCM for compressed ones), rescaled frame by frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from dino_uad.transforms.dicom.frames import Frame, functional
+
+try:
+    from pydicom.pixels import apply_color_lut, apply_modality_lut
+
+    CONVERTS_COLOURS = True
+except ImportError:  # pydicom 2, which MONAI Label needs
+    from pydicom.pixel_data_handlers.util import apply_color_lut, apply_modality_lut, convert_color_space
+
+    CONVERTS_COLOURS = False
+
+
+def frame_values(data: Dataset, frame: Frame) -> np.ndarray:
+    """Values in the image's units (Hounsfield for CT) as float32 ``[rows,columns]``.
+
+    ``MONOCHROME1`` (white is low) is inverted within the range of the bits stored, so that bright means the same
+    everywhere. Slope and intercept are the frame's own; products are taken in double precision.
+
+    Args:
+        data: the frame's file with its pixels.
+        frame: which frame of it.
+
+    Raises:
+        ValueError: the pixels are damaged, or packed in a way that cannot be decoded.
+    """
+    stored = _decoded(data, frame)
+    if data.PhotometricInterpretation == "MONOCHROME1":
+        stored = sum(_stored_range(data)) - stored.astype(np.float64)
+    slope = functional(data, frame.index, "PixelValueTransformationSequence", "RescaleSlope")
+    intercept = functional(data, frame.index, "PixelValueTransformationSequence", "RescaleIntercept")
+    if "ModalityLUTSequence" in data:
+        return np.asarray(apply_modality_lut(stored.astype(np.int64), data), np.float32)
+    scaled = stored.astype(np.float64) * float(1 if slope in (None, "") else slope) + float(intercept or 0)
+    return scaled.astype(np.float32)
+
+
+def colour_values(data: Dataset, frame: Frame) -> np.ndarray:
+    """A colour frame as float32 ``[rows,columns,3]`` in [0, 1]; palettes and YBR become RGB."""
+    stored = _decoded(data, frame)
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        stored = apply_color_lut(stored, data)[..., :3]
+        largest = float(np.iinfo(stored.dtype).max)
+    else:
+        largest = float(2 ** int(data.BitsStored) - 1)
+    return (stored / largest).astype(np.float32)
+
+
+def _decoded(data: Dataset, frame: Frame) -> np.ndarray:
+    try:
+        array = data.pixel_array[frame.index] if frame.frames > 1 else data.pixel_array
+        if not CONVERTS_COLOURS and data.PhotometricInterpretation.startswith("YBR_FULL"):
+            array = convert_color_space(array, "YBR_FULL", "RGB")
+        return array
+    except Exception as error:  # decoders raise what they like
+        raise ValueError(f"{frame.file.name}: its pixels cannot be decoded: {error}") from error
+
+
+def _stored_range(data: Dataset) -> tuple[int, int]:
+    """The smallest and largest number that the stored bits hold."""
+    bits, signed = int(data.BitsStored), bool(data.get("PixelRepresentation", 0))
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)

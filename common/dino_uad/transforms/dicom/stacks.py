@@ -1,0 +1,140 @@
+"""Frames to stacks: what lies in parallel, one behind the other, is one scan; whatever else a series holds is another.
+
+A series may hold several phases, b-values or echoes of the same slices, a localiser, reformats along another
+direction, or radiographs that share nothing but their number. Frames are grouped by series, size and orientation; where
+several lie at one position, by the attributes that tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+import numpy as np
+
+from dino_uad.transforms.dicom.frames import MARKS, Frame
+from dino_uad.transforms.dicom.geometry import Spacing, spacing_of
+
+SAME_DIRECTION = 1e-3  # of direction cosines: 0.3 mm at the end of a 300 mm row
+SAME_PLACE = 0.01  # mm
+MARK_NAMES = tuple(dict.fromkeys(name for name, *_ in MARKS))
+REPEAT = "repeat"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Frames that make one scan, in the order of their positions, or a single picture without one."""
+
+    frames: tuple[Frame, ...]
+    marks: tuple[tuple[str, str], ...] = ()
+    """What tells it from other stacks of its series."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for choosing: series number, modality, plane, images, marks. No text that a person typed in."""
+        first = self.frames[0]
+        size = f"{len(self.frames)} x {first.shape[1]}x{first.shape[0]}"
+        parts = [f"series {first.series_number or '?'}", first.modality, plane(first), size]
+        return ", ".join([*parts, *(f"{name} {value}" for name, value in self.marks)])
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a shell pattern matches its number, its name or the series' description."""
+        first = self.frames[0]
+        texts = (first.series_number, self.name, f"{first.description} {self.name}", first.description)
+        return any(fnmatch(text.lower(), pattern.lower()) for text in texts)
+
+    @property
+    def spacing(self) -> Spacing:
+        return spacing_of(self.frames)
+
+
+def plane(frame: Frame) -> str:
+    """axial, coronal or sagittal, with "oblique" where it is more than 5 degrees off; "no position" without one."""
+    if frame.orientation is None:
+        return "no position"
+    across = np.abs(frame.normal)
+    name = ("sagittal", "coronal", "axial")[int(across.argmax())]
+    return name if across.max() > np.cos(np.deg2rad(5)) else f"oblique {name}"
+
+
+def stacks_of(frames: Iterable[Frame]) -> list[Stack]:
+    """Group frames to stacks, in the order of series numbers; copies of one file count once."""
+    groups: list[list[Frame]] = []
+    seen: set[tuple[str, int]] = set()
+    for frame in frames:
+        if frame.uid and (frame.uid, frame.index) in seen:
+            continue
+        seen.add((frame.uid, frame.index))
+        group = None if frame.position is None and frame.frames == 1 else _group(frame, groups)
+        if group is None:
+            groups.append([frame])
+        else:
+            group.append(frame)
+    stacks = [stack for group in groups for stack in _split(group)]
+    return sorted(stacks, key=lambda stack: (stack.frames[0].series_number.zfill(6), -len(stack.frames)))
+
+
+def _group(frame: Frame, groups: Sequence[list[Frame]]) -> list[Frame] | None:
+    """The group that a frame goes with."""
+    for group in groups:
+        other = group[0]
+        if (frame.series, frame.shape, frame.samples) != (other.series, other.shape, other.samples):
+            continue
+        if frame.position is None or other.position is None:
+            if frame.file == other.file and frame.position is other.position:
+                return group
+        elif np.allclose(frame.orientation, other.orientation, rtol=0, atol=SAME_DIRECTION) and np.allclose(
+            frame.spacing, other.spacing, rtol=1e-3
+        ):
+            return group
+    return None
+
+
+def _split(frames: list[Frame]) -> list[Stack]:
+    """Split frames in parallel until no two lie at one position, and an uneven stack if that makes all parts even."""
+    if frames[0].position is None:
+        return [Stack(tuple(frames))]
+    normal = frames[0].normal
+    frames = sorted(frames, key=lambda frame: (float(normal @ frame.position), frame.instance, frame.index))
+    parts: list[Stack] = [Stack(tuple(frames))]
+    for name in MARK_NAMES:
+        parts = [smaller for part in parts for smaller in _refine(part, name)]
+    return [smaller for part in parts for smaller in _by_repeat(part)]
+
+
+def _refine(stack: Stack, name: str) -> list[Stack]:
+    """Split by a mark where that explains why several frames lie at one position, or why the spacing is uneven."""
+    parts: dict[str, list[Frame]] = defaultdict(list)
+    for frame in stack.frames:
+        parts[frame.marks.get(name, "none")].append(frame)
+    smaller = [Stack(tuple(part), (*stack.marks, (name, value))) for value, part in parts.items()]
+    most = _most_at_one_place(stack.frames)
+    if len(parts) == 1:
+        return [stack]
+    if most > 1:
+        fewer = max(_most_at_one_place(part.frames) for part in smaller) < most
+        return smaller if fewer and len(parts) <= most else [stack]
+    even = not stack.spacing.even and all(len(part.frames) > 2 and part.spacing.even for part in smaller)
+    return smaller if even else [stack]
+
+
+def _most_at_one_place(frames: Sequence[Frame]) -> int:
+    return max(Counter(_place(frame) for frame in frames).values())
+
+
+def _place(frame: Frame) -> int:
+    return round(float(frame.normal @ frame.position) / SAME_PLACE)
+
+
+def _by_repeat(stack: Stack) -> list[Stack]:
+    """Where nothing tells frames at one position apart: the first, the second, ... image of each position."""
+    if _most_at_one_place(stack.frames) == 1:
+        return [stack]
+    repeats: dict[int, list[Frame]] = defaultdict(list)
+    count: Counter[int] = Counter()
+    for frame in stack.frames:
+        count[_place(frame)] += 1
+        repeats[count[_place(frame)]].append(frame)
+    return [Stack(tuple(part), (*stack.marks, (REPEAT, str(number)))) for number, part in repeats.items()]
