@@ -1,11 +1,12 @@
 """Every picture mode arrives in [0, 1]; volumes keep their geometry; what cannot be read is named."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from dino_uad.transforms.readers import PICTURE_AFFINE, ScanITKReader, UnitPILReader
-from scans import volume, write_dicom
+from dino_uad.transforms.readers import PICTURE_AFFINE, UnitPILReader
 
 RAMP = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10  # [H=6, W=4], 0..230
 
@@ -77,30 +78,31 @@ def test_several_pages_are_refused(tmp_path):
         read(tmp_path / "a.tif")
 
 
-def test_dicom_series_is_read_as_written(tmp_path):
-    folder = write_dicom(tmp_path / "series", volume())
-    reader = ScanITKReader()
-    array, meta = reader.get_data(reader.read(folder))
-    np.testing.assert_array_equal(array, volume())
-    expected = np.diag([-0.5, -0.75, 2.0, 1.0])  # DICOM counts to left and posterior, the affine to right and anterior
-    expected[:3, 3] = [-1, -2, 3]
-    np.testing.assert_allclose(meta["affine"], expected, atol=1e-6)
+def test_camera_jpeg_with_a_preview_is_its_first_picture(tmp_path):
+    first = Image.fromarray(np.full((24, 32, 3), 200, np.uint8))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[first.resize((8, 6))], quality=95)
+    array, _ = read(tmp_path / "a.jpg")
+    assert array.shape == (24, 32, 3)
+    np.testing.assert_allclose(array, 200 / 255, atol=2 / 255)
 
 
-def test_missing_slice_is_reported(tmp_path, caplog):
-    folder = write_dicom(tmp_path / "series", volume())
-    (folder / "1.2.3-003.dcm").unlink()
-    ScanITKReader().read(folder)
-    assert "not evenly spaced" in caplog.text
+def tiff(path, array, photometric):
+    """The smallest little-endian TIFF file, which Pillow does not write with white as zero."""
+    raw, (rows, columns) = array.tobytes(), array.shape
+    tags = {256: columns, 257: rows, 258: 8 * array.itemsize, 259: 1, 262: photometric, 273: 122, 277: 1, 278: rows}
+    tags |= {279: len(raw), 339: 3 if array.dtype.kind == "f" else 1}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = 8 + 2 + len(entries) + 4
+    entries = entries.replace(struct.pack("<HHII", 273, 4, 1, 122), struct.pack("<HHII", 273, 4, 1, start))
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + raw)
+    return path
 
 
-def test_two_series_in_a_folder_are_refused(tmp_path):
-    write_dicom(tmp_path, volume(), uid="1.2.3")
-    write_dicom(tmp_path, volume(), uid="1.2.4")
-    with pytest.raises(ValueError, match=r"2 DICOM series \(7 files, 7 files\)"):
-        ScanITKReader().read(tmp_path)
-
-
-def test_folder_without_dicom_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="0 DICOM series"):
-        ScanITKReader().read(tmp_path)
+@pytest.mark.parametrize("kind", ["u1", "<u2", "<f4"])
+def test_tiff_that_counts_from_white_is_inverted_at_every_depth(tmp_path, kind):
+    top = np.iinfo(kind).max if np.dtype(kind).kind == "u" else 1
+    values = (np.linspace(0, 1, 24).reshape(4, 6) * top).astype(kind)
+    straight, _ = read(tiff(tmp_path / "black.tif", values, 1))
+    inverted, _ = read(tiff(tmp_path / "white.tif", (top - values).astype(kind), 0))
+    np.testing.assert_allclose(straight, values / top, atol=1e-6)
+    np.testing.assert_allclose(inverted, straight, atol=1e-6)

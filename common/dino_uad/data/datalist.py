@@ -10,6 +10,7 @@ from pathlib import Path
 from dino_uad import parallel
 from dino_uad.data.case import LAYOUTS, Options, Understood
 from dino_uad.data.cases import list_images, understand
+from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values, passed_over
 from dino_uad.data.verify import check_sizes, readable, refuse_blank
 
@@ -34,6 +35,7 @@ def datalist(
     valid_fraction: float = 0.15,
     test_fraction: float = 0.2,
     seed: int = 0,
+    series: str | None = None,
     on_error: str = "raise",
 ) -> list[dict]:
     """List the images of one split of a data set (layouts: see :data:`dino_uad.data.case.LAYOUTS`).
@@ -65,6 +67,7 @@ def datalist(
         valid_fraction: share of the groups in a drawn validation split.
         test_fraction: share of the groups in a drawn test split.
         seed: of the drawn splits.
+        series: shell pattern that chooses among several stacks in one DICOM folder: phases, b-values, a localiser.
         on_error: "raise" checks sizes from headers now and leaves other errors to loading;
             "skip" reads every file now and leaves the bad ones out, named in the log.
 
@@ -78,7 +81,7 @@ def datalist(
             raise ValueError(f"{name} is {found!r}; expected one of {', '.join(map(str, known))}")
     root = Path(dataset_dir).expanduser()
     if split == "all" and root.is_file():
-        return [{"image": str(root), "anomalous": 0, "group": root.stem}]
+        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series)
     options = Options(
         pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
     )
@@ -87,7 +90,7 @@ def datalist(
     if normal_only or split == "train":
         cases = [case for case in cases if case.trainable]
     _tell(understood, split)
-    items = [case.as_dict() for case in cases]
+    items = chosen_series([case.as_dict() for case in cases], series, check=on_error == "raise")
     items = readable(items) if on_error == "skip" else refuse_blank(check_sizes(items))
     if not items:
         raise ValueError(f"{root}: nothing left in split {split!r}{' (normal only)' if normal_only else ''}; {LAYOUTS}")

@@ -1,6 +1,6 @@
 """MONAI dictionary transforms: reading, orienting, slices, intensities, saving."""
 
-from dino_uad.transforms.dicom import DicomScan, dicom_patient, dicom_scans, is_dicom
+from dino_uad.transforms.dicom import DicomReader, DicomScan, dicom_patient, dicom_scans, is_dicom, require_one_stack
 from dino_uad.transforms.files_of import files_of
 from dino_uad.transforms.foreground import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
@@ -33,6 +33,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
     "CheckOptions",
+    "DicomReader",
     "DicomScan",
     "ExtractSlicesd",
     "FillLabeld",
@@ -60,6 +61,7 @@ __all__ = [
     "marked",
     "on_scan_grid",
     "png_mark",
+    "require_one_stack",
     "tiff_mark",
     "to_patches",
 ]

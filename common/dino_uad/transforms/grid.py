@@ -78,8 +78,8 @@ def require_explained(label: Grid, image: Grid) -> None:
     """Raise ValueError, with both affines, where they do not explain how the grids of label and image differ.
 
     They do where both cover the same space (flips, other axes, another resolution), and where a label of another size
-    covers a part of it. They do not where only one of the files states a geometry, where the label has none (its
-    origin is 0, as its tool dropped it), or where equal sizes lie in different directions.
+    covers a part of it. They do not where only one of the files states a geometry, where the label's origin is 0 (its
+    tool dropped the geometry), or where equal sizes lie in different directions.
     """
     if same_grid(label, image):
         return
@@ -87,8 +87,8 @@ def require_explained(label: Grid, image: Grid) -> None:
         reason = "one of the files states no geometry"
     elif _same_space(label, image):
         return
-    elif not label.affine[:3, 3].any() and image.affine[:3, 3].any():
-        reason = "the label's origin is 0, as when a tool drops the geometry"
+    elif not label.affine[:3, 3].any():
+        reason = "the label's origin is 0, as where a tool drops the geometry, and it does not cover the image"
     elif label.shape == image.shape and not np.allclose(_image_to_label(label, image)[:3, :3], np.eye(3), atol=0.01):
         reason = "they are of one size and lie in different directions or spacings"
     elif not _overlap(label, image):

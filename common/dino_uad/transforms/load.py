@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Hashable, Mapping
@@ -23,6 +24,9 @@ from dino_uad.transforms.readers import UnitPILReader
 
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 EXPECTED = "a picture (PNG, JPEG, BMP, TIFF) or a volume (NIfTI, NRRD, MHA/MHD, a DICOM file or series folder)"
+
+# MONAI's loader makes all its readers; one logs that it cannot have nvImageCodec, which nobody asked for.
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
 
 # What the project reads from the meta data. The rest (DICOM tags, NIfTI and NRRD text fields) may identify a patient.
 META_KEYS = (
@@ -84,7 +88,7 @@ class LoadScan(LoadImage):
                 whose affine does not lay it on its image.
         """
         path = check_path(filename)
-        if series is not None and os.path.isdir(path):
+        if series is not None and DicomReader().verify_suffix(path):
             reader = DicomReader(series)
         try:
             loaded = super().__call__(path, reader)
@@ -109,7 +113,9 @@ class LoadScand(LoadImaged):
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, image_only: bool = True) -> None:
-        super().__init__(keys, image_only=image_only, allow_missing_keys=allow_missing_keys, overwriting=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as above
+            super().__init__(keys, image_only=image_only, allow_missing_keys=allow_missing_keys, overwriting=True)
         self._loader = LoadScan(image_only=image_only)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
@@ -139,7 +145,7 @@ def check_path(filename: str | os.PathLike) -> str:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty (0 bytes). Expected {EXPECTED}. Copy or export it again.")
     name = path.name.lower()
-    known = UnitPILReader().verify_suffix(name) or name.endswith((".nii", ".nii.gz", *ITK_SUFFIXES))
+    known = UnitPILReader().verify_suffix(name) or name.endswith((".nii", ".nii.gz", ".dcm", *ITK_SUFFIXES))
     if not known and not is_dicom(path):
         raise ValueError(f"{path}: not a supported file type. Expected {EXPECTED}. Convert it.")
     return str(path)

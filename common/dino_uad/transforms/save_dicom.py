@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from dino_uad.files import atomic_path
 from dino_uad.findings import Finding
-from dino_uad.transforms.readers import is_dicom
+from dino_uad.transforms.dicom import is_dicom
 from dino_uad.transforms.save import SaveMapd, on_scan_grid
 
 logger = logging.getLogger(__name__)

@@ -70,6 +70,16 @@ def choose(path: Path, series: str | None = None) -> Stack:
     )
 
 
+def require_one_stack(path: str | os.PathLike[str], series: str | None = None) -> None:
+    """Raise what :func:`choose` raises, with the path in front; files that cannot be read are left to loading."""
+    stacks, _, damaged = _contents(Path(path))
+    if not damaged and stacks:
+        try:
+            choose(Path(path), series)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
 def dicom_patient(path: str | os.PathLike[str]) -> str:
     """A hash that is the same for all scans of one patient, or "" where the file or folder does not tell.
 

@@ -1,0 +1,125 @@
+"""What a folder of DICOM files is: one scan, several stacks, single pictures, and what has no image."""
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_files import CORONAL, SAGITTAL, counted, dataset, write, write_slices
+from dino_uad.data import datalist
+from dino_uad.transforms import LoadScan, LoadScand, dicom_patient, dicom_scans
+
+VALUES = counted()
+
+
+def two(folder, **tags):
+    """Two images of every slice that differ in ``tags``: name -> (first, second)."""
+    for number in range(2):
+        own = {name: values[number] for name, values in tags.items()}
+        write_slices(folder, VALUES + 1000 * number, name=f"{number}_{{k:02d}}", **own)
+    return folder
+
+
+SEVERAL = {
+    "phases": ({"AcquisitionNumber": (1, 2)}, "acquisition 1; .*acquisition 2"),
+    "b-values": ({"DiffusionBValue": (0.0, 1000.0)}, "b-value 0.0; .*b-value 1000.0"),
+    "echoes": ({"EchoTime": ("12", "80")}, "echo time 12.*; .*echo time 80"),
+    "magnitude and phase": ({"ImageType": (["ORIGINAL", "M"], ["ORIGINAL", "P"])}, "image type ORIGINAL/M; .*/P"),
+    "times": ({"TemporalPositionIdentifier": (1, 2)}, "time point 1; .*time point 2"),
+    "nothing": ({}, "repeat 1; .*repeat 2"),
+    "series": ({"series": ("1.2.3", "1.2.4"), "SeriesNumber": (3, 4)}, "series 3, .*; series 4, "),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_several_images_at_one_place_are_listed_and_can_be_chosen(tmp_path, case):
+    tags, listed = SEVERAL[case]
+    folder = two(tmp_path / "s", **tags)
+    with pytest.raises(ValueError, match=f"2 stacks .*{listed}.*Choose with series"):
+        LoadScan()(folder)
+    second = listed.split(";")[1].strip(" .*,").replace("/P", "image type ORIGINAL/P")
+    image = LoadScan()(folder, series=f"*{second}*")
+    np.testing.assert_array_equal(image[0], VALUES + 1000)
+
+
+def test_slices_of_two_phases_that_lie_between_each_other_are_told_apart(tmp_path):
+    write_slices(tmp_path, VALUES, name="a{k}", AcquisitionNumber=1)
+    write_slices(tmp_path, VALUES, name="b{k}", AcquisitionNumber=2, origin=(10, 20, 31))
+    with pytest.raises(ValueError, match=r"acquisition 1; .*acquisition 2"):
+        LoadScan()(tmp_path)
+
+
+def test_localiser_and_scan_in_one_series(tmp_path):
+    write_slices(tmp_path / "s", VALUES)
+    write_slices(tmp_path / "s", VALUES[..., :2], (4, 0, 0), SAGITTAL, name="loc{k}")
+    write_slices(tmp_path / "s", VALUES[..., :1], (0, 4, 0), CORONAL, name="cor{k}")
+    with pytest.raises(ValueError, match=r"3 stacks .*axial, 6 x 5x4; .*sagittal, 2 x 5x4; .*coronal, 1 x 5x4"):
+        LoadScan()(tmp_path / "s")
+    np.testing.assert_array_equal(LoadScan()(tmp_path / "s", series="*axial, 6*")[0], VALUES)
+
+
+def test_data_list_names_the_stack_that_the_loader_takes(tmp_path):
+    for patient in "abc":
+        two(tmp_path / patient, DiffusionBValue=(0.0, 1000.0), PatientID=(patient, patient))
+    with pytest.raises(ValueError, match=r"a: 2 stacks .*b-value 1000.0.*--train_data#series"):
+        datalist(tmp_path, "all")
+    items = datalist(tmp_path, "all", series="*b-value 1000*")
+    assert len(items) == 3
+    np.testing.assert_array_equal(LoadScand("image")(items[0])["image"][0], VALUES + 1000)
+
+
+def test_copies_of_a_file_count_once(tmp_path):
+    folder = write_slices(tmp_path / "s", VALUES)
+    (folder / "02 (copy).dcm").write_bytes((folder / "02.dcm").read_bytes())
+    np.testing.assert_array_equal(LoadScan()(folder)[0], VALUES)
+
+
+def test_radiographs_of_one_series_are_single_pictures(tmp_path):
+    for view in ("PA", "LL"):
+        write(tmp_path / "p" / view, dataset(VALUES[..., 0], "DX", ViewPosition=view))
+    assert [item["image"] for item in datalist(tmp_path, "all")] == [str(tmp_path / "p" / v) for v in ("LL", "PA")]
+
+
+@pytest.mark.parametrize("name", ["x.MR.0001.{k:04d}.IMA", "{k:02d}.dicom", "{k:02d}.img", "{k:02d}.MR", "IM{k:06d}"])
+def test_dicom_is_known_by_its_content(tmp_path, name):
+    write_slices(tmp_path / "s", VALUES, name=name)
+    assert [item["image"] for item in datalist(tmp_path, "all")] == [str(tmp_path / "s")]
+    np.testing.assert_array_equal(LoadScan()(tmp_path / "s")[0], VALUES)
+
+
+def test_files_without_preamble(tmp_path):
+    folder = write_slices(tmp_path / "s", VALUES, name="i{k}")
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[132:])
+    np.testing.assert_array_equal(LoadScan()(folder)[0], VALUES)
+
+
+def test_what_has_no_image_is_passed_over_with_its_reason(tmp_path):
+    index = Dataset()
+    index.file_meta = FileMetaDataset()
+    index.file_meta.MediaStorageSOPClassUID, index.file_meta.MediaStorageSOPInstanceUID = "1.2.840.10008.1.3.10", "1.2"
+    index.file_meta.TransferSyntaxUID, index.FileSetID = ExplicitVRLittleEndian, "CD"
+    write(tmp_path / "DICOMDIR", index)
+    write(tmp_path / "report" / "sr.dcm", dataset(None, "SR"))
+    write_slices(tmp_path / "scan", VALUES)
+    write(tmp_path / "scan" / "sr.dcm", dataset(None, "SR"))
+    write(tmp_path / "scan" / "seg.dcm", dataset(VALUES.astype("u1"), "SEG"))
+    assert [item["image"] for item in datalist(tmp_path, "all")] == [str(tmp_path / "scan")]
+    scans, passed = dicom_scans(tmp_path / "scan")
+    assert [scan.path for scan in scans] == [tmp_path / "scan"] and len(scans[0].files) == 6
+    assert {path.name: reason.split(" (")[0] for path, reason in passed.items()} == {
+        "sr.dcm": "DICOM object without pixels",
+        "seg.dcm": "DICOM segmentation",
+    }
+    assert dicom_scans(tmp_path / "report") == ([], {tmp_path / "report" / "sr.dcm": passed[scans[0].path / "sr.dcm"]})
+    with pytest.raises(ValueError, match=r"no DICOM image found \(index of a DICOM medium"):
+        LoadScan()(tmp_path / "DICOMDIR")
+
+
+def test_patient_is_a_hash_that_scans_share(tmp_path):
+    one = write_slices(tmp_path / "a", VALUES)
+    other = write(tmp_path / "b.dcm", dataset(VALUES[..., 0], "DX"))
+    stranger = write(tmp_path / "c.dcm", dataset(VALUES[..., 0], "DX", PatientID="J8"))
+    nobody = write(tmp_path / "d.dcm", dataset(VALUES[..., 0], "DX", PatientID="", PatientName=""))
+    assert dicom_patient(one) == dicom_patient(other) != dicom_patient(stranger)
+    assert "J7" not in dicom_patient(one) and dicom_patient(nobody) == "" == dicom_patient(__file__)
