@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from dino_uad.data.roles import Role
 from dino_uad.data.words import ANOMALOUS, CONTAINERS, NO_NAME, NORMAL, is_anomalous, is_normal, words
+from dino_uad.transforms import dicom_patient
 
 SLICE_NUMBER = re.compile(
     r"[ _.-]*\(?(?:(?<=[ _.-])(?:slice|sl|s|z|img|image))?[ _-]?(?<=[ _.(-])\d{1,4}\)?$", re.IGNORECASE
@@ -45,7 +43,7 @@ def find_patients(
     """
     if pattern:
         return Patients([_matched(pattern, image) for image in images], f"told by group_pattern {pattern}")
-    identified = [_dicom_patient(image.path) for image in images]
+    identified = [dicom_patient(image.path) if image.volume else "" for image in images]
     if all(identified) and len(set(identified)) > 1:
         return Patients(identified, "told by the patient ids of DICOM files, hashed")
     branches = [tuple(f for f in image.branch if f not in classes and not _names_class(f)) for image in images]
@@ -131,24 +129,3 @@ def _counts(start: str, size: int, total: int) -> bool:
     return said <= NORMAL | ANOMALOUS | NO_NAME or (
         not any(c.isdigit() for c in start) and total > FEWEST and 2 * size > total
     )
-
-
-def _dicom_patient(path: Path) -> str:
-    """A hash of a DICOM file's (or series') patient id, with the study's where that is empty; '' for other files."""
-    file = next((p for p in sorted(path.iterdir()) if p.is_file()), path) if path.is_dir() else path
-    return _hashed_id(file) if path.is_dir() or file.suffix.lower() in (".dcm", "") else ""
-
-
-@cache
-def _hashed_id(file: Path) -> str:
-    import itk
-
-    reader = itk.GDCMImageIO.New()
-    if not reader.CanReadFile(str(file)):
-        return ""
-    reader.SetFileName(str(file))
-    reader.ReadImageInformation()
-    tags = reader.GetMetaDataDictionary()
-    found = [tags[key].strip() for key in ("0010|0020", "0020|000d") if tags.HasKey(key)]
-    told = next((text for text in found if text), "")
-    return f"patient-{hashlib.sha256(told.encode()).hexdigest()[:10]}" if told else ""

@@ -7,10 +7,9 @@ import os
 from functools import cache
 from pathlib import Path
 
-import nibabel as nib
 from PIL import Image
 
-from dino_uad.transforms import LoadScan, UnitPILReader, first_line
+from dino_uad.transforms import Grid, LoadScan, LoadScand, UnitPILReader, first_line, require_explained
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +41,32 @@ def refuse_blank(items: list[dict]) -> list[dict]:
     return items
 
 
-def header_size(path: str | Path) -> tuple[int, ...] | None:
-    """Return a picture's or NIfTI volume's size from its header, None for other formats.
+def check_sizes(items: list[dict]) -> list[dict]:
+    """Return the items; raise ValueError where a mask does not lie on its image, as far as headers tell.
 
-    Raises:
-        ValueError: the header cannot be read.
+    Pictures and their masks have equal sizes. Volumes may lie on different grids where their affines explain it.
     """
+    for item in items:
+        if "label" in item:
+            image, label = _header(item["image"]), _header(item["label"])
+            if isinstance(image, Grid) and isinstance(label, Grid):
+                require_explained(label, image)
+            elif isinstance(image, tuple) and isinstance(label, tuple) and image != label:
+                raise ValueError(
+                    f"{item['label']}: the mask is {label}, its image {item['image']} is {image}; "
+                    "expected equal sizes. Resample the mask to the image's grid."
+                )
+    return items
+
+
+def _header(path: str | Path) -> tuple[int, ...] | Grid | None:
+    """A picture's size or a NIfTI volume's grid, None for other formats; ValueError where a header cannot be read."""
     try:
         if UnitPILReader().verify_suffix(str(path)):
             with Image.open(path) as picture:
                 return picture.size
         if str(path).lower().endswith((".nii", ".nii.gz")):
-            return tuple(int(size) for size in nib.load(path).shape)
+            return Grid.of_nifti(str(path))
     except Exception as error:
         raise ValueError(
             f"{path}: cannot be read: {first_line(error)}. Expected a complete, undamaged file. "
@@ -62,25 +75,13 @@ def header_size(path: str | Path) -> tuple[int, ...] | None:
     return None
 
 
-def check_sizes(items: list[dict]) -> list[dict]:
-    """Return the items; raise ValueError where a mask's size is not its image's, as far as headers tell."""
-    for item in items:
-        if "label" in item:
-            image, label = header_size(item["image"]), header_size(item["label"])
-            if image is not None and label is not None and image != label:
-                raise ValueError(
-                    f"{item['label']}: the mask is {label}, its image {item['image']} is {image}; "
-                    "expected equal sizes. Resample the mask to the image's grid."
-                )
-    return items
-
-
 def readable(items: list[dict]) -> list[dict]:
     """Return the items whose image and mask can be read and fit each other; log the number and names of the others."""
-    load, good = LoadScan(), []
+    load, good = LoadScand(("image", "label"), allow_missing_keys=True), []
     for item in items:
         try:
-            shapes = {tuple(load(item[key]).shape[1:]) for key in ("image", "label") if key in item}
+            loaded = load(item)
+            shapes = {tuple(loaded[key].shape[1:]) for key in ("image", "label") if key in item}
             if len(shapes) > 1:
                 raise ValueError(f"{item['label']}: sizes of mask and image differ: {sorted(shapes)}")
             good.append(item)

@@ -3,6 +3,7 @@
 from dino_uad.transforms.dicom import DicomReader, DicomScan, dicom_patient, dicom_scans, is_dicom, require_one_stack
 from dino_uad.transforms.files_of import files_of
 from dino_uad.transforms.foreground import ForegroundMaskd, to_patches
+from dino_uad.transforms.grid import Grid, require_explained
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
@@ -38,6 +39,7 @@ __all__ = [
     "ExtractSlicesd",
     "FillLabeld",
     "ForegroundMaskd",
+    "Grid",
     "InPlaneResized",
     "LeaveOutSlicesd",
     "LoadScan",
@@ -61,6 +63,7 @@ __all__ = [
     "marked",
     "on_scan_grid",
     "png_mark",
+    "require_explained",
     "require_one_stack",
     "tiff_mark",
     "to_patches",

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import pydicom
@@ -16,6 +17,7 @@ from dino_uad.transforms.dicom.stacks import Stack, stacks_of
 from dino_uad.transforms.own_results import is_own_result
 
 SHOWN = 8
+IDENTITY = [["PatientID", "IssuerOfPatientID"], ["PatientName", "PatientBirthDate"], ["StudyInstanceUID"]]
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,19 @@ def require_one_stack(path: str | os.PathLike[str], series: str | None = None) -
 def dicom_patient(path: str | os.PathLike[str]) -> str:
     """A hash that is the same for all scans of one patient, or "" where the file or folder does not tell.
 
-    Made of PatientID with its issuer, else of PatientName and PatientBirthDate. The values themselves are never shown
-    or kept.
+    Made of PatientID with its issuer, else of PatientName and PatientBirthDate, else of the study. The values
+    themselves are never shown or kept.
     """
     path = Path(path)
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.is_file() and is_dicom(file):
-            names = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(names))
-            known = [str(header.get(name) or "").strip() for name in names]
-            told = known[:2] if known[0] else known[2:]
-            return f"patient-{hashlib.sha256(repr(told).encode()).hexdigest()[:10]}" if told[0] else ""
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*chain(*IDENTITY)])
+            for names in IDENTITY:
+                told = [str(header.get(name) or "").strip() for name in names]
+                if told[0]:
+                    digest = hashlib.sha256(repr(told).encode("utf-8", "backslashreplace")).hexdigest()
+                    return f"patient-{digest[:10]}"
+            return ""
     return ""
 
 
