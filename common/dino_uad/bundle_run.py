@@ -60,8 +60,14 @@ def init(folder: str = "bundles") -> list[str]:
 
     Raises:
         FileExistsError: a bundle of that name is there already; then nothing is written.
+        FileNotFoundError: this copy of the package has none; a shared bundle carries such a copy.
     """
     targets = {source: Path(folder).expanduser() / name for name, source in shipped_bundles().items()}
+    if not targets:
+        raise FileNotFoundError(
+            "no bundles came with this copy of dino_uad; it was made for the bundle that carries it. Install dino-uad, "
+            "or clone its repository"
+        )
     for target in targets.values():
         if target.exists():
             raise FileExistsError(f"{target} is there already and stays as it is; choose another folder, or move it")

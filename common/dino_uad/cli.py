@@ -8,13 +8,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import fire
 
 from dino_uad.arguments import PreparedCall, fail, prepared, refuse_unknown_options, run
 
-VERBS = {
+ALL_VERBS = {
     "demo": (
         "dino_uad.demo.command:run_demo",
         "Generate labelled data, then train, evaluate and infer one bundle on it.",
@@ -54,6 +55,12 @@ VERBS = {
         "Unpack a bundle's zip safely. Its config is code: trust its maker.",
     ),
     "bench": ("dino_uad.bench.command:bench", "Measure speed and memory against what people would use instead."),
+}
+# An exported bundle carries the verbs that its receiver needs.
+VERBS = {
+    verb: (target, line)
+    for verb, (target, line) in ALL_VERBS.items()
+    if Path(__file__).parent.joinpath(*target.partition(":")[0].split(".")[1:]).with_suffix(".py").is_file()
 }
 
 USAGE = "usage: python -m dino_uad VERB [--option value ...]      (python -m dino_uad VERB --help: its options)"

@@ -13,6 +13,7 @@ from dino_uad.backbones.weights import store
 from dino_uad.backbones.weights.registry import SOURCES, WeightSource
 from dino_uad.export.bundle import export_bundle, import_bundle, package_files
 from dino_uad.export.large_files import large_files
+from dino_uad.export.needed import needed_files
 from dino_uad.export.same_package import require_same_package
 
 SMALL = overrides("dpmm")
@@ -30,6 +31,19 @@ def test_the_zip_holds_what_a_receiver_needs_and_nothing_of_the_run(exported):
         assert f"dpmm/configs/{name}" in names
     assert not [name for name in names if "pycache" in name or "/eval/" in name or name.startswith("dpmm/tests")]
     assert not [name for name in names if name.endswith(".safetensors")], "this bundle's backbone is not the student"
+    carried = {name.split("/")[2] for name in names if name.startswith("dpmm/dino_uad/")}
+    assert {"detector", "heads", "handlers", "metrics", "predictor.py"} <= carried
+    assert not carried & {"bench", "compare", "demo", "distill"}
+
+
+def test_a_shared_package_holds_what_the_configs_name_and_all_that_this_imports():
+    smallest = needed_files([])
+    names = {path.as_posix() for path in needed_files(['"$import dino_uad.demo"', '"dino_uad.demo.make_demo"'])}
+    assert {"demo/__init__.py", "demo/phantom.py", "data/prepare.py"} <= names
+    assert "demo/command.py" not in names and not {path for path in smallest if path.parts[0] == "demo"}
+    assert "backbones/weights/dino_uad_tiny14.md" in names, "data files come with their folder"
+    with pytest.raises(ValueError, match=r"dino_uad\.nets\.DPMM: named by a config, but dino_uad has no such module"):
+        needed_files(['{"_target_": "dino_uad.nets.DPMM"}'])
 
 
 def test_two_exports_are_the_same_bytes(exported, fitted, tmp_path):
@@ -108,8 +122,8 @@ def test_gated_weights_have_no_address():
 def test_a_bundle_on_packaged_weights_takes_them_along(monkeypatch):
     source = WeightSource(name="student", file_names=("s.safetensors",), licence="Apache-2.0", packaged="s.safetensors")
     monkeypatch.setitem(SOURCES, "student", source)
-    assert "dino_uad/backbones/weights/s.safetensors" in package_files("student")
-    assert not [name for name in package_files("dinov2_vits14") if name.endswith(".safetensors")]
+    assert "dino_uad/backbones/weights/s.safetensors" in package_files("student", [])
+    assert not [name for name in package_files("dinov2_vits14", []) if name.endswith(".safetensors")]
     assert large_files("student") is None
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from small_bundle import BUNDLES, HEADS, fit, overrides
 
 from dino_uad.export.bundle import export_bundle
-from helpers import pictures
+from helpers import labelled_pictures, pictures
 
 HERE = Path(__file__).parent
 SCHEMA = HERE / "meta_schema_20240725.json"
@@ -49,22 +49,32 @@ def test_the_same_with_the_real_backbone(alone, tmp_path):
     _compare(torch.load(tmp_path / "empty" / "maps.pt", weights_only=True)[bundle.name], bundle, settings)
 
 
-def test_run_trains_and_infers_with_the_code_the_bundle_carries(received, alone, tmp_path):
-    for split in ("train/good", "valid/good", "test/good"):
-        pictures(tmp_path / "data" / split, 3)
+def test_run_trains_evaluates_and_infers_with_the_code_the_bundle_carries(received, alone, tmp_path):
+    labelled_pictures(tmp_path / "data")
     shutil.copytree(received / "dpmm", tmp_path / "there" / "dpmm")
     (tmp_path / "here").mkdir()
     root = tmp_path / "there" / "dpmm"
     before = (root / "models" / "model.pt").read_bytes()
-    for config, data in (("train", "data"), ("inference", "data/test/good")):
+    for configs, data in (
+        (("train",), "data"),
+        (("train", "evaluate"), "data"),
+        (("inference",), "data/test/good/img"),
+    ):
         line = ["-m", "monai.bundle", "run", "--bundle_root", str(root), "--dataset_dir", str(tmp_path / data)]
-        line += ["--max_epochs", "2"] if config == "train" else []
-        printed = alone(tmp_path / "here", *line, "--config_file", str(root / "configs" / f"{config}.json"))
+        line += ["--max_epochs", "2"] if configs == ("train",) else []
+        files = [str(root / "configs" / f"{name}.json") for name in configs]
+        printed = alone(tmp_path / "here", *line, "--config_file", str(files))
     assert (root / "models" / "model.pt").read_bytes() != before
     assert not list((tmp_path / "here").iterdir())
     assert "code differs" not in printed
     maps = sorted(path.name for path in (root / "eval").glob("**/*anomaly*"))
-    assert len(maps) == 3, maps
+    assert len(maps) == 2, maps
+    assert json.loads((root / "eval" / "metrics.json").read_text())["images"] == {"normal": 2, "anomalous": 2}
+    assert "normal" in alone(root, "-m", "dino_uad", "check", str(tmp_path / "data"))
+    verbs = set(re.findall(r"^  (\w+) ", alone(root, "-m", "dino_uad", "--help"), re.MULTILINE))
+    assert {"weights", "cache", "check", "calibrate", "prepare"} <= verbs
+    assert not verbs & {"demo", "compare", "distill", "export", "bench"}
+    assert "no bundles came with this copy" in alone(root, "-m", "dino_uad", "init", "more", status=1)
 
 
 @pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")])

@@ -7,16 +7,16 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dino_uad
 from dino_uad.backbones.weights import SOURCES
 from dino_uad.digests import digest_file
 from dino_uad.errors import explain
 from dino_uad.export.archive import extract_archive, write_archive
 from dino_uad.export.large_files import large_files
+from dino_uad.export.needed import PACKAGE, needed_files
 
 if TYPE_CHECKING:
     from dino_uad.detector import AnomalyDetector
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REQUIRED = ("LICENSE", "docs/README.md", "configs/metadata.json", "configs/inference.json")
-PACKAGE_SUFFIXES = (".py", ".json", ".j2", ".css", ".md")
 ZOO_LIMIT = 25 << 20  # bytes of one file
 
 
@@ -54,7 +53,8 @@ def export_bundle(bundle: str, out: str = "dist", model: str | None = None, **ov
     files = _own_files(root) | {"models/model.pt": weights} | _overridden(root, overrides)
     network = _build(files, weights, root)
     files |= _metadata(files, network.image_size)
-    files |= package_files(network.backbone.arch)
+    configs = [_read(content).decode() for name, content in files.items() if name.startswith("configs/")]
+    files |= package_files(network.backbone.arch, configs)
     files |= _backbone(network, files)
     version = json.loads(_read(files["configs/metadata.json"]))["version"]
     if weights.stat().st_size > ZOO_LIMIT:
@@ -158,18 +158,12 @@ def _metadata(files: Mapping[str, bytes | Path], image_size: tuple[int, int]) ->
     return {"configs/metadata.json": _json(content)}
 
 
-def package_files(arch: str) -> dict[str, bytes | Path]:
-    """The package under its own name, with the weights that ship with it only where this bundle needs them."""
-    package = Path(dino_uad.__file__).parent
-    packaged = SOURCES[arch].packaged if arch in SOURCES else None
-    found = {path for path in package.rglob("*") if path.suffix in PACKAGE_SUFFIXES and path.is_file()}
-    if packaged:
-        found.add(package / "backbones" / "weights" / packaged)
-    return {
-        f"dino_uad/{relative.as_posix()}": package / relative
-        for relative in (path.relative_to(package) for path in found)
-        if not any(part.startswith((".", "__pycache__")) for part in relative.parts)
-    }
+def package_files(arch: str, configs: Iterable[str]) -> dict[str, bytes | Path]:
+    """What the configs need of this package, under its own name, with the weights of ``arch`` if they ship with it."""
+    found = needed_files(configs)
+    if arch in SOURCES and SOURCES[arch].packaged:
+        found.add(Path("backbones", "weights", SOURCES[arch].packaged))
+    return {f"dino_uad/{path.as_posix()}": PACKAGE / path for path in found}
 
 
 def _backbone(network: AnomalyDetector, files: Mapping[str, bytes | Path]) -> dict[str, bytes | Path]:

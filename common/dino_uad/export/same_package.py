@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import dino_uad
-from dino_uad.digests import digest_sources
 
 logger = logging.getLogger(__name__)
 
@@ -32,5 +31,11 @@ def require_same_package(bundle_root: str) -> None:
             "process: run bundles of different versions in processes of their own, with the bundle's folder first on "
             "PYTHONPATH"
         )
-    if digest_sources(carried) != digest_sources(used):
+    if _differs(carried, used):
         logger.warning(f"{bundle_root} carries its own dino_uad {found}, whose code differs from {used}, which is used")
+
+
+def _differs(carried: Path, used: Path) -> bool:
+    """Whether a module that is carried is another one, or none, in the package in use, which may hold more."""
+    pairs = [(path, used / path.relative_to(carried)) for path in carried.rglob("*.py")]
+    return any(not other.is_file() or path.read_bytes() != other.read_bytes() for path, other in pairs)
