@@ -95,15 +95,20 @@ def test_masks_of_volumes(tmp_path, name):
         ("c{}/FLAIR.nii.gz", "c{}/wmh.nii.gz"),
         ("img/img000{}.nii.gz", "label/label000{}.nii.gz"),
         ("ISIC_Training_Input/I_{}.jpg", "ISIC_Training_GroundTruth/I_{}_segmentation.png"),
+        (
+            "R001/sub-r{}/anat/sub-r{}_space-MNI_T1w.nii.gz",
+            "R001/sub-r{}/anat/sub-r{}_space-MNI_label-L_desc-T1lesion_mask.nii.gz",
+        ),
+        ("rawdata/sub-s{}/sub-s{}_dwi.nii.gz", "derivatives/sub-s{}/sub-s{}_msk.nii.gz"),
         ("ct_scans/v_{}.nii.gz", "Infection_Mask/v_{}.nii.gz"),
     ],
 )
 def test_images_and_masks_with_names_of_their_own(tmp_path, image, mask):
-    files = [name.format(k) for k in range(1, 5) for name in (image, f"{mask} = mask")]
+    files = [name.format(k, k) for k in range(1, 5) for name in (image, f"{mask} = mask")]
     if image.endswith("jpg"):
         files += [f"ISIC_Training_Input/I_{k}.jpg" for k in range(5, 9)]
     cases = understood(tmp_path, *files)
-    assert anomalous(cases) == {image.format(k) for k in range(1, 5)}
+    assert anomalous(cases) == {image.format(k, k) for k in range(1, 5)}
 
 
 def test_one_mask_that_fits_no_image_is_an_error_though_others_fit(tmp_path):
@@ -112,7 +117,9 @@ def test_one_mask_that_fits_no_image_is_an_error_though_others_fit(tmp_path):
         understood(tmp_path, *files)
 
 
-@pytest.mark.parametrize("name", ["x1_mask.gif", "masks/x1.gif", "masks/x1.npy", "x1_seg.mat"])
+@pytest.mark.parametrize(
+    "name", ["x1_mask.gif", "masks/x1.gif", "masks/x1.npy", "x1_seg.mat", "labels/x1.txt", "Annotations/x1.xml"]
+)
 def test_masks_in_a_format_that_is_not_read_are_named(tmp_path, name):
     files = [f"x{k}.png" for k in range(4)]
     with pytest.raises(ValueError, match=rf"{name.split('.')[-1]}.*this format is not read.*Convert"):
@@ -160,7 +167,8 @@ def test_a_normal_folder_makes_its_siblings_anomalous_in_every_split(tmp_path, n
 
 
 @pytest.mark.parametrize(
-    "names", [("glioma", "meningioma"), ("BCC", "MEL", "NV"), ("0", "1", "2"), ("covid", "non-covid")]
+    "names",
+    [("glioma", "meningioma"), ("BCC", "MEL", "NV"), ("0", "1", "2"), ("grade0", "grade1"), ("covid", "non-covid")],
 )
 def test_classes_without_a_normal_word_ask(tmp_path, names):
     files = [f"train/{name}/{k}.png" for name in names for k in range(3)]
@@ -228,3 +236,11 @@ def test_a_blank_mask_in_an_anomalous_folder_is_named(tmp_path):
     layouts.write(tmp_path, files)
     with pytest.raises(ValueError, match=r"label/b\.png: the mask is blank"):
         datalist(tmp_path, "test")
+
+
+def test_names_that_say_normal_beside_names_that_say_nothing_ask(tmp_path):
+    files = [f"{name}_{k}.png" for name in ("normal", "osteophyte") for k in range(4)]
+    with pytest.raises(ValueError, match=r"file names look like classes: normal \(4\), others \(4\)"):
+        understood(tmp_path, *files)
+    assert anomalous(understood(tmp_path, normal="normal_*")) == set(files[4:])
+    assert anomalous(understood(tmp_path, normal="*")) == set()

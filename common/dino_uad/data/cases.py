@@ -12,7 +12,7 @@ from dino_uad.data.classes import Classes
 from dino_uad.data.content import count_values, size_or_none
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
-from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, tell_roles
+from dino_uad.data.roles import BOXES, DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, tell_roles
 from dino_uad.data.verify import has_anomaly
 from dino_uad.data.words import is_normal
 
@@ -77,6 +77,9 @@ def understand(root: Path, options: Options) -> Understood:
             f"{len(undecided)} of {len(images)} images have no mask and are taken for normal "
             f"(such as {undecided[0].relative})"
         )
+    lists = [mask for mask in masks if mask.unread]
+    if lists:
+        notes.append(f"{len(lists)} files may hold annotations that are not read (such as {lists[0].relative})")
     if cases and not labels and any(case.anomalous for case in cases):
         notes.append("no masks: image-level metrics only")
     if any(case.trainable and case.anomalous for case in cases):
@@ -163,11 +166,13 @@ def _labels(root: Path, images: Sequence[Role], masks: Sequence[Role], pairing: 
     orphans = []
     for mask in masks:
         owners = pairing.images_of(mask)
-        if mask.unread:
+        if mask.unread and (owners or not mask.path.name.endswith(BOXES)):
             raise ValueError(
-                f"{mask.path}: {mask.reason}, so it is a mask, but this format is not read; expected PNG, TIFF, BMP, "
-                f"NIfTI, NRRD or MHA. Convert the masks; {WAY_OUT}"
+                f"{mask.path}: {mask.reason}, so it is an annotation, but this format is not read; expected masks as "
+                f"PNG, TIFF, BMP, NIfTI, NRRD or MHA. Convert them; {WAY_OUT}"
             )
+        if mask.unread:  # a list of annotations, or just a note beside masks
+            continue
         if not owners:
             orphans.append(mask)
         for image in owners:

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from dino_uad.data.roles import Role, matches
-from dino_uad.data.words import ANOMALOUS, CONTAINERS, NORMAL, SEQUENCES, is_anomalous, is_normal, words
+from dino_uad.data.words import ANOMALOUS, CONTAINERS, GRADES, NORMAL, SEQUENCES, is_anomalous, is_normal, words
 
 Branch = tuple[str, ...]
 NAME_LETTERS = 4  # shorter words of a file's name (dr, ok) may be anything
@@ -46,6 +46,7 @@ class Classes:
             if self.normal_folders & siblings.keys()
             for folder in siblings.keys() - self.normal_folders
         }
+        self._sorted_by_file = {image.branch for image in images if self._declared_file(image)}
         self._by_name = self._classes_by_name(images)
         unused = [text for text in self.declared if not any(self._declares(text, image) for image in images)]
         if unused:
@@ -53,7 +54,7 @@ class Classes:
 
     def anomalous(self, image: Role) -> bool | None:
         """Whether an image is anomalous; None where neither folders nor its name say so."""
-        if any(matches(image.path.name.casefold(), image.branch, text) for text in self.declared):
+        if self._declared_file(image):
             return False
         for depth in range(len(image.branch) - 1, -1, -1):
             folder, siblings = image.branch[depth], self._children[image.branch[:depth]]
@@ -62,7 +63,7 @@ class Classes:
             says = is_anomalous(folder) and (len(siblings) > 1 or self._direct[image.branch[: depth + 1]] > 0)
             if folder in self.anomalous_folders or (says and not self.declared):
                 return True
-        return self._by_name.get(image.path)
+        return True if image.branch in self._sorted_by_file else self._by_name.get(image.path)
 
     def check_understood(self, root: Path, images: Sequence[Role], groups: Collection[str]) -> None:
         """Ask where folders or names look like classes and none of them is known to be normal.
@@ -86,14 +87,9 @@ class Classes:
                 raise ValueError(
                     _question(root, "folders", [f"{name} ({n})" for name, n in siblings.items()], siblings)
                 )
-        said = Counter(
-            word
-            for image in images
-            if self.anomalous(image) is None
-            for word in _class_words(image)
-            if word in ANOMALOUS
-        )
-        if said and not self.declared:
+        silent = [_class_words(image) & (NORMAL | ANOMALOUS) for image in images if self.anomalous(image) is None]
+        said = Counter(min(names, default="others") for names in silent)
+        if set(said) - {"others"} and (len(said) > 1 or said.keys() & ANOMALOUS) and not self.declared:
             raise ValueError(_question(root, "file names", [f"{word} ({n})" for word, n in said.items()], said))
 
     def _normal(self, folder: str, siblings: Collection[str]) -> bool:
@@ -105,6 +101,9 @@ class Classes:
         return any(fnmatch(folder, text) for folder in image.branch) or matches(
             image.path.name.casefold(), image.branch, text
         )
+
+    def _declared_file(self, image: Role) -> bool:
+        return any(matches(image.path.name.casefold(), image.branch, text) for text in self.declared)
 
     def _folder_names(self) -> str:
         return ", ".join(sorted({folder for siblings in self._children.values() for folder in siblings})[:12]) or "none"
@@ -124,6 +123,8 @@ class Classes:
         if len(siblings) < 2 or sum(siblings.values()) == len(siblings):
             return False
         if "0" in siblings and siblings.keys() <= SINGLE_DIGITS:
+            return True
+        if all(GRADES & {word.rstrip("0123456789") for word in words(folder)} for folder in siblings):
             return True
         named = [folder for folder in siblings if not _names_no_class(folder)]
         return len(named) > 1 and all(is_anomalous(name) or not any(c.isdigit() for c in name) for name in named)

@@ -6,7 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from dino_uad.data.roles import Role
-from dino_uad.data.words import BIDS_ENTITY, IMAGES, MASKS, QUALIFIERS, SEQUENCE_END, SEQUENCES, SOLITARY, words
+from dino_uad.data.words import (
+    BIDS_ENTITY,
+    BIDS_MASK,
+    IMAGES,
+    MASKS,
+    QUALIFIERS,
+    SEQUENCE_END,
+    SEQUENCES,
+    SOLITARY,
+    words,
+)
 
 Name = tuple[str, ...]
 LEADING = IMAGES | {"volume", "vol"}
@@ -62,7 +72,11 @@ class Pairing:
     def _only(self, branch: Name, mask: Role) -> list[Role]:
         """The image of a case that is a folder: all that the folder holds, if that is one case."""
         found = _in_split(self._folder.get(branch, []), mask)
-        return found if found and len({(image.branch, self.case(image)) for image in found}) == 1 and branch else []
+        below = {image.branch[len(branch) :] for image in found}
+        one_case = len({self.case(image) for image in found}) == 1
+        # pre/FLAIR and orig/FLAIR are one case, 01/FLAIR and 02/FLAIR are two.
+        numbered = len(below) > 1 and any(c.isdigit() for folders in below for folder in folders for c in folder)
+        return found if branch and one_case and not numbered else []
 
     def _beside(self, mask: Role) -> list[Role]:
         """An image of the same name in a folder that differs by one name, as ``scans/x`` and ``drawings/x``."""
@@ -78,9 +92,11 @@ class Pairing:
 
 def _mask_names(mask: Role) -> Iterator[Name]:
     """Names that the image of a mask may have, the likeliest first; an empty one for all of a folder."""
-    name = (
-        words(BIDS_ENTITY.sub("", mask.stem)) if _says_mask(words(BIDS_ENTITY.sub("", mask.stem))) else words(mask.stem)
-    )
+    for stem in dict.fromkeys((BIDS_MASK.sub("", mask.stem), BIDS_ENTITY.sub("", mask.stem), mask.stem)):
+        yield from _names_without_mask_words(mask, words(stem))
+
+
+def _names_without_mask_words(mask: Role, name: Name) -> Iterator[Name]:
     if mask.content:
         yield from (name[:end] for end in range(len(name) - 1, 0, -1))
         yield from (name[start:] for start in range(1, len(name)))
@@ -96,10 +112,6 @@ def _mask_names(mask: Role) -> Iterator[Name]:
         yield _stripped(rest, leading=LEADING)
     if set(head) <= QUALIFIERS | SOLITARY:
         yield ()
-
-
-def _says_mask(name: Name) -> bool:
-    return bool(set(name) & MASKS)
 
 
 def _stripped(name: Name, leading: frozenset[str] = frozenset(), trailing: frozenset[str] = frozenset()) -> Name:

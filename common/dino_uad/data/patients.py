@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dino_uad.data.roles import Role
-from dino_uad.data.words import ANOMALOUS, CONTAINERS, NO_NAME, NORMAL, is_anomalous, is_normal, words
+from dino_uad.data.words import ANOMALOUS, CONTAINERS, GRADES, NO_NAME, NORMAL, is_anomalous, is_normal, words
 from dino_uad.transforms import dicom_patient
 
 SLICE_NUMBER = re.compile(
@@ -90,7 +90,7 @@ def _patient_folders(branches: Sequence[tuple[str, ...]]) -> list[str]:
 
 def _is_numbered(folder: str) -> bool:
     said = words(folder)
-    return any(c.isdigit() for c in folder) and not CONTAINERS & {word.rstrip("0123456789") for word in said}
+    return any(c.isdigit() for c in folder) and not (CONTAINERS | GRADES) & {word.rstrip("0123456789") for word in said}
 
 
 def _names_class(folder: str) -> bool:

@@ -13,6 +13,8 @@ from dino_uad.data.words import IMAGES, MASKS, QUALIFIERS, SOLITARY, SPLIT_OF, s
 from dino_uad.transforms import image_name
 
 IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
+BOXES = (".txt", ".xml", ".json")
+"""Suffixes of annotations as boxes or polygons, where a folder or name says so."""
 DECLARED = "it matches image_pattern"
 
 
@@ -27,7 +29,7 @@ class Role:
     reason: str
     volume: bool = False
     unread: bool = False
-    """Whether it is in a format of images that is not read."""
+    """Whether it is in a format that is not read."""
     content: bool = field(default=False, compare=False)
     """Whether its values, not its name, say that it is a mask."""
 
@@ -80,7 +82,7 @@ def tell_roles(
             role, reason = UNCHOSEN, f"images that do not match the pattern {pattern}"
         if role == IMAGE and kind is not None and (file.kind == VOLUME) != (kind == "3d"):
             role, reason = UNCHOSEN, f"images that are not {kind}"
-        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.image_format))
+        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.kind == OTHER))
     return roles
 
 
@@ -101,7 +103,7 @@ def _role(file: Found, folders: Sequence[str], mask_pattern: str | None, image_p
     elif mask_pattern is not None and reason:
         return PASSED, "masks that mask_pattern does not choose"
     if file.kind == OTHER:
-        if file.image_format and reason:
+        if reason and (file.image_format or name.lower().endswith(BOXES)):
             return MASK, reason
         return PASSED, f"{'images' if file.image_format else 'files'} of a format that is not read"
     return (MASK, reason) if reason else (IMAGE, "a picture or volume that nothing calls a mask")

@@ -62,12 +62,15 @@ SEQUENCES = _set(
 """Ends of an image's name that say which sequence or channel it is."""
 CONTAINERS = _set(
     "fold folds part parts batch set sets year site center centre scanner session ses visit series study data dataset "
-    "grade stage level class group size slices axial coronal sagittal px v"
+    "group size slices axial coronal sagittal px v"
 )
 """Folders whose number is no patient's."""
+GRADES = _set("grade stage level class score type category birads kl")
+"""Folders whose number is a class, as ``grade0``."""
 NO_NAME = IMAGES | SEQUENCES | _set("im slice slices frame frames file pic sample")
 """Words that count images, with a number, and name nobody."""
 
+BIDS_MASK = re.compile(r"_(?:desc|label)-[^_]+", re.IGNORECASE)
 BIDS_ENTITY = re.compile(r"_(?:space|desc|label|res|den|hemi)-[^_]+", re.IGNORECASE)
 SEPARATOR = re.compile(r"[\s_.\-+,;()\[\]&]+")
 NUMBERED = re.compile(r"^([a-z]+?)(\d+)$")
