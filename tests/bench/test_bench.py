@@ -10,7 +10,7 @@ import torch
 from dino_uad.bench.all_rows import DISTRIBUTED, ON_REQUEST, ROWS, select_rows
 from dino_uad.bench.command import bench
 from dino_uad.bench.row import Figure, Row
-from dino_uad.bench.rows import ranks, selection
+from dino_uad.bench.rows import memory, ranks, selection
 from dino_uad.bench.rows.pixels import sorted_curves
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.timing import interleave
@@ -29,6 +29,13 @@ def test_timed_code_is_right(name):
     assert all(figure["reached"] is None for figure in row["figures"]), "quick sizes reach nothing"
     assert row["checks"] and all(check["ok"] for check in row["checks"]), row["checks"]
     json.dumps(row, allow_nan=False)
+
+
+def test_memory_of_a_fit_is_measured_for_each_method():
+    row = ROWS["memory"](QUICK).to_json()
+    assert [figure["name"].split(",")[1].strip() for figure in row["figures"][1::2]] == [*memory.HEADS]
+    assert all(0 < figure["value"] < 1000 for figure in row["figures"])
+    assert len(row["notes"]) == len(memory.HEADS) + 1 and row["checks"][0]["ok"]
 
 
 def test_writes_rows_and_resumes(tmp_path, monkeypatch, capsys):

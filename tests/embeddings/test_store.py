@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dino_uad.embeddings import store as store_module
 from dino_uad.embeddings.shard import read_contents, write_shard
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, shards
+from dino_uad.measure import peak_extra_megabytes
 from workflows import start
 
 FACTS = {"backbone": {"arch": "tiny"}, "code": "1"}
@@ -126,6 +127,22 @@ def test_two_writers_killed_at_random_moments_leave_nothing_wrong(tmp_path):
         assert_equal(whole(store, places[key]), record(key, 1 + int(key) % 3, size=16))
     store.prepare()
     assert not [path for path in store.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_reading_everything_leaves_nothing_in_memory(tmp_path):
+    store = EmbeddingStore(tmp_path, FACTS)
+    values = torch.arange(64 * 2**18).view(64, 1, 512, 512).half()  # 32 MB
+    for part in range(2):
+        write_shard(store.folder / f"{part}.safetensors", {str(part): {"embedding": values}})
+
+    def read() -> None:
+        for row in torch.randperm(64).tolist():
+            assert torch.equal(
+                store.read([("0.safetensors", row), ("1.safetensors", row)])["embedding"][1], values[row]
+            )
+
+    read()
+    assert peak_extra_megabytes(read, torch.device("cpu")) < 12
 
 
 def test_an_older_shard_stays_used_while_its_entries_are_asked_for(tmp_path):

@@ -40,13 +40,13 @@ HEADS: dict[str, Callable[[int], Head]] = {
 
 def memory(settings: Settings) -> Row:
     """One epoch, calibration and model file of each method, on a twentieth of the images and on all of them."""
-    many, valid = settings.size((20_000, 240), (240, 12))
+    many, valid = settings.size((20_000, 240), (60, 12))
     counts = (many // 20, many)
     size = {"images": many, "pixels": 14 * SIDE, "fewer images": counts[0], "validation images": valid}
     row = Row("memory", "Memory of a fit by the number of its images", size, settings)
     backbone = DinoBackbone(ARCH, weights="random")
     with tempfile.TemporaryDirectory() as folder:
-        write_embeddings(folder, backbone, many)
+        row.check("embeddings read, against those written", write_embeddings(folder, backbone, many), 0)
         row.figure("embeddings on disk", _bytes(folder) / MEGABYTE, "MB")
         for method, make in HEADS.items():
             detector = AnomalyDetector(backbone, make(backbone.embed_dim), (14 * SIDE, 14 * SIDE)).to(settings.device)
@@ -63,8 +63,8 @@ def memory(settings: Settings) -> Row:
     return row
 
 
-def write_embeddings(folder: str, backbone: DinoBackbone, count: int) -> None:
-    """Put made-up embeddings where :func:`stored` will find them."""
+def write_embeddings(folder: str, backbone: DinoBackbone, count: int) -> float:
+    """Put made-up embeddings where :func:`stored` will find them; the largest difference of some read back."""
     drawn = patch_embeddings(100, SIDE, backbone.embed_dim)
     tokens = drawn.float().mean(dim=(2, 3))
     store = EmbeddingStore(folder, store_facts(dict, backbone))
@@ -73,6 +73,10 @@ def write_embeddings(folder: str, backbone: DinoBackbone, count: int) -> None:
         embedding = drawn[i % len(drawn)].roll(i // len(drawn), dims=-1)[None]
         store.append(entry_key(entry), {"embedding": embedding, "cls": tokens[i % len(drawn)][None]})
     store.flush()
+    chosen = torch.randperm(count)[:100].tolist()
+    read = stored(folder, backbone, count).batch(chosen)["embedding"]
+    written = torch.stack([drawn[i % len(drawn)].roll(i // len(drawn), dims=-1) for i in chosen])
+    return float((read - written).abs().max())
 
 
 def stored(folder: str, backbone: DinoBackbone, count: int) -> EmbeddingDataset:
