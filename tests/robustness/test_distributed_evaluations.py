@@ -55,3 +55,14 @@ def test_more_ranks_than_files(tmp_path):
     found = json.loads((tmp_path / "distributed evaluate/metrics.json").read_text())
     assert found["images"] == {"normal": 1, "anomalous": 1}
     assert found["metrics"]["image_auroc"] in (0, 1)
+
+
+def test_a_bank_divided_over_ranks_that_have_unequal_numbers_of_images(tmp_path):
+    finished(run, "anomaly_dino", tmp_path)
+    finished(run, "anomaly_dino", tmp_path, "evaluate", **FEWER)
+    sharded = {"network_def#head#sharded": True, "files_per_batch": 1, "timeout_minutes": 1}
+    evaluation = partial(run, "anomaly_dino", tmp_path, "distributed evaluate", **sharded, **FEWER)
+    assert run_in_group(3, evaluation) == [0, 0, 0]  # of four images
+    kinds = ("evaluate", "distributed evaluate")
+    one, many = (json.loads((tmp_path / kind / "metrics.json").read_text())["metrics"] for kind in kinds)
+    assert many == pytest.approx(one, rel=1e-5, abs=1e-5, nan_ok=True)

@@ -75,6 +75,11 @@ class AnomalyDinoHead(Head):
     def fitted(self) -> bool:
         return self._sharded or self.bank.numel() > 0
 
+    @property
+    def divided(self) -> bool:
+        """Whether this process holds only a part of the bank; all processes then score together."""
+        return self._sharded
+
     def fit_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> dict[str, float]:
         """Collect the foreground patches of each image; every rank gets all, in the order of the joined batches."""
         mask = nonempty_mask(self._foreground(embeddings, mask), embeddings)[:, 0]

@@ -16,6 +16,8 @@ from dino_uad.report.sections import Gallery, Picture, Section
 @method_section.register
 def anomaly_dino_section(head: AnomalyDinoHead, context: MethodContext) -> Section:
     """For the most anomalous patch of each case, the nearest patch of the memory bank."""
+    if head.divided:  # a search would need the other processes, which make no report
+        return Section(TITLE, f"The bank is divided over several processes; this one holds {len(head.bank):,} patches.")
     pictures = []
     for title, case in context.cases:
         embeddings = context.embed(case.image)[0]
