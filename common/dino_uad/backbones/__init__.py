@@ -1,6 +1,6 @@
 """Frozen DINO vision transformers: architectures, checkpoints, and where their weights come from."""
 
-from dino_uad.backbones.architectures import architecture, is_student
+from dino_uad.backbones.architectures import architecture, blocks_to_read, is_student
 from dino_uad.backbones.backbone import PRECISIONS, DinoBackbone, random_state
 from dino_uad.backbones.checkpoints import read_checkpoint, to_huggingface
 from dino_uad.backbones.vit import VisionTransformer
@@ -10,6 +10,7 @@ __all__ = [
     "DinoBackbone",
     "VisionTransformer",
     "architecture",
+    "blocks_to_read",
     "is_student",
     "random_state",
     "read_checkpoint",

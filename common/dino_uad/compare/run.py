@@ -43,7 +43,8 @@ def compare(
     Args:
         dataset_dir: a data set with labelled test images.
         bundles: names, with head settings if wanted: ``dpmm,dino_ad:n_clusters=1``.
-        backbones: ``arch`` (last block), ``arch@8`` (block index, from 0, without the final norm), ``arch:random``.
+        backbones: ``arch`` (the blocks that the bundle reads), ``arch@last`` (with the final norm), ``arch@8`` or
+            ``arch@5+8`` (block indices, from 0, without it, joined), ``arch:random``.
         seeds: seeds of the fits.
         out: folder for results.
         image_size: side of the input in pixels.

@@ -40,44 +40,43 @@ class Method:
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """An architecture, the blocks that are read, and whether its weights are random."""
+    """An architecture, the blocks that are read (the bundle's own when None), and whether its weights are random."""
 
     arch: str
-    layers: tuple[int, ...] = (-1,)
-    final_norm: bool = True
+    layers: tuple[int, ...] | None = None
     random: bool = False
 
     @property
     def name(self) -> str:
         """How tables call it: ``dinov2_vits14 block 9``, counting blocks from 1."""
-        blocks = "" if self.final_norm else " block " + "+".join(str(layer + 1) for layer in self.layers)
+        blocks = "" if self.layers is None else " block " + "+".join(str(layer + 1) for layer in self.layers)
+        blocks = " last block" if self.layers == (-1,) else blocks
         return self.arch + blocks + (" random weights" if self.random else "")
 
     @classmethod
     def parse(cls, text: str) -> BackboneSpec:
-        """Read ``arch`` (last block, final norm), ``arch@8`` or ``arch@8+11`` (block indices, no norm), ``...:random``.
+        """Read ``arch`` (the bundle's blocks), ``arch@last`` (with the final norm), ``arch@8`` or ``arch@5+8``
+        (block indices, joined, without it), ``...:random``.
 
         Raises:
             ValueError: a block index is not a number, or what follows ``:`` is not ``random``.
         """
         text_, _, flag = text.partition(":")
-        arch, _, layers = text_.partition("@")
+        arch, at, layers = text_.partition("@")
         try:
-            indices = tuple(int(index) for index in layers.split("+")) if layers else (-1,)
+            indices = (-1,) if layers == "last" else tuple(int(index) for index in layers.split("+") if at)
         except ValueError:
             indices = ()
-        if not arch or not indices or flag not in ("", "random"):
+        if not arch or (at and not indices) or flag not in ("", "random"):
             raise ValueError(f"backbone {text!r} found; expected arch, arch@8 (block index from 0) or arch:random")
-        return cls(arch, indices, not layers, flag == "random")
+        return cls(arch, indices if at else None, flag == "random")
 
     def config(self) -> dict[str, Any]:
         """The ``network_def#backbone`` settings."""
-        return {
-            "arch": self.arch,
-            "layers": list(self.layers),
-            "final_norm": self.final_norm,
-            "weights": "random" if self.random else None,
-        }
+        settings: dict[str, Any] = {"arch": self.arch, "weights": "random" if self.random else None}
+        if self.layers is not None:
+            settings |= {"layers": list(self.layers), "final_norm": self.layers == (-1,)}
+        return settings
 
 
 def words(value: str | Sequence[Any] | int) -> list[str]:

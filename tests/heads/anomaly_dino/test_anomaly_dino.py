@@ -27,9 +27,14 @@ def _rows(images):
     return images.movedim(1, -1).flatten(0, 2)
 
 
-def _fitted(images=None, mask=None, **options):
+def _tokens(n=6, seed=0):
+    return torch.randn(n, CHANNELS, generator=torch.Generator().manual_seed(100 + seed))
+
+
+def _fitted(images=None, cls=None, mask=None, **options):
     head = AnomalyDinoHead(CHANNELS, **options)
-    head.fit_batch(_images() if images is None else images, None, mask)
+    images = _images() if images is None else images
+    head.fit_batch(images, _tokens(len(images)) if cls is None else cls, mask)
     head.end_epoch()
     return head
 
@@ -51,6 +56,33 @@ def test_score_is_the_mean_cosine_distance_to_the_nearest(k):
     scores = _fitted(k_neighbors=k).score(query)
     assert scores.shape == (2, 1, 5, 5)
     np.testing.assert_allclose(scores.flatten(), exact, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(("retrieve", "k"), [(1, 1), (3, 2), (99, 1)])
+def test_retrieval_searches_the_patches_of_the_most_similar_images_exactly(retrieve, k):
+    images, tokens, query, wanted = _images(), _tokens(), _images(2, seed=1), _tokens(2, seed=1)
+    mask = torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(5)) > 0.4
+    scores = _fitted(images, tokens, mask, retrieve=retrieve, k_neighbors=k).score(query, wanted)
+    nearest = np.argsort(cdist(wanted.double(), tokens.double(), "cosine"), axis=1)[:, :retrieve]
+    for score, image, chosen in zip(scores, query, nearest, strict=True):
+        bank = torch.cat([images[i].movedim(0, -1)[mask[i, 0]] for i in chosen])
+        exact = np.sort(cdist(_rows(image[None]).double(), bank.double(), "cosine"), axis=1)[:, :k].mean(axis=1)
+        np.testing.assert_allclose(score.flatten(), exact, rtol=0, atol=2e-5)
+
+
+def test_retrieval_works_with_a_coreset_and_needs_class_tokens():
+    head = _fitted(retrieve=99, coreset=0.5)
+    assert int(head.ends[-1]) == len(head.bank) == 75
+    whole = _fitted(coreset=0.5)
+    query = _images(2, seed=1)
+    torch.testing.assert_close(head.score(query, _tokens(2)), whole.score(query), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="class tokens"):
+        head.score(query)
+    state = {key: value for key, value in whole.state_dict().items() if key == "bank"}  # as version 0.1 wrote it
+    old = AnomalyDinoHead(CHANNELS, retrieve=2)
+    old.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="set retrieve to null"):
+        old.score(query, _tokens(2))
 
 
 def test_batches_second_pass_half_precision_and_reload_give_the_same_bank():
@@ -86,7 +118,7 @@ def test_all_views_of_a_drawn_reference_are_kept():
 def test_references_and_queries_are_restricted_to_the_foreground():
     images, mask = _images(), torch.zeros(6, 1, 5, 5, dtype=torch.bool)
     mask[1:, :, 1:3] = True
-    head = _fitted(images, mask)
+    head = _fitted(images, mask=mask)
     assert len(head.bank) == 25 + 5 * 10  # nothing is foreground in the first image: all of it counts
     scores = head.score(_images(2, seed=1), None, mask[:2])
     assert torch.equal(scores[0], head.score(_images(2, seed=1))[0])
@@ -142,34 +174,38 @@ def test_batched_zero_shot_finds_the_odd_patch_even_when_it_occurs_twice():
 
 
 class _Scorer(torch.nn.Module):
-    def __init__(self):
+    def __init__(self, **options):
         super().__init__()
-        self.head = _fitted(k_neighbors=2)
+        mask = torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(5)) > 0.4
+        self.head = _fitted(mask=mask, k_neighbors=2, **options)
 
-    def forward(self, embeddings):
-        return self.head.score(embeddings)
+    def forward(self, embeddings, cls):
+        return self.head.score(embeddings, cls)
 
 
-def test_traced_and_exported_scores_are_the_same(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"retrieve": 2}])
+def test_traced_and_exported_scores_are_the_same(options, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    scorer, query = _Scorer().eval(), _images(3, seed=1)
+    scorer, inputs = _Scorer(**options).eval(), (_images(3, seed=1), _tokens(3, seed=1))
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.trace(scorer, query[:1]), buffer)
+    torch.jit.save(torch.jit.trace(scorer, tuple(part[:1] for part in inputs)), buffer)
     buffer.seek(0)
-    torch.testing.assert_close(torch.jit.load(buffer)(query), scorer(query))
-    torch.onnx.export(scorer, (query,), tmp_path / "head.onnx", dynamo=True, verbose=False)
+    torch.testing.assert_close(torch.jit.load(buffer)(*inputs), scorer(*inputs))
+    torch.onnx.export(scorer, inputs, tmp_path / "head.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "head.onnx", providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, {session.get_inputs()[0].name: query.numpy()})
-    np.testing.assert_allclose(output, scorer(query), rtol=0, atol=1e-5)
+    given = {node.name: part.numpy() for node, part in zip(session.get_inputs(), inputs, strict=False)}
+    (output,) = session.run(None, given)
+    np.testing.assert_allclose(output, scorer(*inputs), rtol=0, atol=1e-5)
 
 
 def _rank_main(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    images, cls = _images(7), _images(7, seed=3).mean(dim=(2, 3))
+    images, cls = _images(7), _tokens(7, seed=3)
     heads = [
         AnomalyDinoHead(CHANNELS),
         AnomalyDinoHead(CHANNELS, shots=2),
         AnomalyDinoHead(CHANNELS, coreset=0.3),
+        AnomalyDinoHead(CHANNELS, retrieve=3, k_neighbors=2),
         DinoADHead(CHANNELS, normalization="calibrated"),
     ]
     for head in heads:
@@ -180,34 +216,40 @@ def _rank_main(rank, folder):
         head.calibrate_batch(images[rank::2], cls[rank::2])
         head.end_calibration()
     torch.save([head.state_dict() for head in heads], f"{folder}/state{rank}.pt")
-    sharded = AnomalyDinoHead(CHANNELS, sharded=True)
-    sharded.load_state_dict(heads[0].state_dict())
-    assert len(sharded.bank) in (len(heads[0].bank) // 2, -(-len(heads[0].bank) // 2))
-    with pytest.raises(RuntimeError, match="a part of the bank"):
-        sharded.state_dict()
     # One rank has two images and scores them one by one, the other has one.
-    own = _images(3, seed=1)[slice(0, 2) if rank == 0 else slice(2, 3)]
-    torch.save(torch.cat([sharded.score(image[None]) for image in own]), f"{folder}/scores{rank}.pt")
-    sharded.end_scoring()
+    part = slice(0, 2) if rank == 0 else slice(2, 3)
+    own = list(zip(_images(3, seed=1)[part], _tokens(3, seed=1)[part], strict=True))
+    scores = []
+    for whole, options in ((heads[0], {}), (heads[3], {"retrieve": 3, "k_neighbors": 2})):
+        sharded = AnomalyDinoHead(CHANNELS, sharded=True, **options)
+        sharded.load_state_dict(whole.state_dict())
+        assert len(whole.bank) // 2 - 25 <= len(sharded.bank) <= len(whole.bank) // 2 + 25
+        with pytest.raises(RuntimeError, match="a part of the bank"):
+            sharded.state_dict()
+        scores.append(torch.cat([sharded.score(image[None], token[None]) for image, token in own]))
+        sharded.end_scoring()
+    torch.save(scores, f"{folder}/scores{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo's file store")
 def test_two_ranks_give_the_model_and_scores_of_one(tmp_path):
     mp.spawn(_rank_main, (tmp_path,), nprocs=2)
-    images, cls = _images(7), _images(7, seed=3).mean(dim=(2, 3))
+    images, cls = _images(7), _tokens(7, seed=3)
     dino_ad = DinoADHead(CHANNELS, normalization="calibrated")
     dino_ad.fit_batch(images, cls)
     dino_ad.end_epoch()
     dino_ad.calibrate_batch(images, cls)
     dino_ad.end_calibration()
-    fitted = functools.partial(_fitted, images)
-    single = [fitted(), fitted(shots=2), fitted(coreset=0.3), dino_ad]
+    fitted = functools.partial(_fitted, images, cls)
+    single = [fitted(), fitted(shots=2), fitted(coreset=0.3), fitted(retrieve=3, k_neighbors=2), dino_ad]
     for rank in range(2):
         for state, head in zip(torch.load(tmp_path / f"state{rank}.pt", weights_only=True), single, strict=True):
             torch.testing.assert_close(state, dict(head.state_dict()), rtol=1e-5, atol=1e-6)
-    scores = torch.cat([torch.load(tmp_path / f"scores{rank}.pt", weights_only=True) for rank in range(2)])
-    torch.testing.assert_close(scores, single[0].score(_images(3, seed=1)), rtol=0, atol=1e-6)
+    scores = zip(*(torch.load(tmp_path / f"scores{rank}.pt", weights_only=True) for rank in range(2)), strict=True)
+    for parts, head in zip(scores, (single[0], single[3]), strict=True):
+        expected = head.score(_images(3, seed=1), _tokens(3, seed=1))
+        torch.testing.assert_close(torch.cat(parts), expected, rtol=0, atol=1e-6)
 
 
 def test_errors():

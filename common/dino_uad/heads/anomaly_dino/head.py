@@ -6,12 +6,19 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
 from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
 from dino_uad.heads.anomaly_dino.in_step import take_part
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded
 from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
+from dino_uad.heads.anomaly_dino.retrieval import (
+    most_similar,
+    retrieved_distances,
+    sharded_distances,
+    traced_distances,
+)
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask
 from dino_uad.parallel import broadcast, gather_rows, rank, world_size
@@ -21,13 +28,15 @@ from dino_uad.tracing import is_traced
 class AnomalyDinoHead(Head):
     """Score a patch by the mean cosine distance to its nearest normal patches.
 
-    The bank takes two bytes a component (:mod:`dino_uad.heads.anomaly_dino.nearest`).
+    The bank takes two bytes a component (:mod:`dino_uad.heads.anomaly_dino.nearest`), image after image.
 
     Args:
         embed_dim: number of channels ``C``.
         shots: number of reference images; all when None. They are drawn from the seed, and fewer shots with the same
             seed are a subset of more.
         k_neighbors: number of nearest patches to average over; the paper uses 1.
+        retrieve: number of normal images, the most similar ones by class token, whose patches are searched; all when
+            None, as published.
         coreset: share of the bank that greedy k-centre selection keeps, in (0, 1]; all when None.
         foreground: ``pca`` restricts references and queries to the foreground by their first principal component.
         views: consecutive images of the stream that show one reference, 8 for its rotations by multiples of 45°.
@@ -37,7 +46,7 @@ class AnomalyDinoHead(Head):
             of rows; an exported model searches exactly all the same.
     """
 
-    dynamic_buffers = ("bank",)
+    dynamic_buffers = ("bank", "ends", "class_tokens")
     single_pass = True
 
     def __init__(
@@ -45,6 +54,7 @@ class AnomalyDinoHead(Head):
         embed_dim: int,
         shots: int | None = None,
         k_neighbors: int = 1,
+        retrieve: int | None = None,
         coreset: float | None = None,
         foreground: Literal["pca"] | None = None,
         views: int = 1,
@@ -59,14 +69,20 @@ class AnomalyDinoHead(Head):
             raise ValueError("a bank with a faiss index is searched whole: choose sharded or index 'faiss'")
         if (shots is not None and shots < 1) or k_neighbors < 1 or views < 1:
             raise ValueError(f"shots {shots}, k_neighbors {k_neighbors}, views {views}: each must be at least 1")
+        if retrieve is not None and retrieve < 1:
+            raise ValueError(f"retrieve is {retrieve}; expected the number of images to search, or None for all")
+        if retrieve is not None and index != "exact":
+            raise ValueError(f"index {index!r} searches the whole bank, retrieve {retrieve} images of it: choose one")
         if coreset is not None and not 0 < coreset <= 1:
             raise ValueError(f"coreset is the share of the bank to keep, in (0, 1], found {coreset}")
         if foreground not in (None, "pca"):
             raise ValueError(f"foreground must be None or 'pca', found {foreground!r}")
-        self.shots, self.k_neighbors, self.coreset = shots, k_neighbors, coreset
+        self.shots, self.k_neighbors, self.retrieve, self.coreset = shots, k_neighbors, retrieve, coreset
         self.foreground, self.views, self.seed = foreground, views, seed
         self.sharded, self.index = sharded, index
         self.register_buffer("bank", torch.empty(0, embed_dim, dtype=torch.int16))
+        self.register_buffer("ends", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("class_tokens", torch.empty(0, embed_dim, dtype=torch.float16))
         self.approximate = FaissIndex(embed_dim) if index == "faiss" else None
         self._sharded = False
         self._restart()
@@ -86,22 +102,26 @@ class AnomalyDinoHead(Head):
         rows = encode_rows(embeddings.movedim(1, -1)[mask])
         # As bytes: not every backend moves 16-bit integers.
         rows = gather_rows(rows.view(torch.uint8)).view(torch.int16)
-        for image_rows in rows.split(gather_rows(mask.sum(dim=(1, 2))).tolist()):
-            self._add(image_rows)
-        return {"bank_rows": float(sum(len(kept) for _, kept in self._references))}
+        tokens = gather_rows(functional.normalize(self._class_token(cls, embeddings).float(), dim=1)).half()
+        for image_rows, token in zip(rows.split(gather_rows(mask.sum(dim=(1, 2))).tolist()), tokens, strict=True):
+            self._add(image_rows, token)
+        return {"bank_rows": float(sum(len(kept) for _, kept, _ in self._references))}
 
     def end_epoch(self) -> None:
         """Make what was collected the bank; a second pass over the data replaces the first."""
         if not self._references:
             raise RuntimeError("AnomalyDINO was given no normal image: check the training data list")
-        self.bank = torch.cat([rows for _, rows in self._references])
+        _, rows, tokens = zip(*self._references, strict=True)
+        self.bank, self.class_tokens = torch.cat(rows), torch.stack(tokens)
+        self.ends = torch.tensor([len(one) for one in rows], device=self.bank.device).cumsum(0)
         self._sharded = False
         self._restart()
         if self.coreset is not None:
             chosen = torch.empty(max(1, int(self.coreset * len(self.bank))), dtype=torch.int64, device=self.bank.device)
             if rank() == 0:
                 chosen = greedy_coreset(self.bank, len(chosen), self.seed, progress=True)
-            self.bank = self.bank[broadcast(chosen)]
+            chosen = broadcast(chosen).sort().values
+            self.bank, self.ends = self.bank[chosen], torch.searchsorted(chosen, self.ends)
         if self.approximate is not None:
             self.approximate.build(self.bank)
 
@@ -114,23 +134,52 @@ class AnomalyDinoHead(Head):
             raise RuntimeError("AnomalyDINO is not fitted: run train first or load models/model.pt")
         if self._sharded:
             take_part(tuple(embeddings.shape[-2:]) if len(embeddings) else None, embeddings.device)
-        return self._score(embeddings, mask)
+        return self._score(embeddings, cls, mask)
 
     def end_scoring(self) -> None:
         """Search this rank's part of the bank for the others, until they have no more images either."""
         while self._sharded and (grid := take_part(None, self.bank.device)):
-            self._score(torch.empty(0, self.embed_dim, *grid, device=self.bank.device), None)
+            nothing = torch.empty(0, self.embed_dim, *grid, device=self.bank.device)
+            self._score(nothing, nothing[:, :, 0, 0], None)
 
-    def _score(self, embeddings: Tensor, mask: Tensor | None) -> Tensor:
-        queries = embeddings.movedim(1, -1).flatten(0, 2)
-        if self.approximate is not None and not is_traced():
-            distance = self.approximate.search(queries, self.bank, self.k_neighbors)
+    def _score(self, embeddings: Tensor, cls: Tensor | None, mask: Tensor | None) -> Tensor:
+        foreground = self._foreground(embeddings, mask)
+        if self.retrieve is not None:
+            distance = self._retrieved(embeddings, self._class_token(cls, embeddings), foreground)
+        elif self.approximate is not None and not is_traced():
+            distance = self.approximate.search(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)
         elif self._sharded:
-            distance = nearest_neighbours_sharded(queries, self.bank, self.k_neighbors)
+            distance = nearest_neighbours_sharded(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)
         else:
-            distance = nearest_neighbours(queries, self.bank, self.k_neighbors)[0]
-        scores = distance.mean(dim=1).view(-1, 1, *embeddings.shape[-2:])
-        return fill_background(scores, self._foreground(embeddings, mask))
+            distance = nearest_neighbours(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)[0]
+        scores = distance.mean(dim=-1).view(-1, 1, *embeddings.shape[-2:])
+        return fill_background(scores, foreground)
+
+    def _retrieved(self, embeddings: Tensor, cls: Tensor, foreground: Tensor | None) -> Tensor:
+        """``[B,P,k]`` distances to the patches of the most similar normal images; 0 outside of the foreground."""
+        if len(self.class_tokens) != len(self.ends) or not len(self.ends):
+            raise RuntimeError(
+                "the bank holds no class tokens to retrieve images by: fit again, or set retrieve to null"
+            )
+        images = most_similar(cls, self.class_tokens, self.retrieve)
+        queries = _rows(embeddings)
+        if is_traced():
+            return traced_distances(queries, images, self.bank, self.ends, self.k_neighbors)
+        wanted = nonempty_mask(foreground, embeddings).flatten(1)
+        if self._sharded:
+            return sharded_distances(queries, wanted, images, self.bank, self.ends, self.k_neighbors, self._here)
+        fewest = (self.ends - functional.pad(self.ends[:-1], (1, 0)))[images].sum(dim=1)
+        k = min(self.k_neighbors, int(fewest.min()) if len(fewest) else self.k_neighbors)
+        return retrieved_distances(queries, wanted, images, self.bank, self.ends, k)
+
+    def nearest(self, query: Tensor, cls: Tensor | None = None) -> tuple[float, int]:
+        """Distance and bank row of the nearest patch to one ``[C]`` of an image with class token ``[C]``."""
+        rows = torch.arange(len(self.bank), device=self.bank.device)
+        if self.retrieve is not None:
+            images = most_similar(cls[None], self.class_tokens, self.retrieve)[0]
+            rows = rows[torch.isin(torch.searchsorted(self.ends, rows, right=True), images)]
+        distance, index = nearest_neighbours(query[None], self.bank[rows])
+        return float(distance[0, 0]), int(rows[index[0, 0]])
 
     def shard_bank(self) -> None:
         """Keep only this rank's part of the bank, for scoring; there is no ``state_dict`` from then on.
@@ -140,24 +189,40 @@ class AnomalyDinoHead(Head):
         if self.approximate is not None:
             raise RuntimeError("a bank with a faiss index is searched whole: leave index out to divide it over ranks")
         if world_size() > 1 and not self._sharded:
-            self.bank = self.bank[rank() :: world_size()].clone()
+            self._here = torch.ones(len(self.ends), dtype=torch.bool)
+            if self.retrieve is None:
+                self.bank = self.bank[rank() :: world_size()].clone()
+            else:
+                self._keep_images(torch.arange(len(self.ends), device=self.ends.device) % world_size() == rank())
             self._sharded = True
+
+    def _keep_images(self, here: Tensor) -> None:
+        """Forget the rows of the other images; their class tokens stay, all ranks retrieve alike."""
+        counts = self.ends - functional.pad(self.ends[:-1], (1, 0))
+        self.bank = self.bank[here.repeat_interleave(counts)].clone()
+        self.ends = torch.where(here, counts, 0).cumsum(0)
+        self._here = here.cpu()
 
     def _restart(self) -> None:
         self._generator = torch.Generator().manual_seed(self.seed)
         self._seen = 0
         self._key = 0.0
-        self._references: list[tuple[float, Tensor]] = []
+        self._references: list[tuple[float, Tensor, Tensor]] = []
 
-    def _add(self, rows: Tensor) -> None:
+    def _add(self, rows: Tensor, token: Tensor) -> None:
         """Keep an image's rows if its reference's random key is among the ``shots`` smallest so far."""
         if self._seen % self.views == 0:
             self._key = torch.rand((), generator=self._generator, dtype=torch.float64).item()
         self._seen += 1
-        self._references.append((self._key, rows))
+        self._references.append((self._key, rows, token))
         if self.shots is not None:
-            kept = set(sorted({key for key, _ in self._references})[: self.shots])
+            kept = set(sorted({key for key, *_ in self._references})[: self.shots])
             self._references = [reference for reference in self._references if reference[0] in kept]
+
+    def _class_token(self, cls: Tensor | None, embeddings: Tensor) -> Tensor:
+        if cls is None and self.retrieve is not None:
+            raise ValueError("AnomalyDINO retrieves by class tokens and found none: the batch needs 'cls', [B,C]")
+        return embeddings.new_zeros(embeddings.shape[:2]) if cls is None else cls
 
     def _foreground(self, embeddings: Tensor, mask: Tensor | None) -> Tensor | None:
         if self.foreground is None:
@@ -166,6 +231,8 @@ class AnomalyDinoHead(Head):
         return found if mask is None else found & mask
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        for name in ("ends", "class_tokens"):  # a bank of version 0.1 can only be searched as a whole
+            state_dict.setdefault(prefix + name, getattr(self, name)[:0])
         device, self._sharded = self.bank.device, False
         if self.sharded:  # all of it may be too much for the device
             self.bank = self.bank.cpu()
@@ -178,3 +245,8 @@ class AnomalyDinoHead(Head):
         if self._sharded:
             raise RuntimeError("this rank holds a part of the bank: fit and save with sharded=False")
         super()._save_to_state_dict(*args, **kwargs)
+
+
+def _rows(embeddings: Tensor) -> Tensor:
+    """``[B,C,h,w]`` to ``[B,h*w,C]``."""
+    return embeddings.flatten(2).transpose(1, 2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dino_uad.heads.anomaly_dino import AnomalyDinoHead, nearest_neighbours
+from dino_uad.heads.anomaly_dino import AnomalyDinoHead
 from dino_uad.report import panels
 from dino_uad.report.methods.pictures import drawn, framed
 from dino_uad.report.methods.section import TITLE, MethodContext, method_section
-from dino_uad.report.methods.stored import SAME_VECTOR, cosine, training_image
+from dino_uad.report.methods.stored import SAME_VECTOR, training_image
 from dino_uad.report.sections import Gallery, Picture, Section
 
 
@@ -20,15 +21,15 @@ def anomaly_dino_section(head: AnomalyDinoHead, context: MethodContext) -> Secti
         return Section(TITLE, f"The bank is divided over several processes; this one holds {len(head.bank):,} patches.")
     pictures = []
     for title, case in context.cases:
-        embeddings = context.embed(case.image)[0]
+        embeddings, cls = context.embed(case.image)
         columns = embeddings.shape[-1]
-        place = int(head.score(embeddings).flatten().argmax())
+        place = int(head.score(embeddings, cls, context.foreground(case.image)).flatten().argmax())
         query = embeddings[0].flatten(1)[:, place]
-        distance, row = (float(found[0, 0]) for found in nearest_neighbours(query[None], head.bank))
+        distance, row = head.nearest(query, cls[0])
         picture = drawn(case.image)
         picture = framed(picture, divmod(place, columns), embeddings.shape[2:])
         text = f"{title}: {case.name}; distance {distance:.3f}"
-        found = _reference(head, context, int(row), query, distance)
+        found = _reference(head, context, row, query, distance)
         if found:
             picture = panels.side_by_side(picture, found[1])
             text += f" to a patch of {found[0]} (right)"
@@ -46,10 +47,9 @@ def _reference(
     head: AnomalyDinoHead, context: MethodContext, row: int, query: Tensor, distance: float
 ) -> tuple[str, panels.Rgb] | None:
     """Name and picture of the training image that bank ``row`` came from, if that can be told and proves true."""
-    patches = context.network.grid_size[0] * context.network.grid_size[1]
-    index = row // patches
-    if context.training is None or head.views > 1:
+    if context.training is None or head.views > 1 or not len(head.ends):
         return None
+    index = int(torch.searchsorted(head.ends, row, right=True))
     if head.shots is not None:
         generator = torch.Generator().manual_seed(head.seed)
         keys = torch.rand(len(context.training), generator=generator, dtype=torch.float64)
@@ -58,9 +58,10 @@ def _reference(
     image = training_image(context, index)
     if image is None:
         return None
-    found = context.embed(image)[0][0].flatten(1)[:, row % patches]
-    # A coreset or a foreground mask shifts the rows: the patch must be as near as the bank's row was.
-    if abs(1 - cosine(query, found) - distance) > 1 - SAME_VECTOR:
+    similarity = F.normalize(context.embed(image)[0][0].flatten(1).float(), dim=0).T @ F.normalize(query.float(), dim=0)
+    # Were it another image than the bank's, its nearest patch would not be as near as the bank's row was.
+    near = (1 - similarity - distance).abs()
+    if near.min() > 1 - SAME_VECTOR:
         return None
-    place = divmod(row % patches, context.network.grid_size[1])
+    place = divmod(int(near.argmin()), context.network.grid_size[1])
     return context.training.name(index), framed(drawn(image), place, context.network.grid_size)

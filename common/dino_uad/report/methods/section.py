@@ -47,8 +47,14 @@ class MethodContext:
 
     @torch.inference_mode()
     def embed(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """One image ``[C,H,W]`` to its embeddings ``[1,C,h,w]`` and class token ``[1,C]``."""
-        return self.network.embed(image[None].to(self.device, torch.float32))
+        """One image ``[C,H,W]`` to the embeddings ``[1,C,h,w]`` that the head knows, and its class token ``[1,C]``."""
+        embeddings, cls = self.network.embed(image[None].to(self.device, torch.float32))
+        return self.network.prepare(embeddings), cls
+
+    @torch.inference_mode()
+    def foreground(self, image: Tensor) -> Tensor:
+        """The patches ``[1,1,h,w]`` of ``[C,H,W]`` that are scored."""
+        return self.network.find_foreground(image[None].to(self.device, torch.float32))
 
 
 @singledispatch

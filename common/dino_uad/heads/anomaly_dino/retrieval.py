@@ -1,0 +1,80 @@
+"""Search among the patches of the normal images that are most like the query, not among all.
+
+Normal anatomy at the level of a slice is in the slices that look like it. A query then costs one product of its class
+token with those of all images, and a search whose size does not grow with their number. It is exact: what is retrieved
+is searched as the whole bank would be.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dino_uad.heads.anomaly_dino.nearest import nearest_neighbours, unit_rows
+from dino_uad.parallel import gather_rows, is_distributed, rank
+
+
+def most_similar(cls: Tensor, tokens: Tensor, count: int) -> Tensor:
+    """Numbers ``[B,min(count,N)]`` of the images whose unit class tokens ``[N,C]`` are most similar to ``[B,C]``."""
+    similarity = functional.normalize(cls.float(), dim=1) @ tokens.float().T
+    return similarity.topk(min(count, len(tokens)), dim=1).indices
+
+
+def retrieved_distances(
+    queries: Tensor, wanted: Tensor, images: Tensor, bank: Tensor, ends: Tensor, k: int, here: Tensor | None = None
+) -> Tensor:
+    """Cosine distances of the wanted patches of each image to their ``k`` nearest rows of its retrieved images.
+
+    Args:
+        queries: ``[B,P,C]``.
+        wanted: ``[B,P]`` bool; the others are not searched for, and their distances are 0.
+        images: ``[B,R]`` numbers of the retrieved images.
+        bank: ``[M,C]`` rows, image by image.
+        ends: ``[N]`` where the rows of each image end.
+        k: number of neighbours.
+        here: ``[N]`` bool, the images whose rows this process holds; all when None.
+
+    Returns:
+        ``[B,P,k]`` ascending; infinite where there are fewer rows.
+    """
+    starts = functional.pad(ends[:-1], (1, 0)).tolist()
+    spans = list(zip(starts, ends.tolist(), strict=True))
+    result = torch.zeros(*queries.shape[:2], k, device=queries.device)
+    for i, numbers in enumerate(images.tolist()):
+        parts = [bank[slice(*spans[n])] for n in numbers if here is None or here[n]]
+        rows = torch.cat([bank[:0], *parts])
+        found = min(k, len(rows))
+        distances = result.new_full((int(wanted[i].sum()), k), torch.inf)
+        if found and len(distances):
+            distances[:, :found] = nearest_neighbours(queries[i][wanted[i]], rows, found)[0]
+        result[i, wanted[i]] = distances
+    return result
+
+
+def sharded_distances(
+    queries: Tensor, wanted: Tensor, images: Tensor, bank: Tensor, ends: Tensor, k: int, here: Tensor
+) -> Tensor:
+    """:func:`retrieved_distances` where every rank holds the rows of some images; all ranks must call it."""
+    if not is_distributed():
+        return retrieved_distances(queries, wanted, images, bank, ends, k, here)
+    counts = gather_rows(torch.tensor([len(queries)], device=queries.device)).tolist()
+    everyones = (gather_rows(queries), gather_rows(wanted.to(torch.uint8)).bool(), gather_rows(images))
+    mine = retrieved_distances(*everyones, bank, ends, k, here)
+    merged = gather_rows(mine[None].contiguous())  # [ranks,B,P,k]
+    start = sum(counts[: rank()])
+    own = merged[:, start : start + len(queries)].movedim(0, -2).flatten(-2)
+    return own.topk(k, dim=-1, largest=False).values
+
+
+def traced_distances(queries: Tensor, images: Tensor, bank: Tensor, ends: Tensor, k: int) -> Tensor:
+    """:func:`retrieved_distances` of all patches as one product, which can be traced and exported, for more memory."""
+    starts = functional.pad(ends[:-1], (1, 0))
+    longest = int((ends - starts).max())
+    index = starts[images][:, :, None] + torch.arange(longest, device=bank.device)
+    beyond = index >= ends[images][:, :, None]
+    rows = bank[index.clamp_max(len(bank) - 1).flatten(1)]
+    rows = unit_rows(rows.flatten(0, 1)).view(*rows.shape)
+    similarity = functional.normalize(queries.float(), dim=2) @ rows.transpose(1, 2)
+    similarity = similarity.masked_fill(beyond.flatten(1)[:, None], -torch.inf)
+    return 1 - similarity.topk(k, dim=2).values

@@ -1,0 +1,48 @@
+"""Image baseline and image score on scores whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from dino_uad.detector.baseline import ImageBaseline, image_score
+
+
+def scores(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(4, 1, 12, 12, generator=generator), torch.rand(4, 1, 12, 12, generator=generator) > 0.4
+
+
+def test_it_is_numpys_percentile_of_the_foreground():
+    values, mask = scores()
+    mask[3] = False
+    found = ImageBaseline(1.0).measure(values, mask)
+    expected = [np.percentile(value[inside].numpy(), 25) for value, inside in zip(values[:3], mask[:3], strict=True)]
+    np.testing.assert_allclose(found.numpy(), [*expected, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_is_subtracted_and_a_brighter_image_is_brought_back(share):
+    values, mask = scores()
+    shifted = ImageBaseline(share)(values + 3, mask) - ImageBaseline(share)(values, mask)
+    torch.testing.assert_close(shifted, torch.full_like(values, 3 * (1 - share)))
+
+
+def test_the_bound_keeps_a_lesion_that_fills_the_foreground():
+    values, mask = torch.zeros(1, 1, 10, 10) + 0.1, torch.ones(1, 1, 10, 10, dtype=torch.bool)
+    values[..., :9, :] = 1.0  # 90 % of the foreground
+    baseline = ImageBaseline(1.0)
+    assert baseline(values, mask).max() == 0  # unbounded, the lesion is its own baseline
+    baseline.highest.fill_(0.2)
+    assert baseline(values, mask).max() == pytest.approx(0.8)
+
+
+def test_image_score_is_the_mean_of_the_largest_hundredth_of_the_foreground():
+    values = torch.arange(400.0).view(1, 1, 20, 20)
+    assert image_score(values).item() == pytest.approx((399 + 398 + 397 + 396) / 4)
+    mask = torch.ones_like(values, dtype=torch.bool)
+    assert image_score(values, mask).item() == image_score(values).item()
+    mask[..., 10:, :] = False  # 200 patches: two count
+    assert image_score(values, mask).item() == pytest.approx((199 + 198) / 2)
+    assert image_score(values, mask & False).item() == 0
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        ImageBaseline(1.5)
