@@ -15,14 +15,14 @@ SAMPLED = 1 << 14  # pixels that a histogram is taken of
 DARK = 0.25  # a background's mean, as a share of that of what stands before it
 SURROUNDS = 0.8  # share of the image's border that is background, where there is one
 RADIUS = 3  # of the closing, in pixels
-COVERED = 0.05  # share of a patch's pixels that makes it foreground
+COVERED = 0.25  # share of a patch's pixels that makes it foreground
 
 
 class Foreground:
     """Finds the foreground of images; the same one wherever a detector is fitted, calibrated, applied or exported.
 
-    Pixels above a threshold in any channel, closed by a square of 7 pixels, make a patch foreground if they cover 5 %
-    of it: a lesion at the rim of the body keeps its patch, a speck of noise in the air does not make one. With
+    Pixels above a threshold in any channel, closed by a square of 7 pixels, make a patch foreground if they cover a
+    quarter of it: patches that are mostly air and skin differ more between heads than a lesion does from brain. With
     ``auto`` the threshold is Otsu's (1979) if it parts a dark background from the rest, which is asked of the image
     itself: the darker class has less than a quarter of the brighter one's mean, and it covers 80 % of the image's
     border. Background is then only what is connected with the border: ventricles, cysts and lungs within the body are
