@@ -113,6 +113,7 @@ def test_a_second_run_scores_only_what_is_new_changed_or_gone(fitted, results, c
     assert touched == {"late_anomaly.tif", "broken_anomaly.tif", "g0_anomaly.tif"}
     after = {row["file"]: row for row in table(results)}
     assert len(after) == 6 and all(row["status"] == "scored" for row in after.values())
+    assert "spread of intensities" in after["late.png"]["unlike"]  # one grey level; the fit saw noise
     kept = [row for row in before if row["file"] in ("u0.png", "head.nii.gz", "good/g1.png")]
     assert [after[row["file"]] for row in kept] == kept
     infer(fitted)  # nothing is new: the tables are there all the same

@@ -234,6 +234,7 @@ class AnomalyDetector(nn.Module):
         known = dict(self.backbone.state_dict(prefix=prefix + "backbone."))
         if prefix + "normal_scans.finding_threshold" not in state_dict:
             known |= self._uncalibrated(state_dict, prefix)
+        known |= NormalScans().state_dict(prefix=prefix + "normal_scans.")  # what an older model does not say
         for key, value in known.items():
             state_dict.setdefault(key, value)
         super()._load_from_state_dict(
@@ -246,8 +247,7 @@ class AnomalyDetector(nn.Module):
         if stored is not None and stored.ndim == 1 and len(stored) < len(self.thresholds):
             missing = stored.new_full((len(self.thresholds) - len(stored),), torch.nan)
             state_dict[prefix + "thresholds"] = torch.cat([stored, missing])
-        known = NormalScans().state_dict(prefix=prefix + "normal_scans.")
-        known |= Units().state_dict(prefix=prefix + "units.") | ImageBaseline().state_dict(prefix=prefix + "baseline.")
+        known = Units().state_dict(prefix=prefix + "units.") | ImageBaseline().state_dict(prefix=prefix + "baseline.")
         if stored is not None:
             known[prefix + "pixel_thresholds"] = state_dict[prefix + "thresholds"]
         return known

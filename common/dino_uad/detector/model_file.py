@@ -117,5 +117,5 @@ def read_normal_scans(path: str | Path) -> NormalScans:
     prefix, normal = "normal_scans.", NormalScans()
     stored = {key.removeprefix(prefix): value for key, value in read_model(path).items() if key.startswith(prefix)}
     if stored:
-        normal.load_state_dict(stored)
+        normal.load_state_dict(normal.state_dict() | stored)
     return normal

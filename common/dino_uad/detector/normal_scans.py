@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dino_uad.detector.conformal import ConformalTable, scan_scores
 from dino_uad.detector.free_response import FINDINGS_PER_SCAN, finding_peaks, threshold_at_findings
+from dino_uad.detector.seen import SeenScans
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +22,13 @@ class NormalScans(nn.Module):
         images: conformal table of single images (slices), each group counted once.
         scans: conformal table of the groups' highest images; a volume is compared with it by its highest slice.
         finding_threshold: map score of :data:`~dino_uad.detector.operating_points.FREE_RESPONSE`; NaN until fitted.
+        seen: what they look like before they are scored.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.images, self.scans = ConformalTable(), ConformalTable()
+        self.seen = SeenScans()
         self.register_buffer("finding_threshold", torch.full((), torch.nan))
 
     def fit(self, scores: Tensor, groups: Sequence[Hashable], maps: Tensor) -> None:

@@ -4,11 +4,13 @@ from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.identity import entry_key, store_facts
 from dino_uad.embeddings.loader import EmbeddingLoader
 from dino_uad.embeddings.store import EmbeddingStore
+from dino_uad.embeddings.with_foreground import flattened
 
 __all__ = [
     "EmbeddingDataset",
     "EmbeddingLoader",
     "EmbeddingStore",
     "entry_key",
+    "flattened",
     "store_facts",
 ]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
+from dino_uad.embeddings import flattened
 from dino_uad.engines import unpack
 from dino_uad.handlers.scan_tally import ScanTally
 from dino_uad.metrics import ScoreHistogram, ThresholdAtFPR
+from dino_uad.transforms import PICTURE_AFFINE, looks
+
+FILES_SEEN = 24
+"""How many files are looked at again."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +48,24 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     _fit_baseline(network, scored, device)
     _fit_units(network, scored, device)
     _fit_thresholds(network, scored, ScanTally(loader, device), device)
+    _fit_seen(network, getattr(loader, "dataset", None))
+
+
+def _fit_seen(network: AnomalyDetector, dataset: Any) -> None:
+    """Spacing, intensities and orientation of some files, read again: embeddings do not tell them."""
+    entries = getattr(dataset, "entries", [])
+    places = sorted({i * len(entries) // FILES_SEEN for i in range(FILES_SEEN)}) if entries else []
+    found = []
+    for entry in (entries[place] for place in places):
+        with contextlib.suppress(Exception):  # a file that cannot be read has been reported where it was embedded
+            made = dataset.transform(dict(entry))
+            images = [one["image"] for one in flattened(made)]
+            if images and hasattr(images[0], "meta"):
+                picture = np.array_equal(images[0].meta["scan_affine"], PICTURE_AFFINE)
+                found.append(looks(torch.stack([torch.as_tensor(one) for one in images]), images[0].meta, picture))
+    if found:
+        values, orientations = zip(*found, strict=True)
+        network.normal_scans.seen.fit(torch.stack(values), orientations)
 
 
 def score(network: AnomalyDetector, batch: dict[str, Tensor], device: torch.device | str) -> Scored:

@@ -17,7 +17,7 @@ from torch import Tensor
 from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.handlers.metrics_json import device_name, package_versions
 from dino_uad.measure import peak_megabytes
-from dino_uad.transforms import SaveMapd, ThresholdMapd
+from dino_uad.transforms import SaveMapd, ThresholdMapd, is_picture, looks
 from dino_uad.worklist import Worklist, thumbnail
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class WorklistHandler:
         self._savers = [step for step in steps if isinstance(step, SaveMapd)]
         self._threshold = next((step for step in steps if isinstance(step, ThresholdMapd)), None)
         self._pictures: list[bytes] = []
+        self._unlike: list[list[str]] = []
         self._started = self._last = time.perf_counter()
         self._at = ""
 
@@ -60,6 +61,7 @@ class WorklistHandler:
         """Draw the thumbnails of a batch while image and map are still upright."""
         images, maps = engine.state.output["image"], engine.state.output["pred"]
         low, high = self.network.thresholds[1], None if self._threshold is None else self._threshold.thresholds
+        self._unlike = [self._unlike_the_fit(image) for image in images]
         self._pictures = [thumbnail(image, one, float(low), high) for image, one in zip(images, maps, strict=True)]
 
     def add(self, engine: Engine) -> None:
@@ -67,12 +69,18 @@ class WorklistHandler:
         now = time.perf_counter()
         items, failed = engine.state.output or [], getattr(engine.state, "failed", [])
         seconds, self._last = (now - self._last) / max(len(items) + len(failed), 1), now
-        for item, picture in zip(items, self._pictures, strict=True):
-            self.worklist.add(source_of(item["image"]), item, seconds, picture)
+        for item, picture, unlike in zip(items, self._pictures, self._unlike, strict=True):
+            self.worklist.add(source_of(item["image"]), item, seconds, picture, unlike)
         for item in failed:
             self.worklist.fail(item["image"], item["failed"])
-        self._pictures = []
+        self._pictures, self._unlike = [], []
         engine.state.output = engine.state.batch = None
+
+    def _unlike_the_fit(self, image: Tensor) -> list[str]:
+        """In what a scan ``[C,H,W]`` or ``[C,H,W,D]`` is outside of what the calibration scans were."""
+        plain = image.as_subclass(Tensor).cpu()
+        slices = plain.movedim(-1, 0) if plain.ndim == 4 else plain[None]
+        return self.network.normal_scans.seen.unlike(*looks(slices, image.meta, is_picture(image)))
 
     def finish(self, engine: Engine) -> None:
         """Write the tables and the report."""

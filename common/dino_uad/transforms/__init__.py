@@ -7,6 +7,7 @@ from dino_uad.transforms.grid import Grid, require_explained
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
+from dino_uad.transforms.looks import looks
 from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
@@ -21,7 +22,7 @@ from dino_uad.transforms.readers import (
 )
 from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
-from dino_uad.transforms.save import SaveMapd, on_scan_grid
+from dino_uad.transforms.save import SaveMapd, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
 from dino_uad.transforms.slices import ExtractSlicesd
@@ -60,6 +61,8 @@ __all__ = [
     "image_name",
     "is_dicom",
     "is_own_result",
+    "is_picture",
+    "looks",
     "marked",
     "on_scan_grid",
     "png_mark",

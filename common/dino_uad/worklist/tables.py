@@ -24,7 +24,7 @@ SCAN_COLUMNS = [
     "size_unit",
     "largest_diameter",
     "diameter_unit",
-] + ["peak", "peak_slice", "slices", "slices_scored", "anomaly_map", "label_map", "seconds", "reason"]
+] + ["peak", "peak_slice", "slices", "slices_scored", "anomaly_map", "label_map", "seconds", "unlike", "reason"]
 SLICE_COLUMNS = ["file", "slice", *NUMBERS]
 FINDING_COLUMNS = [
     "file",
@@ -87,6 +87,8 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: ""}[value]
     return f"{value:.7g}" if isinstance(value, float) else value

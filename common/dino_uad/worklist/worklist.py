@@ -82,8 +82,23 @@ class Worklist:
         rows = ((source, row) for source, _, row in self.store.states())
         return {row[key]: source for source, row in rows for key in ("anomaly_map", "label_map") if row.get(key)}
 
-    def add(self, source: str, item: Mapping[str, Any], seconds: float, picture: bytes | None = None) -> None:
-        """Keep what postprocessing found in a file: ``scan``, ``slices``, ``findings`` and ``saved`` of its item."""
+    def add(
+        self,
+        source: str,
+        item: Mapping[str, Any],
+        seconds: float,
+        picture: bytes | None = None,
+        unlike: Sequence[str] = (),
+    ) -> None:
+        """Keep what was found in a file.
+
+        Args:
+            source: the file.
+            item: after postprocessing, with ``scan``, ``slices``, ``findings`` and ``saved``.
+            seconds: that it took.
+            picture: thumbnail.
+            unlike: in what it is outside of what the calibration scans were.
+        """
         findings: Sequence[Finding] = item.get("findings", [])
         largest = max(findings, key=lambda finding: finding.size, default=None)
         row = {"file": self.name(source), "status": "scored", **item.get("scan", {}), "findings": len(findings)}
@@ -92,7 +107,7 @@ class Worklist:
             row |= {"size_unit": largest.unit, "diameter_unit": largest.diameter_unit}
             row |= {"peak": findings[0].peak, "peak_slice": findings[0].slice}
         saved = {f"{postfix}_map": Path(path).name for postfix, path in item.get("saved", {}).items()}
-        row |= {"seconds": seconds, "reason": "", **saved}
+        row |= {"seconds": seconds, "unlike": list(unlike), "reason": "", **saved}
         found = [finding.as_dict() for finding in findings]
         self.store.add(self._source(source), file_state(source), row, item.get("slices", []), found, picture)
 

@@ -1,0 +1,51 @@
+"""What calibration scans look like, and which new ones do not."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dino_uad.detector.seen import SeenScans
+from dino_uad.transforms import looks
+from scans import OBLIQUE, affine_of
+
+
+def seen() -> SeenScans:
+    fitted = SeenScans()
+    values = torch.tensor([[0.9, 5.0, 0.3, 0.1], [1.1, 5.0, 0.4, 0.2], [1.0, math.nan, 0.35, 0.15]])
+    fitted.fit(values.double(), ["LPS", "RAS", "RAS"])
+    return fitted
+
+
+@pytest.mark.parametrize(
+    ("values", "orientation", "expected"),
+    [
+        ([1.0, 5.0, 0.35, 0.15], "LPS", []),
+        ([0.4, 1.0, 0.35, 0.15], "RAS", ["pixel size", "slice spacing"]),
+        ([1.0, 5.0, 0.7, 0.4], "RAS", ["mean intensity", "spread of intensities"]),
+        ([1.0, 5.0, 0.35, 0.15], "PIR", ["orientation"]),
+        ([math.nan, math.nan, 0.35, 0.15], None, []),
+    ],
+)
+def test_what_is_outside_of_what_was_seen_is_named(values, orientation, expected) -> None:
+    assert seen().unlike(torch.tensor(values, dtype=torch.float64), orientation) == expected
+
+
+def test_without_calibration_nothing_is_unlike() -> None:
+    assert SeenScans().unlike(torch.tensor([1.0, 1, 1, 1]).double(), "LPS") == []
+
+
+def test_looks_of_a_volume_are_its_spacing_and_foreground() -> None:
+    slices = torch.zeros(3, 1, 4, 4)
+    slices[:2, 0, :2] = torch.tensor([0.2, 0.4, 0.6, 0.8])
+    values, orientation = looks(slices, {"scan_shape": (4, 4, 3), "scan_affine": affine_of("LPS")}, picture=False)
+    # In the plane 0.7 x 1.1 mm; the third axis has 3 mm.
+    inside = slices[0][slices[0] > 0].double().numpy()
+    assert orientation == "LPS"
+    assert values.tolist() == pytest.approx([math.sqrt(0.77), 3.0, inside.mean(), np.std(inside, ddof=1)])
+    oblique, _ = looks(slices, {"scan_shape": (4, 4, 3), "scan_affine": OBLIQUE}, picture=False)
+    normal = np.cross(OBLIQUE[:3, 0], OBLIQUE[:3, 1])
+    assert float(oblique[1]) == pytest.approx(abs(OBLIQUE[:3, 2] @ normal) / np.linalg.norm(normal))
+    picture, nothing = looks(slices, {"scan_shape": (4, 4), "scan_affine": np.eye(3)}, picture=True)
+    assert nothing is None and picture[:2].isnan().all() and picture[2] == values[2]
