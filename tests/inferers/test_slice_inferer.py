@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dino_uad.inferers.slices import SliceOrImageInferer
+from dino_uad.inferers.slice_inferer import SliceOrImageInferer
 
 
 def double(x):

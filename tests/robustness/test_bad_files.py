@@ -11,12 +11,12 @@ from PIL import Image
 
 from dino_uad.data.datalist import datalist
 from dino_uad.errors import explain
+from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.postprocess import FillLabeld
 from dino_uad.transforms.resize import InPlaneResized
-from dino_uad.transforms.slices import ExtractSlicesd
 from scans import volume, write_dicom, write_itk, write_nifti
 
 KEYS = ("image", "label")

@@ -10,11 +10,11 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, SaveImaged
 from PIL import Image
 
+from dino_uad.transforms.extract_slices import ExtractSlicesd, stack_slices
 from dino_uad.transforms.load import LoadScan, LoadScand
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.resize import InPlaneResize, InPlaneResized
 from dino_uad.transforms.save import SaveMapd
-from dino_uad.transforms.slices import ExtractSlicesd, stack_slices
 from scans import ORIENTATIONS, affine_of, volume, write_dicom, write_itk, write_nifti
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
-from dino_uad.transforms.slices import ExtractSlicesd
 
 
 @pytest.fixture

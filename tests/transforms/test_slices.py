@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from dino_uad.transforms.slices import ExtractSlicesd
+from dino_uad.transforms.extract_slices import ExtractSlicesd
 
 
 @pytest.fixture

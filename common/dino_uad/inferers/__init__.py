@@ -1,6 +1,6 @@
 """Slice by slice inference on images and volumes."""
 
-from dino_uad.inferers.slices import SliceOrImageInferer, occupied_slices, smoothing_width
+from dino_uad.inferers.slice_inferer import SliceOrImageInferer, occupied_slices, smoothing_width
 from dino_uad.inferers.summary import SUMMARY
 
 __all__ = [

@@ -1,6 +1,7 @@
 """MONAI dictionary transforms: reading, orienting, slices, intensities, saving."""
 
 from dino_uad.transforms.dicom import DicomReader, DicomScan, dicom_patient, dicom_scans, is_dicom, require_one_stack
+from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.files_of import files_of
 from dino_uad.transforms.foreground import ForegroundMaskd, to_patches
 from dino_uad.transforms.grid import Grid, require_explained
@@ -25,7 +26,6 @@ from dino_uad.transforms.rotate import RotatedViewsd
 from dino_uad.transforms.save import SaveMapd, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
-from dino_uad.transforms.slices import ExtractSlicesd
 from dino_uad.transforms.threshold import ThresholdMapd
 
 __all__ = [
