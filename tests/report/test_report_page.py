@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine
 from PIL import Image
 
-from dino_uad.handlers.report import ReportHandler
+from dino_uad.handlers.report_handler import ReportHandler
 from dino_uad.metrics import select
 from dino_uad.metrics.aupro import AUPRO
 from dino_uad.metrics.dice import DiceAtThresholds

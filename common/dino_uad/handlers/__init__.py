@@ -6,9 +6,9 @@ from dino_uad.handlers.finish import FinishFit
 from dino_uad.handlers.fit_checkpoint import FitCheckpoint
 from dino_uad.handlers.metrics_json import MetricsJson
 from dino_uad.handlers.progress import FitProgress
-from dino_uad.handlers.report import ReportHandler
+from dino_uad.handlers.report_handler import ReportHandler
 from dino_uad.handlers.scan_tally import ScanTally
-from dino_uad.handlers.worklist import WorklistHandler
+from dino_uad.handlers.worklist_handler import WorklistHandler
 
 __all__ = [
     "EpochSeed",

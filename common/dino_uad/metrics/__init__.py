@@ -14,7 +14,7 @@ from dino_uad.metrics.permutation import PermutationResult, permutation_test
 from dino_uad.metrics.pixel_curves import PixelCurves
 from dino_uad.metrics.pixel_intervals import PixelIntervals
 from dino_uad.metrics.select import grouped_images, grouped_pixels, images, is_anomalous, pixels, scans
-from dino_uad.metrics.threshold import ThresholdAtFPR
+from dino_uad.metrics.threshold_at_fpr import ThresholdAtFPR
 
 __all__ = [
     "AUPRO",
