@@ -8,6 +8,8 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dino_uad.exact import running_sum
+
 LEVELS = 1024
 EXACT_TAIL = 512  # the highest scores, which decide about small p-values, are never thinned out
 
@@ -48,7 +50,7 @@ class ConformalTable(nn.Module):
         share = 1 / member.bincount().double()[member]
         distinct, place = scores.float().unique(return_inverse=True)
         mass = torch.zeros(len(distinct), dtype=torch.float64).index_add_(0, place, share)
-        over = mass.flip(0).cumsum(0).flip(0) - mass  # groups' shares of scores above each distinct one
+        over = running_sum(mass.flip(0)).flip(0) - mass  # groups' shares of scores above each distinct one
         kept = _kept(len(distinct))
         self.levels.fill_(torch.inf)[: len(kept)] = distinct[kept]
         self.above.zero_()[0] = len(numbers)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dino_uad.exact import running_sum
+
 KNOTS = 64
 TAIL = 0.01  # share of the patches to which the tail is fitted
 FEWEST = 50  # patches that a tail is fitted to
@@ -40,7 +42,7 @@ class Units(nn.Module):
             counts: how often each was seen, ``[n]``.
         """
         values, counts = values.double(), counts.double()
-        higher = (counts.sum() - counts.cumsum(0)) / counts.sum()  # share of patches above each value
+        higher = (counts.sum() - running_sum(counts)) / counts.sum()  # share of patches above each value
         tail = min(max(TAIL, FEWEST / float(counts.sum())), 0.5)
         levels = torch.linspace(0, -math.log10(tail), KNOTS, dtype=torch.float64, device=values.device)
         above = (higher[:, None] <= 10**-levels).double().argmax(dim=0)
@@ -67,7 +69,7 @@ def _pareto(excess: Tensor, counts: Tensor, spread: Tensor) -> tuple[float, floa
     total = float(counts.sum())
     if total < 2 or float(excess[-1]) <= 0:
         return max(float(spread), 1e-12), SHAPES[0]
-    before = counts.cumsum(0) - counts
+    before = running_sum(counts) - counts
     rank = (before + (counts + 1) / 2 - 0.35) / total  # plotting positions, the mean ones of equal scores
     mean = float((counts * excess).sum()) / total
     upper = float((counts * excess * (1 - rank)).sum()) / total

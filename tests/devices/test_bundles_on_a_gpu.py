@@ -1,0 +1,54 @@
+"""All four bundles on the pretended GPU: they train, evaluate and infer, alone and in two ranks under NCCL's rule."""
+
+from functools import partial
+from unittest import mock
+
+import pytest
+import torch
+
+from devices.absent_gpu import absent_gpu
+from workflows import METHODS, overrides, run, run_in_group, start
+
+ON_THE_GPU = {"device": "$torch.device('cuda:0')"}
+FEWER = {f"validate#additional_metrics#{name}_interval#replicates": 20 for name in ("pixel", "image")}
+EVALUATION = {**ON_THE_GPU, **FEWER, "files_per_batch": 4}
+
+
+def fit_evaluate_and_infer(method, folder):
+    torch.use_deterministic_algorithms(True)  # as the page on determinism recommends
+    with absent_gpu():
+        run(method, folder, **ON_THE_GPU)
+        run(method, folder, "inference", **ON_THE_GPU)
+    torch.use_deterministic_algorithms(False)
+    with absent_gpu() as gpu:
+        read = mock.Mock(wraps=torch.load)
+        with mock.patch.object(torch, "load", read):
+            run(method, folder, "evaluate", **EVALUATION)
+    whole = [call for call in read.call_args_list if not call.kwargs.get("mmap")]
+    assert len(whole) == 1, "the model file is read once; whoever wants a single tensor of it maps it"
+    for path in (folder / "data/test").rglob("?1.png"):
+        path.unlink()
+    with absent_gpu() as half:
+        run(method, folder, "evaluate", **EVALUATION)
+    # Four images in one batch take as many copies to the device as two; the report shows some of them.
+    more = {crossing: count for crossing, count in (gpu.crossings - half.crossings).items() if "GPU" in crossing[0]}
+    assert not [line for _, line in more if not line.startswith("report/")], more
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_train_evaluate_and_infer_with_deterministic_algorithms_and_no_copy_an_image(method, tmp_path):
+    process = start(fit_evaluate_and_infer, method, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+
+
+def fit_and_evaluate_in_a_group(method, folder):
+    with absent_gpu(nccl=True):
+        run(method, folder, "distributed", **ON_THE_GPU)
+        run(method, folder, "distributed evaluate", **EVALUATION)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_ranks_hand_nccl_what_it_takes(method, tmp_path):
+    overrides(method, tmp_path)
+    assert run_in_group(2, partial(fit_and_evaluate_in_a_group, method, tmp_path)) == [0, 0]
