@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from monai.handlers import EarlyStopHandler
 
 from dino_uad import parallel
 from dino_uad.describe import describe
 from dino_uad.embeddings import EmbeddingLoader
-from dino_uad.files import require_writable, save_torch
+from dino_uad.files import save_torch
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class FitCheckpoint:
             in the models' folder for a model.
         evaluator: engine whose key metric selects the model; it must have run before this handler.
         settings: anything that, when changed, makes a checkpoint useless (JSON types).
+        early_stop: the handler that may end the fit early; its patience goes on where it was.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class FitCheckpoint:
         path: str,
         evaluator: Engine,
         settings: Mapping[str, Any] | None = None,
+        early_stop: EarlyStopHandler | None = None,
     ) -> None:
         if "model" not in save_dict:
             raise ValueError(f"save_dict has keys {sorted(save_dict)}; 'model' is missing")
@@ -58,6 +61,7 @@ class FitCheckpoint:
         self.path = Path(path)
         self.evaluator = evaluator
         self.settings = dict(settings or {})
+        self.early_stop = early_stop
         self.best: dict[str, Any] = {"metric": -math.inf, "epoch": 0, "model": None}
 
     def attach(self, engine: Engine) -> None:
@@ -68,7 +72,6 @@ class FitCheckpoint:
 
     def resume(self, engine: Engine) -> None:
         """Continue after the last complete epoch of a run with the same settings, if there is one."""
-        require_writable(self.path.parent)
         if not self.path.is_file():
             return
         try:
@@ -82,33 +85,44 @@ class FitCheckpoint:
         if owner != self._run_key(engine):
             logger.warning(f"{self.path} belongs to a fit with other settings or data; it will be overwritten")
             return
-        for name, thing in self.save_dict.items():
+        for name, thing in self._states(engine).items():
             thing.load_state_dict(stored[name])
         self.best = stored["best"]
         engine.state.epoch = stored["epoch"]
+        if stored["stopped"]:  # early, before it was killed: no epoch is left
+            engine.state.max_epochs = stored["epoch"]
         engine.state.iteration = stored["epoch"] * engine.state.epoch_length
         logger.info(f"resuming after epoch {stored['epoch']} of {engine.state.max_epochs}")
 
     def save(self, engine: Engine) -> None:
-        """Take over the state if it is the best so far, and write the checkpoint."""
+        """Take over the state if it is the best so far, and write the checkpoint; of one epoch there is no choice."""
+        if engine.state.max_epochs == 1:
+            return
         validation = self.evaluator.state
         if validation.epoch == engine.state.epoch:  # with val_interval > 1 the metric may be of an earlier epoch
             metric = float(validation.metrics[validation.key_metric_name])
-            if self.best["model"] is None or metric > self.best["metric"]:
+            if self.best["model"] is None or metric > self.best["metric"] or math.isnan(self.best["metric"]):
                 self._keep(engine, metric)
-        if engine.state.max_epochs > 1 and parallel.rank() == 0:
-            stored = {name: thing.state_dict() for name, thing in self.save_dict.items()}
+        if parallel.rank() == 0:
+            stored = {name: thing.state_dict() for name, thing in self._states(engine).items()}
             stored |= {"best": self.best, "epoch": engine.state.epoch, "run": self._run_key(engine)}
+            stored["stopped"] = engine.should_terminate is not False
             save_torch(stored, self.path)
         if parallel.is_distributed():
             dist.barrier()
 
     def restore_best(self, engine: Engine) -> None:
         """Load the best state into the model; the epoch it came from goes to the log."""
-        if self.best["model"] is None:  # never validated: the last state is all there is
-            self._keep(engine, math.nan)
+        if self.best["model"] is None:  # one epoch, or never validated: the last state is all there is
+            return
         self.save_dict["model"].load_state_dict(self.best["model"])
         logger.info(f"best epoch {self.best['epoch']} of {engine.state.epoch}: {self.best['metric']:.6g}")
+
+    def _states(self, engine: Engine) -> dict[str, Stateful]:
+        """All that the next epoch depends on: what was named, the loss scale of AMP, how long nothing was better."""
+        # MONAI's handler has no state of its own; ignite's inside it has.
+        found = {"scaler": getattr(engine, "scaler", None), "early_stop": getattr(self.early_stop, "_handler", None)}
+        return self.save_dict | {name: thing for name, thing in found.items() if thing is not None}
 
     def _keep(self, engine: Engine, metric: float) -> None:
         model = {key: value.detach().cpu().clone() for key, value in self.save_dict["model"].state_dict().items()}

@@ -1,0 +1,86 @@
+"""What a checkpoint holds, and which epoch is the best."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.handlers import EarlyStopHandler
+
+from dino_uad.handlers import FitCheckpoint
+from helpers import detector
+
+
+class Loader(list):
+    batch_size, shuffle, drop_last, seed = 2, False, False, 0
+
+
+class Slices(list):
+    data = ({"image": "a.png"},)
+
+
+class Fit:
+    """A trainer whose head counts epochs, and an evaluator that reports the given metrics."""
+
+    def __init__(self, folder, metrics, epochs=None, patience=99, **attributes):
+        self.epochs = epochs or len(metrics)
+        self.network = detector()
+        self.loader = Loader([0])
+        self.loader.dataset = Slices([0])
+        self.trainer, self.evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
+        for name, value in attributes.items():
+            setattr(self.trainer, name, value)
+        self.evaluator.data_loader = self.trainer.data_loader = self.loader
+        self.evaluator.state.key_metric_name = "quality"
+        self.early_stop = EarlyStopHandler(patience, lambda engine: engine.state.metrics["quality"], self.trainer)
+        self.early_stop.attach(self.evaluator)
+
+        def validate(engine):
+            self.network.head.count += 1
+            self.evaluator.state.metrics = {"quality": metrics[engine.state.epoch - 1]}
+            self.evaluator.state.epoch = engine.state.epoch
+            self.evaluator.fire_event(Events.EPOCH_COMPLETED)
+
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
+        self.checkpoint = FitCheckpoint(
+            {"model": self.network}, str(folder / "fit.ckpt"), self.evaluator, early_stop=self.early_stop
+        )
+        self.checkpoint.attach(self.trainer)
+
+    def run(self):
+        self.trainer.run(self.loader, max_epochs=self.epochs)
+        return self
+
+
+@pytest.mark.parametrize(
+    ("metrics", "best"), [([math.nan, 1.0, 0.5], 2), ([1.0, math.nan, 2.0], 3), ([math.nan] * 3, 3), ([3.0, 2.0], 1)]
+)
+def test_the_best_epoch(tmp_path, metrics, best):
+    fit = Fit(tmp_path, metrics).run()
+    assert fit.checkpoint.best["epoch"] == best
+    assert float(fit.network.head.count) == best
+
+
+def test_patience_and_loss_scale_survive_a_kill(tmp_path):
+    scaler = SimpleNamespace(state_dict=lambda: {"scale": 512.0}, load_state_dict=lambda state: None)
+    Fit(tmp_path, [3.0, 2.0], patience=3, scaler=scaler).run()
+    restored = {}
+    scaler.load_state_dict = restored.update
+    resumed = Fit(tmp_path, [3.0, 2.0, 1.0, 1.0, 1.0, 1.0], patience=3, scaler=scaler).run()
+    assert restored == {"scale": 512.0}
+    assert resumed.trainer.state.epoch == 4  # 3 epochs without a better one, the first of them before the kill
+
+
+def test_a_fit_that_stopped_early_and_was_killed_then_runs_no_other_epoch(tmp_path):
+    stopped = Fit(tmp_path, [3.0, 2.0, 2.0, 9.0], patience=2).run()
+    assert stopped.trainer.state.epoch == 3
+    resumed = Fit(tmp_path, [3.0, 2.0, 2.0, 9.0], patience=2).run()
+    assert resumed.trainer.state.epoch == 3 and resumed.checkpoint.best["epoch"] == 1
+    assert torch.equal(resumed.network.head.count, stopped.network.head.count)
+
+
+def test_one_epoch_keeps_no_second_copy_of_the_model(tmp_path):
+    fit = Fit(tmp_path, [1.0]).run()
+    assert fit.checkpoint.best["model"] is None and not (tmp_path / "fit.ckpt").exists()
+    assert float(fit.network.head.count) == 1
