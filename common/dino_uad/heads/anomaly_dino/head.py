@@ -199,7 +199,7 @@ class AnomalyDinoHead(Head):
     def _keep_images(self, here: Tensor) -> None:
         """Forget the rows of the other images; their class tokens stay, all ranks retrieve alike."""
         counts = self.ends - functional.pad(self.ends[:-1], (1, 0))
-        self.bank = self.bank[here.repeat_interleave(counts)].clone()
+        self.bank = self.bank[here.repeat_interleave(counts).to(self.bank.device)].clone()
         self.ends = torch.where(here, counts, 0).cumsum(0)
         self._here = here.cpu()
 
