@@ -72,7 +72,7 @@ def compare(
     results, times = [], {}
     for cell in tqdm(cells, desc="compare", unit="fit"):
         if cell.backbone.name not in times:
-            backbone = DinoBackbone(**cell.backbone.config())
+            backbone: DinoBackbone = cell.parser("train", settings).get_parsed_content("network_def#backbone")
             times[cell.backbone.name] = backbone_seconds(backbone.to(device), image_size, torch.device(device))
         results.append(run_cell(cell, settings, cell.key(settings, data, backbone.identity)))
     rows = summarise(results, times)
