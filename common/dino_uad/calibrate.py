@@ -90,7 +90,7 @@ def calibrate(
     }
     save_torch({key: value.cpu() for key, value in network.state_dict().items()}, folder / "model.pt")
     with atomic_path(folder / "calibration.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if replace:
         with atomic_path(kept_name(path)) as temporary:
             shutil.copyfile(path, temporary)

@@ -76,7 +76,7 @@ def _show(report: Report) -> Report:
 def _read(path: Path) -> Report:
     if not path.is_file():
         raise FileNotFoundError(f"no benchmark result at {path}; expected the bench.json that `bench --out DIR` writes")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _run_row(name: str, settings: Settings) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _start_report(out: Path, settings: Settings) -> Report:
         "quick": settings.quick,
     }
     path = out / "bench.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     same = all(found.get(key) == value for key, value in report.items())
     return {**report, "rows": found["rows"] if same else {}}
 
@@ -111,4 +111,4 @@ def _in_order(rows: dict[str, Any]) -> dict[str, Any]:
 def _write(out: Path, report: Report) -> None:
     for name, text in (("bench.json", json.dumps(report, indent=1) + "\n"), ("bench.md", to_markdown(report))):
         with atomic_path(out / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")

@@ -33,7 +33,7 @@ def run_cell(cell: Cell, settings: Settings, key: str) -> dict[str, Any]:
     """
     folder = settings.out / "cells" / f"{cell.name}_{key}"
     if (folder / "cell.json").is_file():
-        return json.loads((folder / "cell.json").read_text())
+        return json.loads((folder / "cell.json").read_text(encoding="utf-8"))
     fitted = cell.method.bundle != INTENSITY
     costs = fit(cell, settings, folder) if fitted else {"fit_seconds": 0.0, "peak_memory_mb": 0.0}
     parser = cell.parser("evaluate", settings, folder)
@@ -49,7 +49,7 @@ def run_cell(cell: Cell, settings: Settings, key: str) -> dict[str, Any]:
     if hasattr(network, "head") and hasattr(network.head, "n_active"):
         result["active_components"] = int(network.head.n_active)
     with atomic_path(folder / "cell.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2))
+        temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
     return result
 
 

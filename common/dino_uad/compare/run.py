@@ -117,9 +117,9 @@ def write(
     facts |= {"dataset": Path(settings.dataset_dir).name, "image_size": settings.image_size}
     result = {"facts": facts, "rows": rows, "paired_tests": tests}
     with atomic_path(folder / "compare.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2))
+        temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
     write_csv(rows, folder / "compare.csv")
     write_markdown(result, folder / "compare.md")
     write_plot(rows, folder / "compare.png")
-    print((folder / "compare.md").read_text())
+    print((folder / "compare.md").read_text(encoding="utf-8"))
     return result

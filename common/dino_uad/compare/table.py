@@ -65,7 +65,7 @@ def summarise(cells: Sequence[Mapping[str, Any]], backbone_times: Mapping[str, f
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """All numbers, one line a row."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as stream:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -104,7 +104,7 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
             ],
         )
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -105,7 +105,7 @@ def prepare(
             "versions": {"dino_uad": dino_uad.__version__, "python": platform.python_version()}
             | {name: version(name) for name in ("monai", "torch", "numpy", "nibabel")},
         }
-        (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
 

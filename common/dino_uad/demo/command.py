@@ -44,7 +44,7 @@ def run_demo(
     shared = {"ckpt_dir": str(folder / "models"), "network_def__backbone__arch": arch or settings["arch"]}
     shared |= {key: settings[key] for key in ("image_size",) if key in settings}
     fit = {"dataset_dir": str(data / "slices"), "cache_dir": str(folder / "cache"), "seed": seed, **shared}
-    passes = json.loads((root / "configs" / "train.json").read_text())["max_epochs"]
+    passes = json.loads((root / "configs" / "train.json").read_text(encoding="utf-8"))["max_epochs"]
     fit["max_epochs"] = min(passes, epochs)
     run(command(root, "train", **fit, output_dir=str(folder / "train")))
     run(command(root, "evaluate", **fit, output_dir=str(folder / "evaluation")))
@@ -53,7 +53,7 @@ def run_demo(
     )
     run(command(root, "inference", dataset_dir=str(volume), output_dir=str(folder / "inference"), **shared))
     draw_inference(volume, folder / "inference", folder / "models" / "model.pt")
-    result = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    result = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     print_metrics(result)
     print(f"\nEverything is in {out}/: evaluation/report.html and evaluation/figures/ to look at,")
     print(f"inference/ with the anomaly map, label map and a figure of {volume.name}.")

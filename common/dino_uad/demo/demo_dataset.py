@@ -72,7 +72,7 @@ def make_demo(out: str | os.PathLike[str], n_train: int = 8, n_valid: int = 6, n
         for subject in tqdm(subjects, desc="generate demo volumes", unit="volume"):
             write_volume(building / "volumes" / subject.split, subject, seed)
         prepare(str(building / "volumes"), str(building / "slices"), **SLICES)
-        (building / MANIFEST).write_text(manifest)
+        (building / MANIFEST).write_text(manifest, encoding="utf-8")
     return target
 
 
@@ -85,7 +85,7 @@ def _is_complete(target: Path, manifest: str) -> bool:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     found = target / MANIFEST
-    if found.is_file() and found.read_text() == manifest:
+    if found.is_file() and found.read_text(encoding="utf-8") == manifest:
         return True
     raise ValueError(
         f"{target}: exists and is not the demo data set of these arguments (its {MANIFEST} is missing or differs); "

@@ -121,7 +121,7 @@ def _condemned(cache_dir: str, days: float, max_gb: float | None) -> Iterator[Pa
 
 def _facts(folder: Path) -> dict[str, Any]:
     with suppress(ValueError):
-        return json.loads((folder / FACTS).read_text())
+        return json.loads((folder / FACTS).read_text(encoding="utf-8"))
     return {}
 
 

@@ -101,7 +101,7 @@ class EmbeddingStore:
             OSError: it cannot be written.
         """
         with atomic_path(self.folder / FACTS) as temporary:
-            temporary.write_text(json.dumps(self.facts, indent=1))
+            temporary.write_text(json.dumps(self.facts, indent=1), encoding="utf-8")
         remove_leftovers(self.folder)
 
     def append(self, key: str, record: Record) -> None:

@@ -118,7 +118,7 @@ def _overridden(root: Path, overrides: Mapping[str, Any]) -> dict[str, bytes | P
     changed: dict[str, bytes | Path] = {}
     unused = set(overrides)
     for path in sorted((root / "configs").glob("*.json")):
-        parser = ConfigParser(json.loads(path.read_text()))
+        parser = ConfigParser(json.loads(path.read_text(encoding="utf-8")))
         here = {key: value for key, value in overrides.items() if (key.rpartition("#")[0] or key) in parser}
         if here and path.name != "metadata.json":
             parser.update(here)

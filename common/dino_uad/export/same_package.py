@@ -23,7 +23,7 @@ def require_same_package(bundle_root: str) -> None:
     carried, used = Path(bundle_root) / "dino_uad", Path(dino_uad.__file__).parent
     if not (carried / "__init__.py").is_file() or carried.resolve() == used.resolve():
         return
-    version = re.search(r'^__version__ = "(.+)"', (carried / "__init__.py").read_text(), re.MULTILINE)
+    version = re.search(r'^__version__ = "(.+)"', (carried / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
     found = version[1] if version else "unknown"
     if found != dino_uad.__version__:
         raise RuntimeError(

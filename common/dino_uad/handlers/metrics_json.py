@@ -71,7 +71,7 @@ class MetricsJson:
             "machine": {"python": platform.python_version(), "device": device_name(engine.state.device)},
         }
         with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
+            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def package_versions() -> dict[str, str]:

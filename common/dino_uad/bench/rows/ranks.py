@@ -112,7 +112,7 @@ def _under_torchrun(row: Row) -> tuple[Timing, list, Tensor]:
         done = subprocess.run(command, env={**os.environ, RESULT: str(result)}, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr[-2000:]}")
-        report = json.loads(Path(folder, "bench.json").read_text())["rows"][row.name]
+        report = json.loads(Path(folder, "bench.json").read_text(encoding="utf-8"))["rows"][row.name]
         timing = next(iter(report["timings"].values()))
         figures = [Figure(f["name"], f["value"], f["unit"]) for f in report["figures"]]
         return Timing(timing["wall"], timing["cpu"], timing["calls"]), figures, torch.load(result, weights_only=True)
