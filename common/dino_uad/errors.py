@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -51,6 +52,7 @@ def short_tracebacks(debug: bool = False) -> None:
     Args:
         debug: keep Python's full traceback. Also kept when the environment variable ``DINO_UAD_DEBUG`` is set.
     """
+    _print_any_character()
     if debug or os.environ.get("DINO_UAD_DEBUG"):
         return
 
@@ -64,6 +66,13 @@ def short_tracebacks(debug: bool = False) -> None:
     sys.excepthook = show
     for handler in logging.getLogger().handlers:
         handler.addFilter(_not_an_error_on_its_way)
+
+
+def _print_any_character() -> None:
+    """A locale without UTF-8, or a file name that is not, must not end a run when its line of the log is printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _not_an_error_on_its_way(record: logging.LogRecord) -> bool:

@@ -65,7 +65,10 @@ def summarise(cells: Sequence[Mapping[str, Any]], backbone_times: Mapping[str, f
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """All numbers, one line a row."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows)

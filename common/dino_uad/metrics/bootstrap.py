@@ -65,7 +65,9 @@ def group_keys(groups: Sequence[Group], images: int) -> list[int]:
     if len(groups) != images:
         raise ValueError(f"found {len(groups)} group ids for {images} images, expected one per image")
     return [
-        int.from_bytes(hashlib.sha256(group.encode()).digest()[:7], "big") if isinstance(group, str) else int(group)
+        int.from_bytes(hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()[:7], "big")
+        if isinstance(group, str)
+        else int(group)
         for group in groups
     ]
 

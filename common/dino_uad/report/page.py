@@ -53,7 +53,8 @@ def write_page(page: Page, path: Path) -> None:
     now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     html = environment.get_template("template.html.j2").render(page=page, now=now)
     with atomic_path(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+        # Names that are not UTF-8 keep their bytes.
+        temporary.write_text(html, encoding="utf-8", errors="surrogateescape")
 
 
 def write_figures(page: Page, folder: Path) -> None:

@@ -63,7 +63,10 @@ def bring_to_grid(label: MetaTensor, grid: Grid) -> MetaTensor:
     require_explained(own, grid)
     values = label.as_tensor().reshape(own.shape).numpy()
     if not same_grid(own, grid):
-        moved = affine_transform(values, _image_to_label(own, grid), output_shape=grid.shape, order=0, cval=0)
+        # "grid-constant": a voxel reaches half a voxel beyond its centre, at the border too.
+        moved = affine_transform(
+            values, _image_to_label(own, grid), output_shape=grid.shape, order=0, mode="grid-constant", cval=0
+        )
         _require_inside(values, own, grid)
         logger.info("%s: brought to the grid of its image by its affine", Path(path).name)
         values = moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ class SaveMapd(SaveImaged):
 
     def path(self, source: str, postfix: str, suffix: str) -> Path:
         """Where the result of a file goes: by its name, and by its place too where another has that name."""
-        digest = hashlib.sha256(str(Path(source).absolute()).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(str(Path(source).absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
         name = f"scan_{digest}" if self.anonymous_names else image_name(Path(source))
         path = self.output_dir / f"{name}_{postfix}{suffix}"
         if self._sources.setdefault(path, source) != source:
@@ -102,7 +103,9 @@ def save_picture(image: Tensor, path: Path) -> None:
         Image.fromarray((array != 0).astype(np.uint8).T * 255).save(path, pnginfo=png_mark())
     else:
         picture = Image.fromarray(np.ascontiguousarray(array.astype(np.float32).T))
-        picture.save(path, compression="tiff_adobe_deflate", tiffinfo=tiff_mark())
+        content = io.BytesIO()  # Pillow's compressor opens no file whose name is not UTF-8
+        picture.save(content, "TIFF", compression="tiff_adobe_deflate", tiffinfo=tiff_mark())
+        path.write_bytes(content.getvalue())
 
 
 def save_volume(image: Tensor, path: Path) -> None:

@@ -51,7 +51,7 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
     stream.enable_buffering(64)
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
         stream.dump(file)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 NAME = "worklist.sqlite"
 SCHEMA = """
 create table if not exists scan (
-    source text primary key, state text, run text, failed integer, score real, row text, slices text, findings text,
+    source blob primary key, state text, run text, failed integer, score real, row text, slices text, findings text,
     picture blob);
 create index if not exists by_score on scan (failed, score desc, source);
 """
@@ -66,13 +66,13 @@ class RunStore:
         """
         texts = [json.dumps(value) for value in (row, list(slices), list(findings))]
         failed = int(row["status"] != "scored")
-        values = (source, state, self.run, failed, row.get("image_score"), *texts, picture)
+        values = (_stored(source), state, self.run, failed, row.get("image_score"), *texts, picture)
         self._base.execute("insert or replace into scan values (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def states(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """File, state and row of all that were scored."""
         for source, state, row in self._base.execute("select source, state, row from scan where failed = 0"):
-            yield source, state, json.loads(row)
+            yield source.decode("utf-8", "surrogateescape"), state, json.loads(row)
 
     def rows(self, pictures: bool = False) -> Iterator[dict[str, Any]]:
         """Rows by falling score, failed ones last, with ``slices``, ``findings`` and, if asked for, ``picture``."""
@@ -99,8 +99,13 @@ class RunStore:
         if source is None:
             self._base.execute("delete from scan")
         else:
-            self._base.execute("delete from scan where source = ?", (source,))
+            self._base.execute("delete from scan where source = ?", (_stored(source),))
 
     def close(self) -> None:
         """Close the file."""
         self._base.close()
+
+
+def _stored(source: str) -> bytes:
+    """A file's name as it is kept: SQLite's text has no room for the bytes of names that are not UTF-8."""
+    return source.encode("utf-8", "surrogateescape")

@@ -70,7 +70,7 @@ def write_tables(store: RunStore, folder: Path, facts: Mapping[str, Any]) -> Non
 
 
 def _open(path: Path, stack: contextlib.ExitStack) -> Any:
-    return open(stack.enter_context(atomic_path(path)), "w", newline="", encoding="utf-8")
+    return open(stack.enter_context(atomic_path(path)), "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def _flat(finding: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,8 @@ class Worklist:
         """How a file is called in the tables."""
         path = Path(source)
         if self.anonymous_names:
-            return f"scan_{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]}"
+            digest = hashlib.sha256(str(path.absolute()).encode("utf-8", "surrogateescape"))
+            return f"scan_{digest.hexdigest()[:8]}"
         root = self.dataset_dir.expanduser()
         return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
 
@@ -170,4 +171,6 @@ def file_state(path: str | Path) -> str:
         stats = [(file.name, file.stat()) for file in files]
     except OSError:
         return "gone"
-    return hashlib.sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode()).hexdigest()
+    return hashlib.sha256(
+        repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode("utf-8", "surrogateescape")
+    ).hexdigest()
