@@ -26,7 +26,10 @@ def assert_same_model(folder, other):
     one, many = model(folder), model(other)
     assert one.keys() == many.keys()
     for key in one:
-        torch.testing.assert_close(many[key], one[key], rtol=1e-5, atol=1e-5, equal_nan=True, msg=key)
+        # Thresholds are in units of rarity, which magnify a score's last digits by the inverse width of its tail.
+        in_units = key.startswith(("thresholds", "pixel_thresholds", "image_score_range", "normal_scans"))
+        close = 1e-4 if in_units else 1e-5
+        torch.testing.assert_close(many[key], one[key], rtol=close, atol=close, equal_nan=True, msg=key)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -34,6 +37,8 @@ def test_two_ranks_fit_the_model_of_one_process(method, tmp_path):
     fit_alone(method, tmp_path / "one")
     assert fit_in_group(method, tmp_path / "two", 2) == [0, 0]
     assert_same_model(tmp_path / "one", tmp_path / "two")
+    logs = [len(list((tmp_path / name).rglob("events.out.*"))) for name in ("one", "two")]
+    assert logs[0] == logs[1] > 0, "the first rank alone writes for TensorBoard"
 
 
 @pytest.mark.parametrize("method", METHODS)
