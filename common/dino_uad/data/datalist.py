@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dino_uad import parallel
+from dino_uad.data.brightness import warn_dark
 from dino_uad.data.case import LAYOUTS, Options, Understood
 from dino_uad.data.cases import list_images, understand
 from dino_uad.data.series import chosen_series
@@ -94,6 +95,8 @@ def datalist(
     items = readable(items) if on_error == "skip" else refuse_blank(check_sizes(items))
     if not items:
         raise ValueError(f"{root}: nothing left in split {split!r}{' (normal only)' if normal_only else ''}; {LAYOUTS}")
+    if split == "train" and parallel.rank() == 0:
+        warn_dark(items)
     return items
 
 

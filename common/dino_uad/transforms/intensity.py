@@ -20,13 +20,14 @@ class ScaleToUnitd(MapTransform):
     from the lower percentile of all voxels to the upper percentile of the non-zero voxels. Exact zeros that fill more
     than 5 % of a volume with negative values are background (z-scored MRI) and stay 0.
     ``mode="window"`` maps the window, in the image's units (Hounsfield for CT), to [0, 1]; pictures stay as they are.
+    ``mode="range"`` does so with pictures too, in the values that their files hold: ``(0, 4095)`` for 12 bits in 16.
 
     A constant image becomes zero. Input must be finite (``LoadScand`` checks it); the output is never NaN.
 
     Args:
         keys: images to scale.
-        mode: "auto" or "window".
-        window: ``(low, high)`` for ``mode="window"``, e.g. ``(-160, 240)`` for soft tissue.
+        mode: "auto", "window" or "range".
+        window: ``(low, high)`` for ``mode="window"`` and "range", e.g. ``(-160, 240)`` for soft tissue.
         percentiles: ``(lower, upper)`` for "auto". Near the maximum, but not decided by a single voxel
             (vessels, artefacts).
     """
@@ -40,9 +41,9 @@ class ScaleToUnitd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if mode not in ("auto", "window"):
-            raise ValueError(f"mode is {mode!r}; expected 'auto' or 'window'")
-        if mode == "window" and (window is None or len(window) != 2 or not window[0] < window[1]):
+        if mode not in ("auto", "window", "range"):
+            raise ValueError(f"mode is {mode!r}; expected 'auto', 'window' or 'range'")
+        if mode != "auto" and (window is None or len(window) != 2 or not window[0] < window[1]):
             raise ValueError(f"window is {window!r}; expected (low, high) with low < high, e.g. (-160, 240)")
         if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(f"percentiles are {percentiles!r}; expected 0 <= lower < upper <= 100")
@@ -54,7 +55,10 @@ class ScaleToUnitd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             image = result[key]
-            if not getattr(image, "meta", {}).get("unit_range", False):
+            meta = getattr(image, "meta", {})
+            if self.mode == "range" and meta.get("unit_range", False):
+                image = image.float() * float(meta.get("type_range", 1.0))
+            if self.mode == "range" or not meta.get("unit_range", False):
                 result[key] = self._scale(image)
                 if hasattr(result[key], "meta"):
                     result[key].meta["unit_range"] = True
@@ -62,7 +66,7 @@ class ScaleToUnitd(MapTransform):
 
     def _scale(self, image: Tensor) -> Tensor:
         image = image.float()
-        low, high = self.window if self.mode == "window" else value_range(image, self.percentiles)
+        low, high = value_range(image, self.percentiles) if self.mode == "auto" else self.window
         if high <= low:
             return torch.zeros_like(image)
         scaled = ((image - low) / (high - low)).clamp(0, 1)

@@ -37,6 +37,7 @@ META_KEYS = (
     "space",
     "filename_or_obj",
     "unit_range",
+    "type_range",
     "scan_affine",
     "scan_shape",
 )

@@ -33,7 +33,8 @@ class UnitPILReader(PILReader):
     32-bit integer pictures have no natural range: they keep their values and get ``meta["unit_range"] = False``, which
     asks ``ScaleToUnitd`` to scale them. EXIF rotation is ignored, so that maps lie on the stored pixels.
 
-    The meta data holds ``affine`` (:data:`PICTURE_AFFINE`), ``spatial_shape`` ``(W, H)`` and ``unit_range``.
+    The meta data holds ``affine`` (:data:`PICTURE_AFFINE`), ``spatial_shape`` ``(W, H)``, ``unit_range``, and in
+    ``type_range`` by what stored values were divided.
     """
 
     def verify_suffix(self, filename: Sequence[str] | str) -> bool:
@@ -71,6 +72,7 @@ class UnitPILReader(PILReader):
             "original_affine": PICTURE_AFFINE.copy(),
             "space": "RAS",
             "unit_range": unit_range,
+            "type_range": 65535.0 if img.mode.startswith("I;16") else 1.0 if img.mode in ("1", "F", "I") else 255.0,
         }
         return np.moveaxis(array, 0, 1), meta
 
