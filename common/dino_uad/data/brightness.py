@@ -1,4 +1,4 @@
-"""Pictures that fill a small part of their type's range, such as 12 bits of a detector in 16, look black to a network."""
+"""Pictures that fill a small part of their type's range (12 bits of a detector in 16) look black to a network."""
 
 from __future__ import annotations
 
