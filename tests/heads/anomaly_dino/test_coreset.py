@@ -59,3 +59,18 @@ def test_duplicates_are_taken_once_until_nothing_else_is_left():
 def test_impossible_size(n_select):
     with pytest.raises(ValueError, match=f"{n_select} of 10"):
         greedy_coreset(_bank(10, 2), n_select)
+
+
+def test_no_rank_waits_for_anothers_selection(monkeypatch):
+    """A broadcast gives up after ten minutes, and a selection may take longer."""
+    from dino_uad.heads.anomaly_dino import head as module
+
+    received = {}
+    for rank in (0, 1):
+        monkeypatch.setattr(module, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(module, "broadcast", lambda chosen, rank=rank: received.setdefault(rank, chosen))
+        head = module.AnomalyDinoHead(8, coreset=0.25)
+        head.fit_batch(torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0)), torch.ones(2, 8))
+        head.end_epoch()
+    assert len(received[0]) == 18
+    assert torch.equal(received[0], received[1])

@@ -117,9 +117,10 @@ class AnomalyDinoHead(Head):
         self._sharded = False
         self._restart()
         if self.coreset is not None:
-            chosen = torch.empty(max(1, int(self.coreset * len(self.bank))), dtype=torch.int64, device=self.bank.device)
-            if rank() == 0:
-                chosen = greedy_coreset(self.bank, len(chosen), self.seed, progress=True)
+            # Every rank selects, for hours with large banks: one that only waited for the first would give it up. The
+            # first one's choice counts, as last digits may differ.
+            count = max(1, int(self.coreset * len(self.bank)))
+            chosen = greedy_coreset(self.bank, count, self.seed, progress=rank() == 0)
             chosen = broadcast(chosen).sort().values
             self.bank, self.ends = self.bank[chosen], torch.searchsorted(chosen, self.ends)
         if self.approximate is not None:
