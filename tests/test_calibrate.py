@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+import scans
 import workflows
 from dino_uad.calibrate import calibrate
+from dino_uad.data import datalist
 
 OVERRIDES = {key: value for key, value in workflows.TINY.items() if key.startswith("network_def")}
 
@@ -85,3 +87,15 @@ def test_wrong_calls_are_named(fitted) -> None:
         calibrated(method, root, root / "nowhere")
     with pytest.raises(ValueError, match="did you mean --network_def#head"):
         calibrated(method, root, root / "data/valid", **{"network_def#heads": 3})
+
+
+def test_annotated_slices_do_not_count_as_normal(tmp_path) -> None:
+    for name in ("sub-01", "sub-02"):
+        scans.write_nifti(tmp_path / f"{name}_flair.nii.gz", scans.volume())
+        mask = np.zeros((12, 10, 7), np.uint8)
+        mask[3, 3, 2] = name == "sub-01"
+        scans.write_nifti(tmp_path / f"{name}_label.nii.gz", mask)
+    listed = {item["group"]: item for item in datalist(tmp_path, "all", normal_only=True)}
+    assert len(listed) == 2 and sum("label" in item for item in listed.values()) >= 1
+    marked = next(item for item in listed.values() if "label" in item)
+    assert "sub-01_flair" in marked["image"] and "sub-01_label" in marked["label"]

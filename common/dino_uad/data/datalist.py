@@ -86,7 +86,8 @@ def datalist(
     options = Options(
         pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
     )
-    understood = list_images(root, options) if split == "all" else understand(root, options)
+    # Inference takes every image as it is; which of them are normal only masks and folder names tell.
+    understood = list_images(root, options) if split == "all" and not normal_only else understand(root, options)
     cases = [case for case in understood.cases if split in ("all", case.split)]
     if normal_only or split == "train":
         cases = [case for case in cases if case.trainable]
