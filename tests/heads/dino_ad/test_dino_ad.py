@@ -42,6 +42,19 @@ def test_mean_over_centroids_of_the_cosine():
     torch.testing.assert_close(head.score(query, cls).flatten(), 1 - cosine, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("n_support", [1, 3, 99])
+@pytest.mark.parametrize("similarity", ["mean", "max"])
+def test_cosine_to_all_centroids_of_the_nearest_images(n_support, similarity):
+    head = _fitted(n_clusters=4, normalization="none", n_support=n_support, similarity=similarity)
+    (_, normal_cls, _), (query, cls, _) = _batch(), _batch(3, seed=9)
+    for i, found in enumerate(head.score(query, cls)):
+        order = functional.cosine_similarity(cls[i : i + 1], normal_cls).argsort(descending=True)[:n_support]
+        centroids = head.centroids[order].float().flatten(0, 1)
+        cosine = functional.cosine_similarity(query[i].flatten(1).T[:, None], centroids[None], dim=2)
+        expected = cosine.mean(dim=1) if similarity == "mean" else cosine.amax(dim=1)
+        torch.testing.assert_close(found.flatten(), 1 - expected, rtol=0, atol=1e-3)
+
+
 def test_query_among_the_normal_images_finds_itself():
     _, cls, _ = _batch()
     assert _fitted()._support(cls * 3).tolist() == list(range(6))
@@ -172,6 +185,12 @@ def test_errors():
         DinoADHead(CHANNELS).end_epoch()
     with pytest.raises(ValueError, match="'cls'"):
         _fitted().score(query)
-    for options in ({"n_clusters": 0}, {"support": "best"}, {"normalization": "max"}):
+    for options in (
+        {"n_clusters": 0},
+        {"support": "best"},
+        {"normalization": "max"},
+        {"n_support": 0},
+        {"similarity": "sum"},
+    ):
         with pytest.raises(ValueError, match="found"):
             DinoADHead(CHANNELS, **options)

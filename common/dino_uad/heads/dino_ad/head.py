@@ -33,6 +33,8 @@ class DinoADHead(Head):
             image, a healthy one too, reaches 1; ``none`` keeps the cosine distance, comparable between images;
             ``calibrated`` counts it in standard deviations above the mean of normal validation patches.
         seed: of the K-means starts and the random support.
+        n_support: normal images whose centroids count together, the nearest ones; all where there are fewer.
+        similarity: ``mean`` over centroids, as published, or ``max``, which a normal patch near one of many keeps high.
     """
 
     dynamic_buffers = ("class_tokens", "centroids")
@@ -45,6 +47,8 @@ class DinoADHead(Head):
         support: Literal["nearest", "random"] = "nearest",
         normalization: Literal["minmax", "none", "calibrated"] = "minmax",
         seed: int = 0,
+        n_support: int = 1,
+        similarity: Literal["mean", "max"] = "mean",
     ) -> None:
         super().__init__(embed_dim)
         if n_clusters < 1:
@@ -53,6 +57,11 @@ class DinoADHead(Head):
             raise ValueError(f"support must be 'nearest' or 'random', found {support!r}")
         if normalization not in ("minmax", "none", "calibrated"):
             raise ValueError(f"normalization must be 'minmax', 'none' or 'calibrated', found {normalization!r}")
+        if n_support < 1 or (support == "random" and n_support != 1):
+            raise ValueError(f"n_support must be at least 1, and 1 for a random support, found {n_support}")
+        if similarity not in ("mean", "max"):
+            raise ValueError(f"similarity must be 'mean' or 'max', found {similarity!r}")
+        self.n_support, self.similarity = n_support, similarity
         self.n_clusters, self.support, self.normalization, self.seed = n_clusters, support, normalization, seed
         self.register_buffer("class_tokens", torch.empty(0, embed_dim))
         self.register_buffer("centroids", torch.empty(0, n_clusters, embed_dim, dtype=torch.float16))
@@ -115,14 +124,25 @@ class DinoADHead(Head):
         return patch_mean(-self._cosine_distance(embeddings, cls), nonempty_mask(mask, embeddings))
 
     def _cosine_distance(self, embeddings: Tensor, cls: Tensor | None) -> Tensor:
-        """``[B,1,h,w]`` one minus the mean over centroids of the cosine similarity."""
+        """``[B,1,h,w]`` one minus the mean, or largest, cosine similarity to the centroids."""
         if not self.fitted:
             raise RuntimeError("DINO-AD is not fitted: run train first or load models/model.pt")
-        centroid = self.centroids[self._support(self._class_token(cls))].float().mean(dim=1)
+        centroids = self.centroids[self._supports(self._class_token(cls))].float().flatten(1, 2)
+        if self.similarity == "mean":
+            centroids = centroids.mean(dim=1, keepdim=True)
         rows = embeddings.float().flatten(2)
         # Dividing the product by the norm spares a normalised copy of the embeddings.
-        cosine = (centroid[:, None] @ rows) / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1e-12)
+        cosine = (centroids @ rows).amax(dim=1, keepdim=True) / torch.linalg.vector_norm(
+            rows, dim=1, keepdim=True
+        ).clamp_min(1e-12)
         return 1 - cosine.view(-1, 1, *embeddings.shape[-2:])
+
+    def _supports(self, cls: Tensor) -> Tensor:
+        """``[B,S]`` indices of the normal images that each query is compared with."""
+        if self.n_support == 1:
+            return self._support(cls)[:, None]
+        count = min(self.n_support, len(self.class_tokens))
+        return (_unit(cls) @ self.class_tokens.T).topk(count, dim=1).indices
 
     def _support(self, cls: Tensor) -> Tensor:
         """``[B]`` index of the normal image that each query is compared with."""
