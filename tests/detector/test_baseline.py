@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dino_uad.detector.baseline import ImageBaseline, image_score
+from dino_uad.detector.baseline import ImageBaseline
+from dino_uad.heads.image_score import image_score
 
 
 def scores(seed=0):

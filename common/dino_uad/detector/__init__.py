@@ -1,7 +1,6 @@
 """The network of every bundle: frozen backbone, head, calibration; image in, anomaly map out."""
 
 from dino_uad.detector import fingerprint
-from dino_uad.detector.baseline import image_score
 from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.free_response import finding_peaks
@@ -20,7 +19,6 @@ __all__ = [
     "fingerprint",
     "fitted_slices",
     "flagged_shares",
-    "image_score",
     "read_model",
     "read_normal_scans",
     "read_threshold",

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import fingerprint
-from dino_uad.detector.baseline import ImageBaseline, image_score
+from dino_uad.detector.baseline import ImageBaseline
 from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.model_file import load_model
 from dino_uad.detector.normal_scans import NormalScans
@@ -30,7 +30,7 @@ from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
 from dino_uad.detector.units import Units
 from dino_uad.detector.upsample import upsample_scores
 from dino_uad.exact import without_autocast
-from dino_uad.heads import Head, neighbourhood_mean
+from dino_uad.heads import Head, image_score, neighbourhood_mean
 from dino_uad.tracing import is_traced
 
 

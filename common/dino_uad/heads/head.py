@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dino_uad.heads.image_score import image_score
 from dino_uad.heads.masking import patch_mean
 
 
@@ -83,9 +84,8 @@ class Head(nn.Module):
         return patch_mean(-self.score(embeddings, cls, mask), mask)
 
     def image_score(self, patch_scores: Tensor) -> Tensor:
-        """Image-level score ``[B]``: mean of the largest 1 % of the patch scores, at least one (AnomalyDINO, sec 3)."""
-        flat = patch_scores.flatten(1)
-        return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(dim=1)
+        """Image-level score ``[B]`` of ``[B,1,h,w]``: :func:`~dino_uad.heads.image_score.image_score`."""
+        return image_score(patch_scores)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         make_room(self, state_dict, prefix)
