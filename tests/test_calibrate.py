@@ -90,12 +90,12 @@ def test_wrong_calls_are_named(fitted) -> None:
 
 
 def test_annotated_slices_do_not_count_as_normal(tmp_path) -> None:
-    for name in ("sub-01", "sub-02"):
+    for name in ("sub-01", "sub-02", "sub-03", "sub-04"):
         scans.write_nifti(tmp_path / f"{name}_flair.nii.gz", scans.volume())
         mask = np.zeros((12, 10, 7), np.uint8)
         mask[3, 3, 2] = name == "sub-01"
         scans.write_nifti(tmp_path / f"{name}_label.nii.gz", mask)
     listed = {item["group"]: item for item in datalist(tmp_path, "all", normal_only=True)}
-    assert len(listed) == 2 and sum("label" in item for item in listed.values()) >= 1
+    assert len(listed) == 4 and sum("label" in item for item in listed.values()) >= 1
     marked = next(item for item in listed.values() if "label" in item)
     assert "sub-01_flair" in marked["image"] and "sub-01_label" in marked["label"]
