@@ -37,6 +37,8 @@ MAY_DIFFER = {
         "train#prepare_batch",
         "train#handlers#3#save_dict#optimizer",
         "train#handlers#3#settings",
+        "train#handlers#3#early_stop",
+        "train#handlers#6",  # what is measured before a validation
         "train#trainer#_target_",
         "train#trainer#network",
         "train#trainer#optimizer",

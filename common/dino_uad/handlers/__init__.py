@@ -4,6 +4,7 @@ from dino_uad.handlers.calibration import calibrate, score
 from dino_uad.handlers.epoch_seed import EpochSeed
 from dino_uad.handlers.finish import FinishFit
 from dino_uad.handlers.fit_checkpoint import FitCheckpoint
+from dino_uad.handlers.measure_residuals import MeasureResiduals
 from dino_uad.handlers.metrics_json import MetricsJson
 from dino_uad.handlers.progress import FitProgress
 from dino_uad.handlers.report_handler import ReportHandler
@@ -15,6 +16,7 @@ __all__ = [
     "FinishFit",
     "FitCheckpoint",
     "FitProgress",
+    "MeasureResiduals",
     "MetricsJson",
     "ReportHandler",
     "ScanTally",

@@ -165,7 +165,8 @@ class AnomalyDinoHead(Head):
         images = most_similar(cls, self.class_tokens, self.retrieve)
         queries = _rows(embeddings)
         if is_traced():
-            return traced_distances(queries, images, self.bank, self.ends, self.k_neighbors)
+            longest = queries.shape[1] * self.views
+            return traced_distances(queries, images, self.bank, self.ends, self.k_neighbors, longest)
         wanted = nonempty_mask(foreground, embeddings).flatten(1)
         if self._sharded:
             return sharded_distances(queries, wanted, images, self.bank, self.ends, self.k_neighbors, self._here)

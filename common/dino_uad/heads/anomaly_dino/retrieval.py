@@ -67,10 +67,12 @@ def sharded_distances(
     return own.topk(k, dim=-1, largest=False).values
 
 
-def traced_distances(queries: Tensor, images: Tensor, bank: Tensor, ends: Tensor, k: int) -> Tensor:
-    """:func:`retrieved_distances` of all patches as one product, which can be traced and exported, for more memory."""
+def traced_distances(queries: Tensor, images: Tensor, bank: Tensor, ends: Tensor, k: int, longest: int) -> Tensor:
+    """:func:`retrieved_distances` of all patches as one product, which can be traced and exported, for more memory.
+
+    ``longest`` is the most rows that an image may have in the bank: a graph cannot ask the bank for it.
+    """
     starts = functional.pad(ends[:-1], (1, 0))
-    longest = int((ends - starts).max())
     index = starts[images][:, :, None] + torch.arange(longest, device=bank.device)
     beyond = index >= ends[images][:, :, None]
     rows = bank[index.clamp_max(len(bank) - 1).flatten(1)]

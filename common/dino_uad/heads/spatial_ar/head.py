@@ -1,8 +1,9 @@
 """Spatial autoregressive model of the embedding grid (Erdil et al., arXiv 2603.02974), without its blind corner.
 
 A causal CNN predicts every patch embedding from the ones before it in raster order; an anomaly is what the normal
-anatomy around it did not announce. The squared error is, up to constants, minus the log-density of a Gaussian with unit
-variance, so the sum over the grid is a proper log-likelihood by the chain rule.
+anatomy around it did not announce. The residual has a Gaussian density, by the published code of unit variance, here
+with the full covariance of normal residuals if asked for (:mod:`dino_uad.heads.spatial_ar.residuals`); by the chain
+rule the sum over the grid is a proper log-likelihood.
 
 Differences from the published code, all by default:
 
@@ -26,8 +27,10 @@ from torch import Tensor, nn
 from dino_uad import parallel
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
+from dino_uad.heads.neighbourhood import box_mean
 from dino_uad.heads.spatial_ar.causal_conv import TapCNN, past_taps
 from dino_uad.heads.spatial_ar.channel_scale import ChannelScale
+from dino_uad.heads.spatial_ar.residuals import ResidualGaussian
 from dino_uad.tracing import is_traced
 
 Direction = Literal["forward", "backward", "both", "bidirectional"]
@@ -38,7 +41,7 @@ REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True), "bi
 
 
 class SpatialARHead(Head):
-    """Predicts each patch embedding from its causal neighbourhood; the score is the mean squared error over channels.
+    """Predicts each patch embedding from its causal neighbourhood; the score is the squared norm of the error.
 
     It is trained by gradients, see :mod:`dino_uad.engines.embedding_trainer`; a forward pass in training mode makes it
     count as fitted.
@@ -52,13 +55,18 @@ class SpatialARHead(Head):
         direction: ``forward`` or ``backward`` (raster order, or its reverse), ``both`` (two independent networks) or
             ``bidirectional`` (one network which sees everything but the token itself).
         combine: how ``both`` joins its two error maps, ``mean`` or ``min``.
-        position_calibration: whether scores are scaled down where the mean error on normal validation images is above
-            that of the whole grid.
+        covariance: ``unit`` scores the mean squared error over channels, as published; ``full`` the squared Mahalanobis
+            norm of the residual, over the number of channels, under the covariance of normal validation residuals.
+            Before the norm, the residuals are averaged over the detector's neighbourhood: of the *embeddings* an
+            average would tell the network what it is to predict.
+        position_calibration: whether ``unit`` scores are scaled down where the mean error on normal validation images
+            is above that of the whole grid.
         standardize: whether the network sees and predicts channels of zero mean and unit variance, as measured on the
             training embeddings before the first step; the published code leaves them as they are.
     """
 
     dynamic_buffers = ("position_error",)
+    averages_embeddings = False
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class SpatialARHead(Head):
         dilations: Sequence[int] = (4, 4, 4, 4),
         direction: Direction = "forward",
         combine: Literal["mean", "min"] = "mean",
+        covariance: Literal["unit", "full"] = "unit",
         position_calibration: bool = True,
         standardize: bool = False,
     ) -> None:
@@ -76,6 +85,8 @@ class SpatialARHead(Head):
             raise ValueError(f"direction {direction!r} found, one of {sorted(REVERSED)} expected")
         if combine not in ("mean", "min"):
             raise ValueError(f"combine {combine!r} found, 'mean' or 'min' expected")
+        if covariance not in ("unit", "full"):
+            raise ValueError(f"covariance {covariance!r} found, 'unit' or 'full' expected")
         if hidden < 1 or not len(dilations):
             raise ValueError(
                 f"hidden {hidden}, dilations {list(dilations)} found, at least one channel and layer expected"
@@ -84,7 +95,8 @@ class SpatialARHead(Head):
         self.dilations = tuple(dilations)
         self.direction = direction
         self.combine = combine
-        self.position_calibration = position_calibration
+        self.covariance = covariance
+        self.position_calibration = position_calibration and covariance == "unit"
         self.scale = ChannelScale(embed_dim) if standardize else None
         joint = direction == "bidirectional"
         channels = [embed_dim, *[hidden] * len(dilations), hidden if joint else embed_dim]
@@ -93,6 +105,11 @@ class SpatialARHead(Head):
             TapCNN(channels, dilations, first, others, reverse) for reverse in REVERSED[direction]
         )
         self.readout = nn.Linear(hidden, embed_dim) if joint else None
+        outputs = 2 if direction == "both" else 1
+        full = covariance == "full"
+        # Of single patches of training images, which chooses the epoch; of what is scored, in validation images.
+        self.density = ResidualGaussian(embed_dim, outputs) if full else None
+        self.scored = ResidualGaussian(embed_dim, outputs) if full else None
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("position_error", torch.empty(1, 0, 0))
         # Weights of other dilations or the other direction have the same shapes and would load without complaint.
@@ -122,8 +139,8 @@ class SpatialARHead(Head):
         predictions = tuple(output.permute(0, 3, 1, 2) for output in outputs)
         return predictions if len(predictions) > 1 else predictions[0]
 
-    def squared_errors(self, embeddings: Tensor) -> Tensor:
-        """Squared prediction error summed over channels, one map a direction: ``[B,C,h,w]`` to ``[B,1|2,h,w]``."""
+    def residuals(self, embeddings: Tensor) -> Tensor:
+        """Prediction minus embedding, as :meth:`standardized`, ``D`` ways: ``[B,C,h,w]`` to ``[B,D,C,h,w]``."""
         if not is_traced() and not self.fitted:
             raise RuntimeError(
                 f"{type(self).__name__} is not fitted (it has seen no training batch): run train first or load "
@@ -132,14 +149,27 @@ class SpatialARHead(Head):
         embeddings = self.standardized(embeddings)
         predictions = self(embeddings)
         predictions = predictions if isinstance(predictions, tuple) else (predictions,)
-        return torch.cat([(p - embeddings).square().sum(dim=1, keepdim=True) for p in predictions], dim=1)
+        return torch.stack([p - embeddings for p in predictions], dim=1)
+
+    def squared_errors(self, embeddings: Tensor) -> Tensor:
+        """Squared norm of the residuals, one map a direction: ``[B,C,h,w]`` to ``[B,D,h,w]``."""
+        residuals = self._averaged(self.residuals(embeddings))
+        return residuals.square().sum(dim=2) if self.scored is None else self.scored.squared_norm(residuals)
+
+    def _averaged(self, residuals: Tensor) -> Tensor:
+        """Residuals ``[B,D,C,h,w]``, averaged over the neighbourhood."""
+        flat = box_mean(residuals.flatten(0, 1), self.neighbourhood)
+        return flat.unflatten(0, residuals.shape[:2])
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Mean squared error over channels of every patch, ``[B,C,h,w]`` to ``[B,1,h,w]`` float32.
+        """Squared norm of every patch's residual over the number of channels, ``[B,C,h,w]`` to ``[B,1,h,w]`` float32.
 
-        After :meth:`end_calibration`, positions whose usual error is above the mean of all positions are scaled down to
-        that mean. Those below are left alone: there, mostly background, dividing would magnify noise.
+        With ``unit`` covariance, after :meth:`end_calibration`, positions whose usual error is above the mean of all
+        positions are scaled down to that mean. Those below are left alone: there, mostly background, dividing would
+        magnify noise.
         """
+        if self.scored is not None and not is_traced() and not self.scored.fitted:
+            raise RuntimeError("SpatialARHead has no covariance yet: run the pass over normal validation images")
         error = self._mean_squared_error(embeddings)
         if self.position_error.numel() == 0:
             return error
@@ -154,18 +184,27 @@ class SpatialARHead(Head):
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Log-density of a Gaussian around the prediction, mean per patch of each image, ``[B]`` in nats.
 
-        Its variance is 1, or each channel's own for a head that standardises.
+        Its covariance is that of the training residuals for ``full``; else its variance is 1, or each channel's own for
+        a head that standardises.
 
         ``both`` averages its two factorisations; ``bidirectional`` gives a pseudo-likelihood (Besag, 1975), as each
         token is conditioned on all others.
         """
-        errors = self.squared_errors(embeddings).mean(dim=1, keepdim=True)
-        density = -0.5 * (errors + self.embed_dim * math.log(2 * math.pi))
+        residuals = self.residuals(embeddings)
+        if self.density is None:
+            density = -0.5 * (residuals.square().sum(dim=2) + self.embed_dim * math.log(2 * math.pi))
+        elif self.density.fitted:
+            density = self.density.log_density(residuals)
+        else:
+            raise RuntimeError("the covariance of the residuals is not measured yet: see handlers.MeasureResiduals")
+        density = density.mean(dim=1, keepdim=True)
         return patch_mean(density if self.scale is None else density - self.scale.log_volume(), mask)
 
     @torch.no_grad()
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
-        """Add the errors of normal validation images ``[B,C,h,w]`` to the statistics by position."""
+        """Add the errors of normal validation images ``[B,C,h,w]`` to their covariance, or to the means by position."""
+        if self.scored is not None:
+            self.scored.measure(self._averaged(self.residuals(embeddings)), mask)
         if not self.position_calibration:
             return
         error = self._mean_squared_error(embeddings).double()
@@ -174,7 +213,12 @@ class SpatialARHead(Head):
         self._error_sums = sums if self._error_sums is None else self._error_sums + sums
 
     def end_calibration(self) -> None:
-        """Turn the statistics of all ranks into the mean error by position; positions never seen get the mean."""
+        """Turn the statistics of all ranks into the covariance, or the mean error by position.
+
+        Positions never seen get the mean of all.
+        """
+        if self.scored is not None:
+            self.scored.finish()
         if not self.position_calibration:
             return
         if self._error_sums is None:
