@@ -118,5 +118,5 @@ def _compare(maps: dict[str, torch.Tensor], bundle: Path, settings: dict) -> Non
         expected = network(image)
     assert expected.std() > 0
     for kind in ("loaded", "torchscript"):
-        torch.testing.assert_close(maps[kind], expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(maps[kind], expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(maps["onnx"], expected, rtol=1e-4, atol=1e-4)
