@@ -72,7 +72,10 @@ MODELS = {
     "NaN": (changed(head__resp_mean=torch.full((6,), torch.nan)), FOREIGN.format(r"head\.resp_mean: NaN found")),
     "no fingerprint": (changed(fingerprint=None), FOREIGN.format("no fingerprint found")),
     "broken fingerprint": (changed(fingerprint=torch.full((1024,), 200, dtype=torch.uint8)), r"fingerprint"),
-    "not calibrated": (changed(thresholds=torch.full((5,), torch.nan)), r"model\.pt: no calibrated threshold found"),
+    "not calibrated": (
+        changed(normal_scans__finding_threshold=torch.tensor(torch.nan)),
+        r"model\.pt: no calibrated threshold found",
+    ),
 }
 
 
