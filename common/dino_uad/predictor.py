@@ -13,12 +13,14 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.transforms import SaveImaged
 from PIL import Image
 from torch import Tensor
 
 from dino_uad.bundle_run import find_bundle
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.errors import explain
+from dino_uad.findings import Finding
 from dino_uad.overrides import check_override
 from dino_uad.transforms import SaveMapd, ServedMapd, on_scan_grid
 
@@ -40,7 +42,11 @@ class Prediction:
     label_map: np.ndarray
     """Uint8; not 0 where ``anomaly_map`` reaches the threshold of the operating point asked for."""
     score: float
-    """How anomalous the image is as a whole."""
+    """How anomalous the image is as a whole: the mean of the largest 1 % of its scores, of a volume's highest slice."""
+    p_value: float | None
+    """Share of normal validation scans at least as anomalous (conformal); None where the model does not tell."""
+    findings: list[Finding]
+    """What ``label_map`` marks, measured, by falling peak."""
     thresholds: dict[float, float]
     """Threshold of ``anomaly_map`` for each calibrated false positive rate of normal pixels."""
     affine: np.ndarray | None
@@ -138,7 +144,7 @@ class Predictor:
         for transform in self.postprocessing:
             if isinstance(transform, SaveMapd):
                 saved[transform.postfixes[0]] = dict(item)
-            elif not isinstance(transform, ServedMapd):
+            elif not isinstance(transform, ServedMapd | SaveImaged):
                 item = transform(item)
         maps = {postfix: as_array(kept["pred"]) for postfix, kept in saved.items()}
         volume = len(item["pred"].meta["scan_shape"]) == 3
@@ -146,7 +152,9 @@ class Predictor:
             source=name,
             anomaly_map=maps["anomaly"],
             label_map=maps["label"],
-            score=float(maps["anomaly"].max()),
+            score=item["scan"]["image_score"],
+            p_value=item["scan"]["p_value"],
+            findings=item["findings"],
             thresholds=self.thresholds,
             affine=np.asarray(item["pred"].meta["scan_affine"], float) if volume else None,
             _item=saved,

@@ -23,6 +23,9 @@ class ServedMapd(MapTransform):
 
     The server writes a map in its image's format, and a PNG holds no float. The anomaly map ``[1,W,H]`` of a picture is
     scaled from its lowest to its highest score; volumes and label maps keep their values.
+
+    What is known of the scan goes into ``result``, which the server sends along as ``params``: the numbers of
+    :class:`~dino_uad.transforms.score_scan.ScoreScand` and ``findings``, a list of dictionaries.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -35,6 +38,9 @@ class ServedMapd(MapTransform):
                 low, high = float(served.min()), float(served.max())
                 served = ((served - low) * (255 / max(high - low, 1e-12))).round().to(torch.uint8)
             result[key] = served
+        if "scan" in result:
+            findings = [finding.as_dict() for finding in result.get("findings", [])]
+            result["result"] = {**result["scan"], "findings": findings}
         return result
 
 
