@@ -35,7 +35,7 @@ class SaveDicomd(SaveImaged):
         output_dir: folder; made when needed.
         method: what found the findings: the bundle's name.
         anonymous_names: name files by a digest of the path. The objects themselves always tell the patient.
-        enabled: False leaves them out.
+        enabled: False leaves them out. The bundles do so with ``anonymous_names``.
     """
 
     def __init__(
@@ -62,22 +62,30 @@ class SaveDicomd(SaveImaged):
             if find_spec("highdicom") is None:
                 logger.warning("%s: no DICOM of its findings is written: pip install highdicom", path.name)
                 continue
-            self._save(on_scan_grid(image), np.asarray(image.meta["scan_affine"], float), result["findings"], path)
-        return result
-
-    def _save(self, labels: NDArray, affine: NDArray, findings: list[Finding], path: Path) -> None:
-        from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
-
-        labels = numbered(labels, findings)
-        source = SourceScan.find(path, labels.shape, affine)
-        segmentation = findings_segmentation(source, labels, affine, findings, self.method) if findings else None
-        report = findings_report(source, findings, self.method, segmentation)
-        for suffix, thing in (("_seg.dcm", segmentation), ("_sr.dcm", report)):
-            if thing is not None:
+            affine = np.asarray(image.meta["scan_affine"], float)
+            try:
+                objects = self._objects(on_scan_grid(image), affine, result["findings"], path)
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
+                # An export that leaves out what the standard asks for: its maps are written all the same.
+                logger.warning("%s: no DICOM of its findings is written: %s", path.name, error)
+                continue
+            for suffix, thing in objects.items():
                 target = self.names.path(str(path), "findings", suffix)
                 with atomic_path(target) as temporary:
                     thing.save_as(temporary)
                 logger.info("saved %s", target)
+        return result
+
+    def _objects(self, labels: NDArray, affine: NDArray, findings: list[Finding], path: Path) -> dict[str, Any]:
+        """Segmentation, if there is a finding, and report, by the end of their files' names."""
+        from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
+
+        labels = numbered(labels, findings)
+        source = SourceScan.find(path, labels.shape, affine)
+        if not findings:
+            return {"_sr.dcm": findings_report(source, findings, self.method, None)}
+        segmentation = findings_segmentation(source, labels, affine, findings, self.method)
+        return {"_seg.dcm": segmentation, "_sr.dcm": findings_report(source, findings, self.method, segmentation)}
 
 
 def numbered(labels: NDArray, findings: list[Finding]) -> NDArray[np.int32]:
