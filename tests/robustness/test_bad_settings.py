@@ -73,7 +73,7 @@ VALUES = {
     ("dpmm", "axcodes", "XYZ"): r"axcodes is 'XYZ'; expected one letter each of LR, AP and IS",
     ("dpmm", "on_error", "x"): r"on_error is 'x'; expected 'raise' or 'skip'",
     ("dpmm", "seed", -1): r"seed is -1; expected a whole number of at least 0",
-    ("dpmm", "intensity#mode", "x"): r"mode is 'x'; expected 'auto' or 'window'",
+    ("dpmm", "intensity#mode", "x"): r"mode is 'x'; expected 'auto', 'window' or 'range'",
     ("dpmm", "slices#preset", "x"): r"preset is 'x'; expected one of",
     ("dpmm", "slices#stride", 0): r"stride 0.*expected a stride of at least 1",
     ("dpmm", "train_data#split", "x"): r"split is 'x'; expected one of train, valid, test, all",
