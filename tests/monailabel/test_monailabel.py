@@ -29,7 +29,7 @@ def test_info_lists_every_bundle_with_its_options(server):
         assert model["type"] == "segmentation" and model["labels"] == {"anomaly": 1}
         assert model["config"]["false_positive_rate"][0] == "1 finding in 10 scans"
         assert model["config"]["smoothing"] == 0
-        assert model["config"]["output"] == ["label map", "anomaly map"]
+        assert model["config"]["output"] == ["label map", "numbered findings", "anomaly map"]
         assert model["config"]["model_filename"] == ["model.pt"]
         assert model["description"].lower().count("anomaly detection") == 1
 

@@ -17,9 +17,9 @@ BATCHES = 16  # of the training loader: enough rows for a covariance, however la
 class MeasureResiduals:
     """Measures the covariance of the training residuals before each validation, whose likelihood needs one.
 
-    So the density that the held-out images are judged by is learned from the training images alone, and its likelihood
-    on normal validation images chooses the epoch. It does so after the last step of an epoch, before the handlers of
-    the epoch's end, wherever in the list it stands.
+    So the density that the held-out images are judged by is learned from the training images alone: its likelihood on
+    normal validation images chooses the epoch, and thresholds calibrated on them hold for new ones. It measures after
+    the last step of an epoch, before the handlers of the epoch's end, wherever in the list it stands.
 
     Args:
         network: the detector.
@@ -48,6 +48,6 @@ class MeasureResiduals:
         head.eval()
         for batch in islice(self.loader, BATCHES):
             embeddings, _, mask = unpack(batch, engine.state.device)
-            head.density.measure(head.residuals(embeddings), mask)
-        head.density.finish()
+            head.measure_residuals(embeddings, mask)
+        head.end_measuring()
         head.train(training)

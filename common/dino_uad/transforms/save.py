@@ -119,14 +119,20 @@ def save_volume(image: Tensor, path: Path) -> None:
     nib.save(volume, path)
 
 
+def is_on_scan_grid(image: Tensor) -> bool:
+    """Whether a map ``[1,...]`` has the shape and orientation of its input file."""
+    # A single slice was laid out with its axis of size 1 last; moving that axis does not reorder the values.
+    sides = [side for side in image.shape[1:] if side != 1]
+    expected = [int(side) for side in image.meta["scan_shape"] if int(side) != 1]
+    same = np.allclose(image.meta["affine"], image.meta["original_affine"], atol=1e-3)
+    return image.shape[0] == 1 and sides == expected and bool(same)
+
+
 def on_scan_grid(image: Tensor) -> np.ndarray:
     """Return the values in the shape of the input file; raise ValueError if the map was not brought back to it."""
     shape = tuple(int(side) for side in image.meta["scan_shape"])
     array = image.as_subclass(Tensor).detach().cpu().numpy()
-    # A single slice was laid out with its axis of size 1 last; moving that axis does not reorder the values.
-    sides = [side for side in array.shape[1:] if side != 1]
-    same_grid = np.allclose(image.meta["affine"], image.meta["original_affine"], atol=1e-3)
-    if array.shape[0] != 1 or sides != [side for side in shape if side != 1] or not same_grid:
+    if not is_on_scan_grid(image):
         raise ValueError(
             f"{image.meta.get('filename_or_obj')}: map of shape {list(array.shape)} found, its input has {list(shape)} "
             "(and maybe another orientation); expected one channel on the input's grid: put Invertd before SaveMapd"

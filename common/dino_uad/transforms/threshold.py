@@ -15,7 +15,7 @@ from torch import Tensor
 from dino_uad.detector import read_threshold
 from dino_uad.findings import Finding, MinSize, ScanGrid, extract_findings
 from dino_uad.transforms.choices import growth, operating_point, output_kind
-from dino_uad.transforms.save import is_picture, on_scan_grid
+from dino_uad.transforms.save import is_on_scan_grid, is_picture, on_scan_grid
 
 
 class ThresholdMapd(MapTransform):
@@ -74,6 +74,10 @@ class ThresholdMapd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
+            if not is_on_scan_grid(result[key]):
+                # MONAI Label's scoring by dropout leaves Invertd out, and compares label maps on the network's grid.
+                result[key] = (result[key] >= self.thresholds[0]).to(torch.uint8)
+                continue
             labels, result["findings"] = self._findings(result[key])
             if self.output != "anomaly map":
                 dtype = torch.int16 if self.output == "numbered findings" else torch.uint8

@@ -57,10 +57,8 @@ def test_a_head_scores_validation_patches_at_about_one_and_others_higher():
     head.neighbourhood = 3
     with pytest.raises(RuntimeError, match="no covariance yet"):
         head.score(normal)
-    head.density.measure(head.residuals(normal))
-    head.density.finish()
-    head.calibrate_batch(normal)
-    head.end_calibration()
+    head.measure_residuals(normal)
+    head.end_measuring()
     scores = head.score(normal)
     assert scores.shape == (12, 1, 10, 10) and abs(float(scores.mean()) - 1) < 0.1
     odd = normal.clone()

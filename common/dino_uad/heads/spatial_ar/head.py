@@ -56,9 +56,9 @@ class SpatialARHead(Head):
             ``bidirectional`` (one network which sees everything but the token itself).
         combine: how ``both`` joins its two error maps, ``mean`` or ``min``.
         covariance: ``unit`` scores the mean squared error over channels, as published; ``full`` the squared Mahalanobis
-            norm of the residual, over the number of channels, under the covariance of normal validation residuals.
-            Before the norm, the residuals are averaged over the detector's neighbourhood: of the *embeddings* an
-            average would tell the network what it is to predict.
+            norm of the residual, over the number of channels, under the covariance of the training residuals. Before
+            the norm, the residuals are averaged over the detector's neighbourhood: of the *embeddings* an average would
+            tell the network what it is to predict.
         position_calibration: whether ``unit`` scores are scaled down where the mean error on normal validation images
             is above that of the whole grid.
         standardize: whether the network sees and predicts channels of zero mean and unit variance, as measured on the
@@ -107,7 +107,8 @@ class SpatialARHead(Head):
         self.readout = nn.Linear(hidden, embed_dim) if joint else None
         outputs = 2 if direction == "both" else 1
         full = covariance == "full"
-        # Of single patches of training images, which chooses the epoch; of what is scored, in validation images.
+        # Of training images: of single patches, which chooses the epoch, and of what is scored. Not of validation
+        # images: thresholds that are calibrated on them would be too low for others.
         self.density = ResidualGaussian(embed_dim, outputs) if full else None
         self.scored = ResidualGaussian(embed_dim, outputs) if full else None
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
@@ -151,6 +152,18 @@ class SpatialARHead(Head):
         predictions = predictions if isinstance(predictions, tuple) else (predictions,)
         return torch.stack([p - embeddings for p in predictions], dim=1)
 
+    @torch.no_grad()
+    def measure_residuals(self, embeddings: Tensor, mask: Tensor | None = None) -> None:
+        """Add training images ``[B,C,h,w]`` to the covariances; only with ``full`` covariance."""
+        residuals = self.residuals(embeddings)
+        self.density.measure(residuals, mask)
+        self.scored.measure(self._averaged(residuals), mask)
+
+    def end_measuring(self) -> None:
+        """Turn the statistics of all ranks into the covariances."""
+        self.density.finish()
+        self.scored.finish()
+
     def squared_errors(self, embeddings: Tensor) -> Tensor:
         """Squared norm of the residuals, one map a direction: ``[B,C,h,w]`` to ``[B,D,h,w]``."""
         residuals = self._averaged(self.residuals(embeddings))
@@ -169,7 +182,7 @@ class SpatialARHead(Head):
         magnify noise.
         """
         if self.scored is not None and not is_traced() and not self.scored.fitted:
-            raise RuntimeError("SpatialARHead has no covariance yet: run the pass over normal validation images")
+            raise RuntimeError("SpatialARHead has no covariance yet: see handlers.MeasureResiduals")
         error = self._mean_squared_error(embeddings)
         if self.position_error.numel() == 0:
             return error
@@ -202,9 +215,7 @@ class SpatialARHead(Head):
 
     @torch.no_grad()
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
-        """Add the errors of normal validation images ``[B,C,h,w]`` to their covariance, or to the means by position."""
-        if self.scored is not None:
-            self.scored.measure(self._averaged(self.residuals(embeddings)), mask)
+        """Add the errors of normal validation images ``[B,C,h,w]`` to the statistics by position."""
         if not self.position_calibration:
             return
         error = self._mean_squared_error(embeddings).double()
@@ -213,12 +224,7 @@ class SpatialARHead(Head):
         self._error_sums = sums if self._error_sums is None else self._error_sums + sums
 
     def end_calibration(self) -> None:
-        """Turn the statistics of all ranks into the covariance, or the mean error by position.
-
-        Positions never seen get the mean of all.
-        """
-        if self.scored is not None:
-            self.scored.finish()
+        """Turn the statistics of all ranks into the mean error by position; positions never seen get the mean."""
         if not self.position_calibration:
             return
         if self._error_sums is None:
