@@ -111,7 +111,6 @@ class AnomalyDetector(nn.Module):
         # Of the map, at rates of the foreground's pixels, and of all pixels, as published.
         self.register_buffer("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
         self.register_buffer("pixel_thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
-        self.register_buffer("image_score_range", torch.full((2,), torch.nan))
         self.normal_scans = NormalScans()
         if checkpoint is not None:
             load_model(self, checkpoint)
@@ -231,6 +230,7 @@ class AnomalyDetector(nn.Module):
             for key, value in state_dict.items()
             if key.startswith(prefix + "head.") and value.is_floating_point() and value.isnan().any()
         ]
+        state_dict.pop(prefix + "image_score_range", None)  # version 0.1 stored it, and nothing read it
         known = dict(self.backbone.state_dict(prefix=prefix + "backbone."))
         if prefix + "normal_scans.finding_threshold" not in state_dict:
             known |= self._uncalibrated(state_dict, prefix)

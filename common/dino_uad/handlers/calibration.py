@@ -35,9 +35,8 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     The first lets the head collect what its own calibration needs (:meth:`Head.calibrate_batch`). The second scores
     them; their raw scores, four bytes a patch, are kept. They give the bound of the image baseline, the table of the
     units, the thresholds of the map at each of :data:`FALSE_POSITIVE_RATES`, once as shares of the foreground
-    (``thresholds``) and once of all pixels (``pixel_thresholds``, as published), mean and standard deviation of the
-    image scores (``image_score_range``), and the decisions on whole images and scans
-    (:class:`~dino_uad.detector.normal_scans.NormalScans`). No anomalous image takes part.
+    (``thresholds``) and once of all pixels (``pixel_thresholds``, as published), and the decisions on whole images and
+    scans (:class:`~dino_uad.detector.normal_scans.NormalScans`). No anomalous image takes part.
     """
     network.eval()
     for batch in loader:
@@ -117,7 +116,6 @@ def _fit_thresholds(
     scores, groups, maps = tally.gathered(network.grid_size)
     network.thresholds.copy_(inside.compute().to(network.thresholds))
     network.pixel_thresholds.copy_(everywhere.compute().to(network.thresholds))
-    network.image_score_range.copy_(torch.stack([scores.mean(), scores.std(correction=0)]))
     network.normal_scans.fit(scores, groups, maps)
     for name, thresholds in (("the foreground", network.thresholds), ("all pixels", network.pixel_thresholds)):
         rates = ", ".join(
