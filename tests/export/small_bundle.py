@@ -34,6 +34,8 @@ def fit(name: str, model: Path, real: bool = False) -> None:
     batch = {"embedding": embeddings.half(), "cls": cls}
     if name == "spatial_ar":
         network.head.train()(embeddings)
+        network.head.eval().measure_residuals(embeddings)
+        network.head.end_measuring()
     else:
         network.head.fit_batch(embeddings, cls)
         network.head.end_epoch()
