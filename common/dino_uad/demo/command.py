@@ -63,14 +63,15 @@ def run_demo(
 
 def draw_inference(volume: Path, folder: Path, model: Path) -> None:
     """Draw the slice with the largest lesion: image, anomaly map, and annotation with prediction at 5 % FPR."""
+    from dino_uad.detector import read_threshold
     from dino_uad.report import overview_figure
-    from dino_uad.transforms import LoadScand, OrientScand, ScaleToUnitd, ThresholdMapd
+    from dino_uad.transforms import LoadScand, OrientScand, ScaleToUnitd
 
     stem = image_name(volume)
     item = {"image": volume, "map": folder / f"{stem}_anomaly.nii.gz", "label": label_of(volume)}
     item = OrientScand(tuple(item))(LoadScand(tuple(item))(item))
     item = ScaleToUnitd("image")(item)
-    threshold = ThresholdMapd("map", str(model), 0.05).threshold
+    threshold = read_threshold(model, 0.05)
     spacing = item["image"].pixdim[:2].tolist()
     largest = int((item["label"] > 0).sum(dim=(0, 1, 2)).argmax())
     image, anomaly_map, label = (item[key][..., largest] for key in ("image", "map", "label"))
