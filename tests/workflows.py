@@ -39,7 +39,7 @@ FIT = {
     "anomaly_dino": {"train#dataloader#batch_size": 2},
 }
 
-SECONDS = 240  # far more than a fit takes, far less than torch's own time-out of half an hour
+SECONDS = 900  # far more than a fit takes on a busy machine, less than torch's own time-out of half an hour
 
 # Children of a server that has imported the slow parts start in a fraction of a second.
 SERVER = multiprocessing.get_context("forkserver")
