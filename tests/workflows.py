@@ -2,10 +2,12 @@
 
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +41,7 @@ FIT = {
     "anomaly_dino": {"train#dataloader#batch_size": 2},
 }
 
+GRACE = 120  # twice what a rank waits for the others in the test in which one dies
 SECONDS = 900  # far more than a fit takes on a busy machine, less than torch's own time-out of half an hour
 
 # Children of a server that has imported the slow parts start in a fraction of a second.
@@ -101,13 +104,20 @@ def _quietly(function: Callable, *arguments: Any) -> None:
 
 
 def run_in_group(world: int, function: Callable[[], Any], functions: dict[int, Callable[[], Any]] | None = None):
-    """Exit codes of ``world`` ranks that run a function as ``torchrun`` would; ``functions`` are of single ranks."""
+    """Exit codes of ``world`` ranks that run a function as ``torchrun`` would; ``functions`` are of single ranks.
+
+    A function joins one group only: a rank that starts a second one can reach the first one's server before that has
+    closed, and waits there for ever. Ranks left alone by one that failed are killed after :data:`GRACE` seconds.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ranks = [start(_join, rank, world, port, (functions or {}).get(rank, function)) for rank in range(world)]
-    for process in ranks:
-        process.join(SECONDS)
+    end = time.monotonic() + SECONDS
+    while (running := [process for process in ranks if process.exitcode is None]) and time.monotonic() < end:
+        multiprocessing.connection.wait([process.sentinel for process in running], timeout=end - time.monotonic())
+        if any(process.exitcode for process in ranks):
+            end = min(end, time.monotonic() + GRACE)
     codes = [process.exitcode for process in ranks]
     for process in ranks:
         process.kill()
