@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from devices.absent_gpu import Refused, absent_gpu
+from devices.absent_gpu import absent_gpu
+from devices.rules import Refused
 
 MISTAKES = {
     "operands on both sides": lambda a: a + torch.ones(3),

@@ -1,5 +1,6 @@
 """All four bundles on the pretended GPU: they train, evaluate and infer, alone and in two ranks under NCCL's rule."""
 
+from contextlib import contextmanager
 from functools import partial
 from unittest import mock
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from devices.absent_gpu import absent_gpu
+from dino_uad.detector import AnomalyDetector
 from workflows import METHODS, overrides, run, run_in_group, start
 
 ON_THE_GPU = {"device": "$torch.device('cuda:0')"}
@@ -14,18 +16,27 @@ FEWER = {f"validate#additional_metrics#{name}_interval#replicates": 20 for name 
 EVALUATION = {**ON_THE_GPU, **FEWER, "files_per_batch": 4}
 
 
+@contextmanager
+def model_read_once():
+    """The model is loaded into one network; its file is mapped, on the host, by whoever wants a tensor of it."""
+    read, loaded = mock.Mock(wraps=torch.load), []
+    load = AnomalyDetector.load_state_dict
+    counted = lambda network, state: (loaded.append(network), load(network, state))[1]  # noqa: E731
+    with mock.patch.object(torch, "load", read), mock.patch.object(AnomalyDetector, "load_state_dict", counted):
+        yield
+    assert len(loaded) == 1
+    assert all(call.kwargs.get("mmap") and call.kwargs["map_location"] == "cpu" for call in read.call_args_list)
+
+
 def fit_evaluate_and_infer(method, folder):
     torch.use_deterministic_algorithms(True)  # as the page on determinism recommends
     with absent_gpu():
         run(method, folder, **ON_THE_GPU)
-        run(method, folder, "inference", **ON_THE_GPU)
+        with model_read_once():
+            run(method, folder, "inference", **ON_THE_GPU)
     torch.use_deterministic_algorithms(False)
-    with absent_gpu() as gpu:
-        read = mock.Mock(wraps=torch.load)
-        with mock.patch.object(torch, "load", read):
-            run(method, folder, "evaluate", **EVALUATION)
-    whole = [call for call in read.call_args_list if not call.kwargs.get("mmap")]
-    assert len(whole) == 1, "the model file is read once; whoever wants a single tensor of it maps it"
+    with absent_gpu() as gpu, model_read_once():
+        run(method, folder, "evaluate", **EVALUATION)
     for path in (folder / "data/test").rglob("?1.png"):
         path.unlink()
     with absent_gpu() as half:

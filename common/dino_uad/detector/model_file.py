@@ -53,7 +53,7 @@ def load_model(network: nn.Module, path: str | Path) -> None:
         FileNotFoundError: there is none.
         ValueError: it is damaged, or it was fitted with another backbone, method, resolution or preprocessing.
     """
-    state = read_model(path)
+    state = read_model(path, mmap=True)  # copied once, into the network; a bank takes gigabytes
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -115,7 +115,8 @@ def read_normal_scans(path: str | Path) -> NormalScans:
         ValueError: it is no model file.
     """
     prefix, normal = "normal_scans.", NormalScans()
-    stored = {key.removeprefix(prefix): value for key, value in read_model(path).items() if key.startswith(prefix)}
+    state = read_model(path, mmap=True)
+    stored = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if stored:
         normal.load_state_dict(normal.state_dict() | stored)
     return normal

@@ -1,0 +1,38 @@
+"""NCCL's rule for collectives, which gloo carries."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from devices.rules import CPU, Refused, side
+
+
+@contextmanager
+def nccl() -> Iterator[None]:
+    """Within, process groups are gloo's, and collectives refuse CPU tensors."""
+    start = dist.init_process_group
+    with ExitStack() as stack:
+        for name in ("all_reduce", "broadcast", "all_gather"):
+            stack.enter_context(mock.patch.object(dist, name, _refusing(getattr(dist, name))))
+        gloo = lambda backend=None, **kwargs: start("gloo", **kwargs)  # noqa: E731
+        stack.enter_context(mock.patch.object(dist, "init_process_group", gloo))
+        yield
+
+
+def _refusing(collective):
+    def guarded(*args, **kwargs):
+        # ignite moves its tensors to the backend's device itself, and counts processes in a group of gloo.
+        by_ignite = "/ignite/" in sys._getframe(1).f_code.co_filename
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor) and side(leaf) == CPU and not by_ignite:
+                raise Refused(f"No backend type associated with device type cpu: {collective.__name__}")
+        return collective(*args, **kwargs)
+
+    return guarded

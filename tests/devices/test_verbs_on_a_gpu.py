@@ -1,0 +1,87 @@
+"""What else runs on a GPU, on the pretended one: other settings, the Python interface, and every verb that computes."""
+
+import numpy as np
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+import dino_uad
+from devices.absent_gpu import absent_gpu
+from devices.rules import GPU, side
+from dino_uad.calibrate import calibrate
+from dino_uad.compare.run import compare
+from dino_uad.distill.command import distill
+from dino_uad.engines.batched_zero_shot import zero_shot
+from dino_uad.heads.anomaly_dino import AnomalyDinoHead, encode_rows
+from helpers import backbone, detector, labelled_pictures, load_unit, pictures
+from workflows import BUNDLES, METHODS, TINY, run
+
+FULL = {**METHODS["dpmm"], "network_def#head#covariance": "full"}
+DEVICE = "cuda:0"
+
+
+def test_full_covariance_is_fitted_loaded_and_calibrated(tmp_path):
+    with absent_gpu():
+        run("dpmm", tmp_path, device=f"$torch.device('{DEVICE}')", **FULL)
+        overrides = {key.replace("#", "__"): value for key, value in (TINY | FULL).items()}
+        model = dino_uad.load(BUNDLES / "dpmm", device=DEVICE, ckpt_dir=str(tmp_path / "models"), **overrides)
+        assert model.network.head.running_covariances.is_cuda
+        found = model(tmp_path / "data/test/Ungood/img/u0.png")
+        backbone = {key: value for key, value in TINY.items() if key.startswith("network_def")}
+        files = str(tmp_path / "data/valid"), str(BUNDLES / "dpmm"), str(tmp_path / "models/model.pt")
+        result = calibrate(*files, device=DEVICE, **backbone, **FULL)
+    assert np.isfinite(found.anomaly_map).all() and result["before"] == result["after"]
+
+
+def test_comparison_with_its_baselines(tmp_path):
+    labelled_pictures(tmp_path / "data")
+    asked = {"bundles": "dino_ad:n_clusters=1", "backbones": "dino_uad_tiny14:random", "image_size": 56, "epochs": 1}
+    with absent_gpu():
+        table = compare(str(tmp_path / "data"), out=str(tmp_path / "out"), permutations=20, device=DEVICE, **asked)
+    assert [row["method"] for row in table["rows"]] == ["dino_ad n_clusters=1", "mean_distance", "intensity"]
+
+
+def test_zero_shot(tmp_path):
+    with absent_gpu() as gpu:
+        found = zero_shot(pictures(tmp_path, 3), load_unit, lambda item: item, backbone(), device=DEVICE)
+    assert len(found) == 3 and gpu.count("to the GPU") > 0
+
+
+def test_distillation(tmp_path):
+    labelled_pictures(tmp_path / "data")
+    asked = {"teacher": "dinov2_vits14", "image_size": 56, "steps": 2, "batch_size": 2}
+    with absent_gpu(), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dino_uad.distill.command.DinoBackbone", lambda *args, **kwargs: backbone())
+        path = distill(str(tmp_path / "data/train"), str(tmp_path / "out"), device=DEVICE, **asked)
+    assert all(torch.isfinite(value).all() for value in dino_uad.backbones.read_checkpoint(path).values())
+
+
+class Banks(TorchFunctionMode):
+    """Names what makes a tensor on the GPU with as many numbers as a bank has, or more."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers, self.made = numbers, []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and side(result) == GPU and result.numel() >= self.numbers:
+            known = [arg.data_ptr() for arg in args if isinstance(arg, torch.Tensor)]
+            if result.data_ptr() not in known:
+                self.made.append(func.__name__)
+        return result
+
+
+@pytest.mark.parametrize("retrieve", [None, 2])
+def test_there_is_one_bank_on_the_device(retrieve, tmp_path):
+    frozen = backbone()
+    rows = torch.randn(3 * 65536 // 2, frozen.embed_dim, generator=torch.Generator().manual_seed(0))
+    made = detector(backbone=frozen, head=AnomalyDinoHead(frozen.embed_dim, retrieve=retrieve))
+    made.head.bank = encode_rows(rows)
+    made.head.class_tokens, made.head.ends = rows[:6].half(), torch.arange(1, 7) * (len(rows) // 6)
+    torch.save(made.state_dict(), tmp_path / "model.pt")
+    with absent_gpu(), Banks(rows.numel()) as banks:
+        head = AnomalyDinoHead(frozen.embed_dim, retrieve=retrieve)
+        network = detector(backbone=frozen, head=head, checkpoint=tmp_path / "model.pt").to(DEVICE)
+        network.predict(torch.rand(2, 1, 56, 56).to(DEVICE))
+    assert banks.made == ["to"], "the bank goes to the device once, and nothing of its size is made there"
