@@ -24,6 +24,8 @@ MAY_DIFFER = {
     "train.json": NETWORK
     | {
         "max_epochs",
+        "max_steps",
+        "one_cycle",
         "patience",
         "amp",
         "rotations",
@@ -36,9 +38,12 @@ MAY_DIFFER = {
         "train#loss",
         "train#prepare_batch",
         "train#handlers#3#save_dict#optimizer",
+        "train#handlers#3#save_dict#schedule",
         "train#handlers#3#settings",
         "train#handlers#3#early_stop",
         "train#handlers#6",  # what is measured before a validation
+        "train#handlers#7",  # the learning rate
+        "train#trainer#max_steps",
         "train#trainer#_target_",
         "train#trainer#network",
         "train#trainer#optimizer",

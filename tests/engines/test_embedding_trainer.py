@@ -28,7 +28,7 @@ def batches(rank=None):
     return found
 
 
-def fit(loader, direction="both", epochs=2, seed=0, start=None):
+def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None):
     """State dict and loss of each iteration after training with noise; ``start`` is the state to resume from."""
     torch.manual_seed(seed)
     head = SpatialARHead(4, 8, dilations=(1, 2), direction=direction)
@@ -36,6 +36,7 @@ def fit(loader, direction="both", epochs=2, seed=0, start=None):
     trainer = EmbeddingTrainer(
         device="cpu",
         max_epochs=epochs,
+        max_steps=max_steps,
         train_data_loader=loader,
         network=head,
         optimizer=optimizer,
@@ -77,6 +78,17 @@ def test_resumed_run_is_bit_identical():
     resumed = fit(batches(), epochs=3, start=fit(batches(), epochs=1), seed=9)
     assert resumed["losses"] == whole["losses"][3:]
     assert all(torch.equal(resumed["head"][key], value) for key, value in whole["head"].items())
+
+
+@pytest.mark.parametrize(("max_steps", "steps"), [(None, 12), (1, 3), (6, 6), (7, 9), (99, 12)])
+def test_steps_end_the_fit_with_the_pass_that_it_is_in(max_steps, steps):
+    assert len(fit(batches(), epochs=4, max_steps=max_steps)["losses"]) == steps
+
+
+@pytest.mark.parametrize("max_steps", [0, "many", 2.0, True])
+def test_a_number_of_steps_that_is_none(max_steps):
+    with pytest.raises(ValueError, match=f"max_steps is {max_steps!r}; expected a whole number of at least 1"):
+        fit(batches(), max_steps=max_steps)
 
 
 def test_training_lowers_the_loss():

@@ -80,6 +80,18 @@ def test_a_fit_that_stopped_early_and_was_killed_then_runs_no_other_epoch(tmp_pa
     assert torch.equal(resumed.network.head.count, stopped.network.head.count)
 
 
+@pytest.mark.parametrize(("steps", "expected"), [(9, [1, 2, 3]), (8, [1, 2, 1, 2, 3])])
+def test_a_schedule_of_other_steps_starts_again(tmp_path, steps, expected):
+    epochs = []
+    for count, planned in ((2, 9), (3, steps)):
+        fit = Fit(tmp_path, [1.0, 2.0, 3.0][:count])
+        schedule = SimpleNamespace(defaults={"steps": planned}, state_dict=dict, load_state_dict=lambda state: None)
+        fit.checkpoint.save_dict["schedule"] = schedule
+        fit.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: epochs.append(engine.state.epoch))
+        fit.run()
+    assert epochs == expected
+
+
 def test_one_epoch_keeps_no_second_copy_of_the_model(tmp_path):
     fit = Fit(tmp_path, [1.0]).run()
     assert fit.checkpoint.best["model"] is None and not (tmp_path / "fit.ckpt").exists()

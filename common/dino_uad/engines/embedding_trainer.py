@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -44,11 +45,21 @@ class EmbeddingTrainer(SupervisedTrainer):
 
     Args:
         prepare_batch: makes inputs and targets, and is told the iteration.
+        max_epochs: passes over the training images at most.
+        max_steps: optimizer steps after which the fit ends with the pass that it is in; no such end when None. How
+            much a network learns depends on its steps, so few images want more passes.
         args, kwargs: of ``SupervisedTrainer``; ``network`` is the head.
     """
 
-    def __init__(self, *args, prepare_batch: PrepareEmbedding, **kwargs) -> None:
-        super().__init__(*args, prepare_batch=prepare_batch, **{"decollate": False, **kwargs})
+    def __init__(
+        self, *args, prepare_batch: PrepareEmbedding, max_epochs: int, max_steps: int | None = None, **kwargs
+    ) -> None:
+        if max_steps is not None:
+            if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+                raise ValueError(f"max_steps is {max_steps!r}; expected a whole number of at least 1, or null for none")
+            max_epochs = min(max_epochs, math.ceil(max_steps / max(1, len(kwargs["train_data_loader"]))))
+        kwargs = {"decollate": False, **kwargs}
+        super().__init__(*args, prepare_batch=prepare_batch, max_epochs=max_epochs, **kwargs)
         if isinstance(self.network, nn.parallel.DistributedDataParallel):
             raise ValueError("EmbeddingTrainer sums gradients itself: give it the head without DistributedDataParallel")
         prepare_batch.attach(self)

@@ -6,6 +6,7 @@ from dino_uad.handlers.finish import FinishFit
 from dino_uad.handlers.fit_checkpoint import FitCheckpoint
 from dino_uad.handlers.measure_residuals import MeasureResiduals
 from dino_uad.handlers.metrics_json import MetricsJson
+from dino_uad.handlers.one_cycle import OneCycle
 from dino_uad.handlers.progress import FitProgress
 from dino_uad.handlers.report_handler import ReportHandler
 from dino_uad.handlers.scan_tally import ScanTally
@@ -18,6 +19,7 @@ __all__ = [
     "FitProgress",
     "MeasureResiduals",
     "MetricsJson",
+    "OneCycle",
     "ReportHandler",
     "ScanTally",
     "WorklistHandler",

@@ -1,0 +1,50 @@
+"""The learning rate of a fit by gradients: up once and down once, over as many steps as the fit will make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+
+class OneCycle:
+    """Torch's ``OneCycleLR`` (Smith & Topin 2018) over all steps of the trainer that it is attached to.
+
+    MONAI's ``LrScheduleHandler`` needs a schedule that knows the number of steps before there is a trainer. The rate
+    rises to the optimizer's own and falls to nearly nothing, so that the last epoch is the one of least noise. It is
+    saved and loaded like an optimizer; one of another number of steps is another schedule.
+
+    Args:
+        optimizer: whose learning rate it sets; the rate it was made with is the highest.
+        rising: share of the steps until then.
+    """
+
+    def __init__(self, optimizer: Optimizer, rising: float = 0.3) -> None:
+        if not 0 < rising < 1:
+            raise ValueError(f"rising is {rising!r}; expected the share of the steps at which the rate is highest")
+        self.optimizer = optimizer
+        self.rising = float(rising)
+        self.scheduler: OneCycleLR | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Plan the steps of a trainer that knows how many it will make, and follow them."""
+        steps = engine.state.max_epochs * engine.state.epoch_length
+        highest = self.optimizer.defaults["lr"]
+        self.scheduler = OneCycleLR(self.optimizer, highest, total_steps=steps, pct_start=self.rising)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.scheduler.step())
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What a fit must share to go on with another's state, under the name that torch's optimizers have for it."""
+        return {"rising": self.rising, "steps": self.scheduler.total_steps}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the cycle it is."""
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where it was."""
+        self.scheduler.load_state_dict(dict(state_dict))
