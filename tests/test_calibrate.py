@@ -16,11 +16,16 @@ from dino_uad.data import datalist
 
 OVERRIDES = {key: value for key, value in workflows.TINY.items() if key.startswith("network_def")}
 
+NOT_DEFAULT = {  # the model tells it
+    "dpmm": {"network_def#baseline": 0.25, "network_def#head#score_type": "euclidean"},
+    "anomaly_dino": {"network_def#smoothing_sigma": 2.0, "network_def#head#k_neighbors": 2},
+}
+
 
 @pytest.fixture(scope="module", params=["dpmm", "anomaly_dino"])
 def fitted(request, tmp_path_factory) -> tuple[str, Path]:
     root = tmp_path_factory.mktemp(request.param)
-    workflows.run(request.param, root, **{"network_def#baseline": 0.25})  # not the default: the model tells it
+    workflows.run(request.param, root, **NOT_DEFAULT[request.param])
     return request.param, root
 
 

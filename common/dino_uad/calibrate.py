@@ -22,7 +22,7 @@ from dino_uad.handlers import calibrate as calibrate_network
 from dino_uad.overrides import check_override
 
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
-NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units")
+NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")
 """What a model says of the fit, by the keys that the configs have for it."""
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ def fitted_config(root: Path, path: Path, overrides: Mapping[str, Any]) -> Confi
     facts = fingerprint.decode(read_model(path, mmap=True).get("fingerprint", torch.zeros(0, dtype=torch.uint8)))
     told_by_model = {f"network_def#backbone#{key}": facts.get(key) for key in BACKBONE_FACTS}
     told_by_model |= {f"network_def#{key}": facts.get(key) for key in NETWORK_FACTS}
+    told_by_model |= {f"network_def#head#{key}": value for key, value in facts.get("head", {}).items()}
     told_by_model["image_size"] = facts.get("image_size")
     told_by_model |= {key: value for key, value in facts.get("preprocessing", {}).items() if key in parser.get()}
     told_by_model["slices"] = {**parser["slices"], **fitted_slices(path), "stride": 1}

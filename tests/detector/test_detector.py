@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.networks.utils import copy_model_state
 
-from dino_uad.detector import FREE_RESPONSE, read_threshold
+from dino_uad.detector import FREE_RESPONSE, fingerprint, read_threshold
 from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.heads.anomaly_dino import AnomalyDinoHead
 from dino_uad.heads.dino_ad import DinoADHead
@@ -53,6 +53,41 @@ def test_monai_copy_model_state_loads_it(fitted):
 def test_state_of_another_setting_is_refused_by_name(fitted, changed, named):
     with pytest.raises(RuntimeError, match=named):
         detector(**changed).load_state_dict(fitted.state_dict())
+
+
+OTHER_SCORES = [
+    (DPMMHead, {"score_type": "likelihood"}),
+    (DPMMHead, {"normalize": False}),
+    (SpatialARHead, {"combine": "min", "direction": "both"}),
+    (SpatialARHead, {"position_calibration": False}),
+    (DinoADHead, {"n_support": 3}),
+    (DinoADHead, {"similarity": "max"}),
+    (DinoADHead, {"normalization": "none"}),
+    (DinoADHead, {"support": "random"}),
+    (AnomalyDinoHead, {"k_neighbors": 2}),
+    (AnomalyDinoHead, {"retrieve": 5}),
+]
+
+
+@pytest.mark.parametrize(("head", "changed"), OTHER_SCORES)
+def test_scores_of_other_settings_are_refused_by_name(head, changed):
+    """Settings that no tensor of the head shows; thresholds and units hold for the fit's alone."""
+    frozen, (name, value) = backbone(), next(iter(changed.items()))
+    shared = {key: value for key, value in changed.items() if key != name}
+    as_fitted, other = (head(frozen.embed_dim, **settings) for settings in (shared, changed))
+    stored = detector(backbone=frozen, head=as_fitted).state_dict()
+    network = detector(backbone=frozen, head=other)
+    message = rf"head#{name}: the checkpoint was fitted with {getattr(as_fitted, name)!r}, this network has {value!r}"
+    with pytest.raises(RuntimeError, match=message):
+        network.load_state_dict(stored)
+    said = fingerprint.decode(stored["fingerprint"])
+    older = {key: value for key, value in said.items() if key not in ("head", "smoothing_sigma")}
+    network.load_state_dict(stored | {"fingerprint": fingerprint.encode(older)})  # one that does not say is believed
+
+
+def test_smoothing_of_another_width_is_refused(fitted):
+    with pytest.raises(RuntimeError, match=r"smoothing_sigma: .* fitted with 0\.0, this network has 4\.0"):
+        detector(smoothing_sigma=4.0).load_state_dict(fitted.state_dict())
 
 
 def test_state_of_another_layer_is_refused_even_when_not_strict(fitted):

@@ -100,10 +100,12 @@ class AnomalyDetector(nn.Module):
             "final_norm": backbone.final_norm,
             "image_size": list(self.image_size),
             "method": type(head).__name__,
+            "head": head.deciding(),
             "foreground": self.foreground.mode,
             "neighbourhood": self.neighbourhood,
             "baseline": self.baseline.share,
             "units": self.uses_units,
+            "smoothing_sigma": self.smoothing_sigma,
             "preprocessing": dict(preprocessing or {}),
             "slices": dict(slices or {}),
         }

@@ -13,6 +13,8 @@ from torch import Tensor
 NOT_COMPARED = ("slices",)
 # What a model says that was fitted before there were these: steps that it did without.
 BEFORE = {"joined": False, "foreground": "none", "neighbourhood": 1, "baseline": 0.0, "units": False}
+# What it does not say, so that it is taken as it comes.
+NOT_SAID_BEFORE = ("head", "smoothing_sigma")
 SIZE = 1024  # bytes; a fixed size lets MONAI's `copy_model_state`, which compares shapes, treat it like any tensor
 
 
@@ -32,10 +34,16 @@ def decode(encoded: Tensor) -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """One sentence for every fact on which a checkpoint and the network at hand disagree."""
-    stored = BEFORE | dict(stored)
+    """One sentence for every fact on which a checkpoint and the network at hand disagree; ``head#…`` are the head's."""
+    unsaid = {name: current[name] for name in NOT_SAID_BEFORE if name in current}
+    stored, current = _flat(BEFORE | unsaid | dict(stored)), _flat(current)
     return [
         f"{name}: the checkpoint was fitted with {stored.get(name)!r}, this network has {current.get(name)!r}"
         for name in sorted(set(stored) | set(current))
         if name not in NOT_COMPARED and stored.get(name) != current.get(name)
     ]
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    head = {f"head#{name}": value for name, value in facts.get("head", {}).items()}
+    return {name: value for name, value in facts.items() if name != "head"} | head

@@ -25,6 +25,9 @@ class Head(nn.Module):
     """
 
     dynamic_buffers: tuple[str, ...] = ()
+    decides: tuple[str, ...] = ()
+    """Settings on which the scores of a fitted head depend and which its tensors do not show: a model file says them,
+    and a head that has others refuses it."""
     single_pass: bool = False
     """Whether one pass over the data is the whole fit; further epochs would only repeat it."""
     averages_embeddings: bool = True
@@ -41,6 +44,10 @@ class Head(nn.Module):
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments and what follows from them: public attributes that are no parameter or buffer."""
         return {key: value for key, value in vars(self).items() if not key.startswith("_") and key != "training"}
+
+    def deciding(self) -> dict[str, Any]:
+        """The values of :attr:`decides` (JSON types)."""
+        return {name: getattr(self, name) for name in self.decides}
 
     @property
     def fitted(self) -> bool:

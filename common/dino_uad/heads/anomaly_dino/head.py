@@ -47,6 +47,7 @@ class AnomalyDinoHead(Head):
     """
 
     dynamic_buffers = ("bank", "ends", "class_tokens")
+    decides = ("foreground", "k_neighbors", "retrieve")
     single_pass = True
 
     def __init__(

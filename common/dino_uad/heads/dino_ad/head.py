@@ -8,7 +8,7 @@ product with the mean of the unit centroids.
 from __future__ import annotations
 
 import zlib
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class DinoADHead(Head):
     """
 
     dynamic_buffers = ("class_tokens", "centroids")
+    decides = ("n_support", "normalization", "similarity", "support")
     single_pass = True
 
     def __init__(
@@ -68,6 +69,9 @@ class DinoADHead(Head):
         self.register_buffer("normal_mean_std", torch.zeros(2))  # a standard deviation of 0 means not calibrated
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._moments = torch.zeros(3, dtype=torch.float64)
+
+    def deciding(self) -> dict[str, Any]:
+        return super().deciding() | ({"seed": self.seed} if self.support == "random" else {})
 
     @property
     def fitted(self) -> bool:

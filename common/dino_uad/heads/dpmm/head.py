@@ -57,6 +57,8 @@ class DPMMHead(Head):
             weights that sum to less than 1. For comparison with published numbers only.
     """
 
+    decides = ("covariance", "normalize", "reference", "score_type", "weight_threshold")
+
     def __init__(
         self,
         embed_dim: int,

@@ -66,6 +66,7 @@ class SpatialARHead(Head):
     """
 
     dynamic_buffers = ("position_error",)
+    decides = ("combine", "covariance", "position_calibration")
     averages_embeddings = False
 
     def __init__(
