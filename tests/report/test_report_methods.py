@@ -8,9 +8,9 @@ from dino_uad.heads.dino_ad.head import DinoADHead
 from dino_uad.heads.dpmm.head import DPMMHead
 from dino_uad.heads.head import Head
 from dino_uad.heads.spatial_ar.head import SpatialARHead
-from dino_uad.report.cases import Case
 from dino_uad.report.methods import MethodContext, method_section
 from dino_uad.report.sections import Section
+from dino_uad.report.shown_cases import Case
 from dino_uad.report.training import TrainingPictures
 from helpers import SIZE, backbone, detector, load_unit, pictures
 

@@ -12,10 +12,10 @@ from sklearn.metrics import f1_score, precision_recall_curve, roc_curve
 
 from dino_uad.metrics.curves import tied_levels
 from dino_uad.report import panels
-from dino_uad.report.cases import Case, CaseSketch, best_median_worst, shrink
 from dino_uad.report.collect import by_volume, volume_case
 from dino_uad.report.operating_curves import MAX_POINTS, linear_histogram, operating_curve, quantile
 from dino_uad.report.overview import Scale, case_captions, overview_figure
+from dino_uad.report.shown_cases import Case, CaseSketch, best_median_worst, shrink
 from dino_uad.report.volumes import slice_strip, three_planes
 
 

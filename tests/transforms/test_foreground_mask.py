@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import binary_closing
 
-from dino_uad.transforms.foreground import ForegroundMaskd, close, to_patches
+from dino_uad.transforms.foreground_mask import ForegroundMaskd, close, to_patches
 
 
 def test_closing_equals_scipy_away_from_the_border():

@@ -17,7 +17,7 @@ import dino_uad
 import workflows
 from dino_uad.detector import read_threshold
 from dino_uad.errors import explain
-from dino_uad.inferers.summary import predict
+from dino_uad.inferers.slice_summary import predict
 from dino_uad.worklist import RunStore, write_tables
 
 

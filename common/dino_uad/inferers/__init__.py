@@ -1,7 +1,7 @@
 """Slice by slice inference on images and volumes."""
 
 from dino_uad.inferers.slice_inferer import SliceOrImageInferer, occupied_slices, smoothing_width
-from dino_uad.inferers.summary import SUMMARY
+from dino_uad.inferers.slice_summary import SUMMARY
 
 __all__ = [
     "SUMMARY",

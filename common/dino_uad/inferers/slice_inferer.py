@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dino_uad.detector import AnomalyDetector
-from dino_uad.inferers.summary import SUMMARY, not_run, predict
+from dino_uad.inferers.slice_summary import SUMMARY, not_run, predict
 
 
 def smoothing_width(value: Any) -> float:
@@ -61,7 +61,7 @@ class SliceOrImageInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
         """Return the maps, ``[B,1,H,W]`` or ``[B,1,H,W,D]`` float32, with the device and meta data of ``inputs``.
 
-        The meta data of maps of a detector also hold its numbers a slice (:data:`~dino_uad.inferers.summary.SUMMARY`).
+        The meta data of a detector's maps also hold its numbers a slice (:data:`~dino_uad.inferers.SUMMARY`).
         """
         if inputs.ndim not in (4, 5):
             raise ValueError(f"input of shape {list(inputs.shape)} found; expected [B,C,H,W] or [B,C,H,W,D]")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.metrics import ScoreHistogram, average_precision, group_keys, is_anomalous, tied_levels
-from dino_uad.report.cases import Case, CaseSketch, shrink
+from dino_uad.report.shown_cases import Case, CaseSketch, shrink
 from dino_uad.transfer import move_together
 
 PIXEL_BINS = 1 << 16

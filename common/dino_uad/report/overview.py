@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dino_uad.files import atomic_path
 from dino_uad.report import panels
-from dino_uad.report.cases import Case
 from dino_uad.report.charts import STYLE, to_png
+from dino_uad.report.shown_cases import Case
 
 COLUMNS = ("image", "anomaly map over the image", "annotation (blue), prediction (orange)")
 
@@ -82,7 +82,7 @@ def grid_figure(rows: Sequence[Sequence[panels.Rgb]], titles: Sequence[str]) -> 
     from matplotlib.figure import Figure
 
     with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(10.2, 3.25 * len(rows) + 0.45), layout="constrained")
+        figure = Figure(figsize=(10.2, 2.85 * len(rows) + 0.45), layout="constrained")
         figure.get_layout_engine().set(h_pad=0.1)  # the default cuts the titles' tops
         grid = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
         for axes_row, pictures, title in zip(grid, rows, titles, strict=True):
@@ -92,7 +92,7 @@ def grid_figure(rows: Sequence[Sequence[panels.Rgb]], titles: Sequence[str]) -> 
                 axes.spines[:].set_visible(False)
             axes_row[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=10)
         for axes, name in zip(grid[0], COLUMNS, strict=True):
-            axes.set_title(name, fontsize=10.5)
+            axes.set_title(name, fontsize=9.5)
         return to_png(figure, dpi=130)
 
 

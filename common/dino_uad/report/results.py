@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics import tied_levels
 from dino_uad.report import charts, operating_curves, overview, panels, volumes
-from dino_uad.report.cases import Case, best_median_worst
 from dino_uad.report.collect import Collector
 from dino_uad.report.overview import Scale
 from dino_uad.report.sections import Gallery, MetricRow, Picture, Section
+from dino_uad.report.shown_cases import Case, best_median_worst
 
 METRICS = {
     "pixel_auroc": ("Pixel AUROC", "area under the ROC curve of all pixels; 0.5 is chance"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from dino_uad.report import panels
-from dino_uad.report.cases import Case
 from dino_uad.report.overview import Scale
+from dino_uad.report.shown_cases import Case
 
 STRIP = 6
 STRIP_SIDE = 240

@@ -3,9 +3,9 @@
 from dino_uad.transforms.dicom import DicomReader, DicomScan, dicom_patient, dicom_scans, is_dicom, require_one_stack
 from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.files_of import files_of
-from dino_uad.transforms.foreground import ForegroundMaskd, to_patches
-from dino_uad.transforms.grid import Grid, require_explained
+from dino_uad.transforms.foreground_mask import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
+from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
 from dino_uad.transforms.looks import looks

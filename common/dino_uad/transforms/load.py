@@ -18,7 +18,7 @@ from monai.data.image_reader import ImageReader
 from monai.transforms import LoadImage, LoadImaged
 
 from dino_uad.transforms.dicom import DicomReader, is_dicom
-from dino_uad.transforms.grid import Grid, bring_to_grid, full_affine
+from dino_uad.transforms.label_grid import Grid, bring_to_grid, full_affine
 from dino_uad.transforms.nifti import FloatNibabelReader
 from dino_uad.transforms.readers import UnitPILReader
 

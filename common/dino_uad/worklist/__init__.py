@@ -1,6 +1,6 @@
 """What a person does with many new scans: one table of all, worst first, that survives a stopped run."""
 
-from dino_uad.worklist.store import RunStore
+from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.tables import write_tables
 from dino_uad.worklist.thumbnail import thumbnail
 from dino_uad.worklist.worklist import Worklist

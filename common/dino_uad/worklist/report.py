@@ -14,8 +14,8 @@ import numpy as np
 from dino_uad.detector import NormalScans
 from dino_uad.files import atomic_path
 from dino_uad.report import charts
+from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.shift import warnings_of
-from dino_uad.worklist.store import RunStore
 
 PICTURES = 1000
 """Scans with a thumbnail on the page, those with the highest scores."""

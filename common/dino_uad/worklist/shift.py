@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from dino_uad.worklist.store import RunStore
+from dino_uad.worklist.rows import RunStore
 
 HIGH, MOST = 0.1, 0.5
 AT_LEAST = 5

@@ -11,7 +11,7 @@ from typing import Any
 
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.files import atomic_path
-from dino_uad.worklist.store import RunStore
+from dino_uad.worklist.rows import RunStore
 
 ABOVE = [f"above_{100 * rate:g}" for rate in FALSE_POSITIVE_RATES]
 NUMBERS = ["image_score", "p_value", "flagged_5", "flagged_1", "foreground", *ABOVE]

@@ -14,7 +14,7 @@ import dino_uad
 from dino_uad.detector import NormalScans
 from dino_uad.findings import Finding
 from dino_uad.worklist.report import write_report
-from dino_uad.worklist.store import RunStore
+from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.tables import write_tables
 
 SOME_FAILED = 3

@@ -19,8 +19,8 @@ from torch import Tensor
 from dino_uad.detector import AnomalyDetector
 from dino_uad.heads import Head
 from dino_uad.report import panels
-from dino_uad.report.cases import Case
 from dino_uad.report.sections import Gallery, Picture, Section
+from dino_uad.report.shown_cases import Case
 from dino_uad.report.training import TrainingPictures
 
 TITLE = "What the method learned"
