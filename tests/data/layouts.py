@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,8 +141,8 @@ REFUSED = {
 """Layouts that need an option, and what is said without it."""
 
 
-def write(root: Path, files: tuple[str, ...]) -> Path:
-    """Write files of a layout: noise, or masks, of one size."""
+def write(root: Path, files: Sequence[str], at: int = 4) -> Path:
+    """Write files of a layout: noise, or masks, of one size; these mark five rows from ``at``."""
     for seed, line in enumerate(files):
         name, _, what = line.partition(" = ")
         path = root / name
@@ -149,7 +150,7 @@ def write(root: Path, files: tuple[str, ...]) -> Path:
         values = np.random.default_rng(seed).integers(20, 255, (SIDE, SIDE, 4)).astype(np.uint8)
         if what in ("mask", "blank"):
             values[:] = 0
-            values[4:9, 4:9] = (
+            values[at : at + 5, 4:9] = (
                 255 if what == "mask" and name.endswith((".png", ".jpg", ".gif", ".tif")) else what == "mask"
             )
         if what == "dicom":

@@ -92,8 +92,7 @@ def every_split(root: Path, **options) -> list[tuple]:
     """What is understood of a folder, in natural order: (image, mask, anomalous)."""
     cases = understand(root, Options(**options)).cases
     return [
-        (c.image.relative, None if c.label is None else c.label.relative_to(root).as_posix(), c.anomalous)
-        for c in cases
+        (c.image.relative, c.labels[0].relative_to(root).as_posix() if c.labels else None, c.anomalous) for c in cases
     ]
 
 

@@ -1,12 +1,18 @@
 """What is made of the layouts that people have."""
 
+import re
 from pathlib import Path
 
 import layouts
+import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
 
+import dicom_files
 from dino_uad.data.case import Case, Options
 from dino_uad.data.cases import list_images, understand
+from scans import write_dicom, write_itk, write_nifti
 
 SPLITS = ("train", "valid", "test")
 
@@ -21,7 +27,7 @@ def anomalous(cases: list[Case]) -> set[str]:
 
 def facts(cases: list[Case]) -> tuple:
     kinds = sum(not case.anomalous for case in cases), sum(case.anomalous for case in cases)
-    return kinds, sum(case.label is not None for case in cases), len({case.group for case in cases})
+    return kinds, sum(bool(case.labels) for case in cases), len({case.group for case in cases})
 
 
 @pytest.mark.parametrize("name", layouts.LAYOUTS)
@@ -29,7 +35,7 @@ def test_every_layout_is_understood(tmp_path, name):
     layout = layouts.LAYOUTS[name]
     cases = understood(tmp_path, *layout.files, **dict(layout.options))
     assert facts(cases) == (layout.images, layout.masks, layout.patients)
-    assert all(not case.anomalous or case.label for case in cases) or not layout.masks
+    assert all(not case.anomalous or case.labels for case in cases) or not layout.masks
     for one in SPLITS:  # no patient lies in two splits
         for other in SPLITS[: SPLITS.index(one)]:
             groups = [{case.group for case in cases if case.split == split} for split in (one, other)]
@@ -244,3 +250,92 @@ def test_names_that_say_normal_beside_names_that_say_nothing_ask(tmp_path):
         understood(tmp_path, *files)
     assert anomalous(understood(tmp_path, normal="normal_*")) == set(files[4:])
     assert anomalous(understood(tmp_path, normal="*")) == set()
+
+
+PARTS = {
+    "BUSI": ("x{}_mask.png", "x{}_mask_1.png", "x{}_mask_2.png"),
+    "lesions": ("x{}_lesion1.png", "x{}_lesion2.png"),
+    "sides": ("masks/x{}_left.png", "masks/x{}_right.png"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_one_annotation_are_joined(tmp_path, name):
+    from dino_uad.data import datalist
+    from dino_uad.transforms import LoadScand
+
+    layouts.write(tmp_path, [f"x{k}.png" for k in range(5)])
+    for place, part in enumerate(PARTS[name]):
+        layouts.write(tmp_path, [f"{part.format(0)} = mask"], at=5 * place)
+    (item,) = (item for item in datalist(tmp_path, "test") if item["anomalous"])
+    assert sorted(Path(path).name for path in item["label"]) == sorted(Path(p.format(0)).name for p in PARTS[name])
+    label = LoadScand(["image", "label"])(item)["label"]
+    assert int((label > 0).sum()) == 25 * len(PARTS[name])  # squares of 5 pixels that do not touch
+
+
+DIFFERENT = {
+    "CHASE": ("x{}_1stHO.png", "x{}_2ndHO.png"),
+    "DRIVE": ("1st_manual/x{}_manual1.png", "2nd_manual/x{}_manual2.png"),
+    "COVID-QU": ("lung masks/x{}.png", "infection masks/x{}.png"),
+    "tissues": ("x{}_core_mask.png", "x{}_whole_mask.png"),
+    "two readers who only count": ("x{}_mask1.png", "x{}_mask2.png"),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_masks_that_say_different_things_are_listed_and_chosen(tmp_path, name):
+    masks = [mask.format(k) for k in range(2) for mask in DIFFERENT[name]]
+    layouts.write(tmp_path, [f"images/x{k}.png" for k in range(5)] + [f"{mask} = mask" for mask in masks])
+    with pytest.raises(ValueError, match=r"several masks for images/x0\.png: .*mask_pattern '([^']*)', or") as error:
+        understood(tmp_path)
+    assert all(mask in str(error.value) for mask in masks[:2])
+    one, both = re.findall(r"'([^']*\*[^']*)'", str(error.value))
+    for pattern, count in ((one, 1), (both, 2)):
+        cases = understood(tmp_path, mask_pattern=pattern)
+        assert [len(case.labels) for case in cases] == [count, count, 0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["SEG", "RTSTRUCT"])
+def test_annotations_in_dicom_are_named_and_never_passed_over_in_silence(tmp_path, kind):
+    for k in range(4):
+        write_dicom(tmp_path / f"p{k}" / "ct", np.zeros((8, 8, 3), np.float32), uid=f"1.2.{k + 1}")
+    dicom_files.write(tmp_path / "p1" / "note" / "IM0", dicom_files.dataset(None, "SR"))
+    assert not anomalous(understood(tmp_path))
+    dicom_files.write(tmp_path / "p1" / "marks" / "IM0", dicom_files.dataset(np.zeros((3, 8, 8), np.uint8), kind))
+    with pytest.raises(ValueError, match=r"marks/IM0: DICOM annotation \(.*this format is not read.*mask_pattern none"):
+        understood(tmp_path)
+    passed = understand(tmp_path, Options(mask_pattern="none")).passed
+    assert {role.reason for role in passed} == {
+        "DICOM object without pixels (SR)",
+        "masks that mask_pattern does not choose",
+    }
+
+
+CONTENT = ("png", "soft.png", "small.jpg", "colour.png", "six.png", "nrrd", "mha", "nii", "soft.nii")
+
+
+@pytest.mark.parametrize("what", CONTENT)
+def test_masks_are_known_by_their_values(tmp_path, what):
+    """Without a word in the name: soft edges, JPEG, colours, several labels, uncompressed volumes."""
+    kind, _, suffix = what.rpartition(".")
+    volume = suffix in ("nrrd", "mha", "nii")
+    rng = np.random.default_rng(0)
+    labels = np.zeros((64, 64, 12) if volume else (64, 64), np.uint8)
+    for k in range(1, 7 if kind == "six" else 2):
+        labels[8 * k : 8 * k + 7, 20:40] = k * (1 if volume else 40)
+    soft = ndimage.gaussian_filter(labels.astype(np.float32), 0.7)
+    if volume:
+        save = write_nifti if suffix == "nii" else write_itk
+        for k in range(4):
+            save(tmp_path / f"x{k}.{suffix}", rng.normal(300, 50, labels.shape).astype(np.int16))
+        save(tmp_path / f"x1 drawn.{suffix}", soft if kind == "soft" else labels)
+    else:
+        for k in range(4):
+            Image.fromarray(rng.integers(20, 255, labels.shape).astype(np.uint8)).save(tmp_path / f"x{k}.png")
+        values = {"soft": (soft * 6).astype(np.uint8), "small": (labels > 0) * np.uint8(255)}.get(kind, labels)
+        if kind == "colour":
+            values = values[..., None] * np.array([5, 0, 2], np.uint8)
+        Image.fromarray(values).save(tmp_path / f"x1 drawn.{suffix}")
+    assert [image.relative for image in (case.image for case in understood(tmp_path))] == [
+        f"x{k}.{suffix if volume else 'png'}" for k in range(4)
+    ]

@@ -44,7 +44,7 @@ def assign_splits(root: Path, cases: list[Case], options: Options) -> tuple[list
 def _is_whole(cases: Sequence[Case]) -> bool:
     """Whether nothing is split: no split folder, or that of nnU-Net's ``imagesTr`` alone, all of it annotated."""
     splits = {case.split for case in cases}
-    return splits <= {None} or (splits == {"train"} and any(case.label for case in cases))
+    return splits <= {None} or (splits == {"train"} and any(case.labels for case in cases))
 
 
 def _draw_all(root: Path, cases: list[Case], options: Options) -> list[Case]:

@@ -21,7 +21,8 @@ class Case:
     """An image with what is known of it."""
 
     image: Role
-    label: Path | None
+    labels: tuple[Path, ...]
+    """Its masks; several are parts of one annotation."""
     anomalous: bool
     group: str
     split: str | None
@@ -29,12 +30,15 @@ class Case:
     @property
     def trainable(self) -> bool:
         """Whether a normal model may be fitted on it: a normal image, or a volume that tells which slices are not."""
-        return not self.anomalous or (self.image.volume and self.label is not None)
+        return not self.anomalous or (self.image.volume and bool(self.labels))
 
     def as_dict(self) -> dict:
         """The entry of a data list."""
         item = {"image": str(self.image.path), "anomalous": int(self.anomalous), "group": self.group}
-        return item if self.label is None or not self.anomalous else {**item, "label": str(self.label)}
+        if not self.labels or not self.anomalous:
+            return item
+        names = [str(path) for path in self.labels]
+        return {**item, "label": names[0] if len(names) == 1 else names}
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,13 @@ class Options:
     valid_fraction: float = 0.15
     test_fraction: float = 0.2
     seed: int = 0
+
+    @property
+    def mask_patterns(self) -> list[str]:
+        """The shell patterns in ``mask_pattern``, which commas divide."""
+        return [] if self.mask_pattern is None else [text.strip() for text in str(self.mask_pattern).split(",")]
+
+    @property
+    def joins_masks(self) -> bool:
+        """Whether the user asked for several masks of an image to be joined, by a pattern for each."""
+        return len(self.mask_patterns) > 1

@@ -10,16 +10,12 @@ from dino_uad.data.assign import assign_splits
 from dino_uad.data.case import LAYOUTS, Case, Options, Understood
 from dino_uad.data.classes import Classes
 from dino_uad.data.content import count_values, size_or_none
+from dino_uad.data.masks import Labels, labels_of
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
-from dino_uad.data.roles import BOXES, DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, tell_roles
+from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, tell_roles
 from dino_uad.data.verify import has_anomaly
 from dino_uad.data.words import is_normal
-
-WAY_OUT = (
-    "masks that do not mark anomalies (but organs) are passed over with --train_data#mask_pattern none (from Python "
-    "mask_pattern='none')"
-)
 
 
 def list_images(root: Path, options: Options) -> Understood:
@@ -29,7 +25,7 @@ def list_images(root: Path, options: Options) -> Understood:
     images = _of(roles, IMAGE)
     pairing = Pairing(images)
     patients = find_patients(images, pairing.case_name, set(), options.group_pattern)
-    cases = [Case(image, None, False, group, None) for image, group in zip(images, patients.groups, strict=True)]
+    cases = [Case(image, (), False, group, None) for image, group in zip(images, patients.groups, strict=True)]
     passed = [
         role if role.role != MASK else replace(role, reason="annotations") for role in roles if role.role != IMAGE
     ]
@@ -49,9 +45,8 @@ def understand(root: Path, options: Options) -> Understood:
     images, masks = _of(roles, IMAGE), _of(roles, MASK)
     pairing = Pairing([*images, *_of(roles, UNCHOSEN)], masks)
     _refuse_duplicates(root, images, pairing)
-    labels = _labels(root, images, masks, pairing)
+    labels, notes = labels_of(root, images, masks, pairing, options)
     classes = Classes(images, options.normal)
-    notes: list[str] = []
     images, unannotated = _annotated_splits(images, labels, classes)
     passed = [role for role in roles if role.role in (PASSED, UNCHOSEN)] + unannotated
     folder_classes = classes.normal_folders | classes.anomalous_folders
@@ -63,13 +58,13 @@ def understand(root: Path, options: Options) -> Understood:
     cases = [
         Case(
             image,
-            label,
-            decided[image.path] if decided[image.path] is not None else label is not None and has_anomaly(label),
+            own,
+            decided[image.path] if decided[image.path] is not None else has_anomaly(own),
             group,
             image.split,
         )
         for image, group in zip(images, patients.groups, strict=True)
-        for label in [labels.get(image.path)]
+        for own in [labels.get(image.path, ())]
     ]
     _refuse_missing_masks(root, cases)
     if labels and undecided:
@@ -95,7 +90,7 @@ def _of(roles: Iterable[Role], kind: str) -> list[Role]:
 def _roles(root: Path, options: Options) -> list[Role]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder. Give the data set's folder as dataset_dir; {LAYOUTS}")
-    roles = tell_roles(root, options.pattern, options.kind, options.mask_pattern, options.image_pattern)
+    roles = tell_roles(root, options.pattern, options.kind, options.mask_patterns, options.image_pattern)
     if not _of(roles, IMAGE):
         found = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "an empty folder"
         masks = len(_of(roles, MASK))
@@ -129,7 +124,7 @@ def _tell_by_content(root: Path, roles: list[Role], strict: bool) -> list[Role]:
     told: dict[Role, Role] = {}
     unknown = []
     for image, count in few.items():
-        mask = replace(image, role=MASK, reason=f"it has {count} values, and the name of an image in it", content=True)
+        mask = replace(image, role=MASK, reason=f"it has {count} values, and the name of an image in it", unnamed=True)
         if any(size_or_none(one.path) == size_or_none(image.path) for one in pairing.images_of(mask)):
             told[image] = mask
         elif (not others or size_or_none(image.path) in sizes) and not any(map(is_normal, image.branch)):
@@ -159,46 +154,7 @@ def _refuse_duplicates(root: Path, images: Sequence[Role], pairing: Pairing) -> 
             )
 
 
-def _labels(root: Path, images: Sequence[Role], masks: Sequence[Role], pairing: Pairing) -> dict[Path, Path]:
-    """The mask of each image; every mask must go with one image, and be readable."""
-    labels: dict[Path, Path] = {}
-    chosen = {image.path for image in images}
-    orphans = []
-    for mask in masks:
-        owners = pairing.images_of(mask)
-        if mask.unread and (owners or not mask.path.name.endswith(BOXES)):
-            raise ValueError(
-                f"{mask.path}: {mask.reason}, so it is an annotation, but this format is not read; expected masks as "
-                f"PNG, TIFF, BMP, NIfTI, NRRD or MHA. Convert them; {WAY_OUT}"
-            )
-        if mask.unread:  # a list of annotations, or just a note beside masks
-            continue
-        if not owners:
-            orphans.append(mask)
-        for image in owners:
-            if image.path not in chosen:
-                continue
-            if image.volume != mask.volume:
-                raise ValueError(
-                    f"{mask.path}: it is the mask ({mask.reason}) of {image.relative}, but one is a picture, the "
-                    f"other a volume; expected a mask on its image's grid. Stack the masks into one volume; {WAY_OUT}"
-                )
-            other = labels.setdefault(image.path, mask.path)
-            if other != mask.path:
-                raise ValueError(
-                    f"{root}: several masks for {image.relative}: {other.relative_to(root)} and {mask.relative}; "
-                    "expected one. Choose with --train_data#mask_pattern '*lesion*', or merge them; " + WAY_OUT
-                )
-    if orphans:
-        raise ValueError(
-            f"{root}: {len(orphans)} of {len(masks)} masks (such as {orphans[0].relative}: {orphans[0].reason}) go "
-            "with no image; expected the image's own name, or with _mask, _label or _seg added. If these are images, "
-            f"say so with --train_data#image_pattern '{orphans[0].relative}' (a shell pattern); {WAY_OUT}"
-        )
-    return labels
-
-
-def _annotated_splits(images: list[Role], labels: dict[Path, Path], classes: Classes) -> tuple[list[Role], list[Role]]:
+def _annotated_splits(images: list[Role], labels: Labels, classes: Classes) -> tuple[list[Role], list[Role]]:
     """Leave out a test or validation split whose images nobody annotated: what is in them is not known.
 
     Where that leaves ``train`` alone, as in nnU-Net's ``imagesTr`` and ``imagesTs``, it is the whole data set.
@@ -212,7 +168,7 @@ def _annotated_splits(images: list[Role], labels: dict[Path, Path], classes: Cla
 
 def _refuse_missing_masks(root: Path, cases: Sequence[Case]) -> None:
     anomalous = [case for case in cases if case.anomalous]
-    missing = [case for case in anomalous if case.label is None]
+    missing = [case for case in anomalous if not case.labels]
     if missing and len(anomalous) > len(missing):
         raise ValueError(
             f"{root}: {len(missing)} of {len(anomalous)} anomalous images have no mask (such as "

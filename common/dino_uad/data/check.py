@@ -13,6 +13,7 @@ import numpy as np
 from dino_uad.data.case import Case, Options
 from dino_uad.data.cases import understand
 from dino_uad.data.content import size_or_none
+from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values
 from dino_uad.data.verify import has_anomaly
 from dino_uad.transforms import LoadScan, first_line
@@ -29,6 +30,7 @@ def check(
     mask_pattern: str | None = None,
     image_pattern: str | None = None,
     group_pattern: str | None = None,
+    series: str | None = None,
     valid_fraction: float = 0.15,
     test_fraction: float = 0.2,
     seed: int = 0,
@@ -42,9 +44,10 @@ def check(
         pattern: shell pattern of the image files, e.g. "*t2f*".
         kind: "2d" or "3d" where the folder holds both pictures and volumes.
         normal: names or shell patterns of the normal folders, several with commas.
-        mask_pattern: shell pattern of the masks; "none" ignores all.
+        mask_pattern: shell pattern of the masks, or several with commas, which join them; "none" ignores all.
         image_pattern: shell pattern of files that are images although they look like masks.
         group_pattern: regular expression that finds the patient in an image's path.
+        series: shell pattern that chooses among several stacks in one DICOM folder.
         valid_fraction: share of the patients in a drawn validation split.
         test_fraction: share of the patients in a drawn test split.
         seed: of the drawn splits.
@@ -60,13 +63,16 @@ def check(
         pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
     )
     understood = understand(Path(dataset_dir).expanduser(), options)
+    chosen_series([case.as_dict() for case in understood.cases], series)
     values = as_values(understood)
     values["images"] = {}
     for split in values["splits"]:
         for anomalous in (False, True):
             cases = [c for c in understood.cases if (c.split or "all") == split and c.anomalous == anomalous]
             if cases:
-                values["images"][f"{split}, {'anomalous' if anomalous else 'normal'}"] = look(cases, values["notes"])
+                values["images"][f"{split}, {'anomalous' if anomalous else 'normal'}"] = look(
+                    cases, values["notes"], series
+                )
     values["notes"] += [*same_file_in_two_splits(understood.cases), *masks_that_contradict(understood.cases)]
     print(as_text(values))
     for name, facts in values["images"].items():
@@ -74,7 +80,7 @@ def check(
     return values
 
 
-def look(cases: Sequence[Case], notes: list[str]) -> dict[str, str]:
+def look(cases: Sequence[Case], notes: list[str], series: str | None = None) -> dict[str, str]:
     """Sizes (of all), and channels and values (of a sample spread over the list) of images; adds to ``notes``."""
     sizes = Counter(size for case in cases if (size := size_or_none(case.image.path)) is not None)
     facts = {"files": str(len(cases))}
@@ -86,7 +92,7 @@ def look(cases: Sequence[Case], notes: list[str]) -> dict[str, str]:
     load = LoadScan()
     for case in (cases[place] for place in places):
         try:
-            image = load(case.image.path)
+            image = load(case.image.path, series=series)
         except (ValueError, OSError) as error:
             notes.append(f"cannot be read: {first_line(error)}")
             continue
@@ -125,9 +131,9 @@ def same_file_in_two_splits(cases: Sequence[Case]) -> list[str]:
 
 def masks_that_contradict(cases: Sequence[Case]) -> list[str]:
     """Notes where a mask says otherwise than its image's folder."""
-    labelled = [case for case in cases if case.label is not None]
-    blank = [case for case in labelled if case.anomalous and not has_anomaly(case.label)]
-    marks = [case for case in labelled if not case.anomalous and has_anomaly(case.label)]
+    labelled = [case for case in cases if case.labels]
+    blank = [case for case in labelled if case.anomalous and not has_anomaly(case.labels)]
+    marks = [case for case in labelled if not case.anomalous and has_anomaly(case.labels)]
     notes = []
     for found, what in ((blank, "anomalous images have a blank mask"), (marks, "normal images have a mask with marks")):
         if found:

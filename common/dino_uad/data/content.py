@@ -12,18 +12,22 @@ from PIL import Image
 
 from dino_uad.transforms import LoadScan, UnitPILReader
 
-PICTURE_VALUES = 3
-VOLUME_VALUES = 32
-DENSE = 0.3  # bytes a pixel; a compressed file of a few values takes less, and only those are decoded
-COMPRESSED = (".png", ".jpg", ".jpeg", ".nii.gz", ".tif", ".tiff", ".nrrd")
-JPEG_NOISE = 16  # of 255; how far compression moves the values of a mask
+FEW = 3  # values of a picture that are a mask's whatever they look like
+LABELS = 32  # values of a label map: whole numbers in volumes, or patches of one value in pictures
+PATCHES = 0.7  # share of a label map's pixels whose neighbour has their value; of noise it is near 0
+DENSE = 0.3  # bytes a pixel; files of a few values take less where they are compressed
+BYTES = 64  # different ones; uncompressed files of a few values have no more
+CHUNK = 1 << 16  # bytes
+SOFT, MOST_SOFT = 4, 0.1  # values between, of those at either end and of all
+EDGE = 16 / 255  # of the range: how far JPEG compression moves the values of a mask
 
 
 def count_values(path: Path) -> int | None:
-    """How many values an image has if they are as few as a mask's: 3 in a picture, 32 whole numbers in a volume.
+    """How many values an image has if they are as few as a mask's; 2 for a mask with soft edges.
 
-    A JPEG whose pixels lie near two values counts as having two. Files that are large for their size in pixels are not
-    decoded, nor are series of DICOM files.
+    A mask has up to three values, or up to 32 in patches (in volumes: whole numbers), or its values lie near two ones
+    but for its edges, which JPEG, anti-aliasing and resampling make soft. Files that are large for their size in
+    pixels, and look neither like a mask's, are not decoded, nor are series of DICOM files.
 
     Returns:
         The number; None where there are more values, or the file cannot be read (whoever loads it says why).
@@ -39,18 +43,29 @@ def count_values(path: Path) -> int | None:
 def _count(path: Path, size: int, changed: int) -> int | None:
     name = path.name.lower()
     shape = image_size(path)
-    if shape is None or (name.endswith(COMPRESSED) and size > 512 + DENSE * np.prod(shape)):
+    sliced = name.endswith((".nii", ".nii.gz")) and shape is not None and len(shape) > 2
+    plain = sliced and name.endswith(".nii")
+    if shape is None or (not plain and size > 512 + DENSE * np.prod(shape) and _different_bytes(path, size) > BYTES):
         return None
     if UnitPILReader().verify_suffix(name):
         return _count_in_picture(path)
-    if name.endswith((".nii", ".nii.gz")) and len(shape) > 2:  # one slice before all: an image is known by it
+    if sliced:  # one slice before all: an image is known by it
         middle = np.asanyarray(nib.load(path).dataobj[..., shape[-1] // 2])
-        if len(np.unique(middle)) > VOLUME_VALUES:
+        if len(np.unique(middle)) > LABELS and not _two_clusters(middle):
             return None
     values = np.asarray(_loader()(path))
     levels = np.unique(values)
-    whole = len(levels) <= VOLUME_VALUES and (levels == np.rint(levels)).all()
-    return len(levels) if whole and values.size > 8 * len(levels) else None
+    if len(levels) <= LABELS and (levels == np.rint(levels)).all():
+        return len(levels) if values.size > 8 * len(levels) else None
+    return 2 if _two_clusters(values) else None
+
+
+def _different_bytes(path: Path, size: int) -> int:
+    """How many of the 256 bytes occur in the middle of a file: nearly all if it is compressed, or holds an image."""
+    length = min(CHUNK, size // 4)  # headers and palettes lie outside
+    with open(path, "rb") as file:
+        file.seek((size - length) // 2)
+        return len(set(file.read(length)))
 
 
 @cache
@@ -61,20 +76,40 @@ def _loader() -> LoadScan:
 def _count_in_picture(path: Path) -> int | None:
     with Image.open(path) as picture:
         values = np.asarray(picture if picture.mode in ("1", "L", "I", "F", "I;16") else picture.convert("RGB"))
-    if values.ndim == 3:
-        if not (values == values[..., :1]).all():
-            return None
+    if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
-    levels = np.unique(values).astype(float)
-    if path.suffix.lower() in (".jpg", ".jpeg") and _two_clusters(levels):
-        return 2
-    return len(levels) if len(levels) <= PICTURE_VALUES else None
+    if values.ndim == 3:  # one number for each colour
+        values = values.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+        count = len(np.unique(values))
+        return count if count <= LABELS and _in_patches(values) else None
+    count = len(np.unique(values))
+    if count <= FEW or (count <= LABELS and _in_patches(values)):
+        return count
+    return 2 if _two_clusters(values) else None
 
 
-def _two_clusters(levels: np.ndarray) -> bool:
-    low, high = levels[0], levels[-1]
-    near = (levels <= low + JPEG_NOISE) | (levels >= high - JPEG_NOISE)
-    return bool(high - low > 4 * JPEG_NOISE and near.all())
+def _in_patches(values: np.ndarray) -> bool:
+    """Whether what is not background ``[H,W]``, the most frequent value, lies in patches of equal values."""
+    levels, counts = np.unique(values, return_counts=True)
+    inside = values[:, :-1] != levels[counts.argmax()]
+    equal = (values[:, :-1] == values[:, 1:])[inside]
+    return bool(len(equal)) and float(equal.mean()) > PATCHES
+
+
+def _two_clusters(values: np.ndarray) -> bool:
+    """Whether nearly all values lie near the lowest or the highest, and those between are but the edges of a mask.
+
+    In 1043 slices and scans of MRI and ultrasound 26 times as many lie between as near the highest; in anti-aliased,
+    resampled or JPEG masks of spots of 6 pixels at most twice as many.
+    """
+    low, high = float(values.min()), float(values.max())
+    near = EDGE * (high - low)
+    if high <= low or (values.dtype == np.uint8 and high - low < 64):
+        return False
+    upper = np.count_nonzero(values >= high - near)
+    lower = np.count_nonzero(values <= low + near)
+    between = values.size - upper - lower
+    return between <= min(SOFT * upper, SOFT * lower, MOST_SOFT * values.size)
 
 
 def size_or_none(path: Path) -> tuple[int, ...] | None:

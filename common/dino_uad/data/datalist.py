@@ -42,8 +42,8 @@ def datalist(
     """List the images of one split of a data set (layouts: see :data:`dino_uad.data.case.LAYOUTS`).
 
     Each item has ``image`` (path), ``anomalous`` (0 or 1), ``group`` (the patient where known) and, for anomalous
-    images with a mask, ``label`` (path). An absent label means that nothing is anomalous, or, where
-    ``anomalous`` is 1, that the data set has no masks.
+    images with a mask, ``label`` (path, or a list of the parts of one annotation). An absent label means that nothing
+    is anomalous, or, where ``anomalous`` is 1, that the data set has no masks.
 
     *Splits.* Folders named train, valid (val) and test decide. Without a valid folder, ``valid_fraction`` of the
     groups in train is drawn, seeded. Without any split folder, train, valid and test are drawn by group; patients
@@ -62,7 +62,8 @@ def datalist(
         normal: names or shell patterns of the folders (or files) of normal images, where words do not tell; several
             with commas. Other folders beside them are anomalous.
         mask_pattern: shell pattern of the masks, where names do not tell or several masks go with an image; files that
-            only look like masks are passed over, so that "none" ignores all masks.
+            only look like masks are passed over, so that "none" ignores all masks. Several patterns, with commas, join
+            an image's masks to one.
         image_pattern: shell pattern of files that are images although a name or their few values say mask.
         group_pattern: regular expression that finds the patient in an image's path below ``dataset_dir``.
         valid_fraction: share of the groups in a drawn validation split.

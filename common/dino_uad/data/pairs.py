@@ -97,11 +97,6 @@ def _mask_names(mask: Role) -> Iterator[Name]:
 
 
 def _names_without_mask_words(mask: Role, name: Name) -> Iterator[Name]:
-    if mask.content:
-        yield from (name[:end] for end in range(len(name) - 1, 0, -1))
-        yield from (name[start:] for start in range(1, len(name)))
-        yield name
-        return
     head = _stripped(name, leading=MASKS)
     cut = next((place for place, word in enumerate(head) if word in MASKS), len(head))
     if all(word in MASKS | QUALIFIERS | SEQUENCES or word.isdecimal() or len(word) == 1 for word in head[cut:]):
@@ -110,6 +105,9 @@ def _names_without_mask_words(mask: Role, name: Name) -> Iterator[Name]:
     for rest in (_stripped(head, trailing=QUALIFIERS | TRAILING), _stripped(head, leading=LEADING | QUALIFIERS)):
         yield rest
         yield _stripped(rest, leading=LEADING)
+    if mask.unnamed:
+        yield from (name[:end] for end in range(len(name) - 1, 0, -1))
+        yield from (name[start:] for start in range(1, len(name)))
     if set(head) <= QUALIFIERS | SOLITARY:
         yield ()
 

@@ -15,7 +15,7 @@ from dino_uad.transforms import image_name
 IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
 BOXES = (".txt", ".xml", ".json")
 """Suffixes of annotations as boxes or polygons, where a folder or name says so."""
-DECLARED = "it matches image_pattern"
+DECLARED, CHOSEN = "it matches image_pattern", "it matches mask_pattern"
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Role:
     volume: bool = False
     unread: bool = False
     """Whether it is in a format that is not read."""
-    content: bool = field(default=False, compare=False)
-    """Whether its values, not its name, say that it is a mask."""
+    unnamed: bool = field(default=False, compare=False)
+    """Whether its values or the user, not its name, say that it is a mask."""
 
     @cached_property
     def relative(self) -> str:
@@ -59,7 +59,7 @@ def tell_roles(
     root: Path,
     pattern: str = "*",
     kind: str | None = None,
-    mask_pattern: str | None = None,
+    mask_patterns: Sequence[str] = (),
     image_pattern: str | None = None,
 ) -> list[Role]:
     """The role of everything below ``root``, by format, folders and name, in natural order.
@@ -68,21 +68,22 @@ def tell_roles(
         root: folder of the data set.
         pattern: shell pattern that an image's name (or its path below ``root``) must match.
         kind: "2d" or "3d": images of the other kind are passed over.
-        mask_pattern: shell pattern of the masks; without it names tell them, with it other masks are passed over.
+        mask_patterns: shell patterns of the masks; without any names tell them, with one other masks are passed over.
         image_pattern: shell pattern of files that are images whatever their names say.
     """
     found = walk(root)
     roles = []
     for file in found:
         folders = file.path.relative_to(root).parts[:-1]
-        role, reason = _role(file, folders, mask_pattern, image_pattern)
+        role, reason = _role(file, folders, mask_patterns, image_pattern)
         if role == IMAGE and "derivatives" in folders:
             role, reason = PASSED, "BIDS derivatives that are no masks"
         if role == IMAGE and not matches(file.path.name, folders, pattern):
             role, reason = UNCHOSEN, f"images that do not match the pattern {pattern}"
         if role == IMAGE and kind is not None and (file.kind == VOLUME) != (kind == "3d"):
             role, reason = UNCHOSEN, f"images that are not {kind}"
-        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.kind == OTHER))
+        unnamed = reason == CHOSEN
+        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.kind == OTHER, unnamed))
     return roles
 
 
@@ -91,29 +92,36 @@ def matches(name: str, folders: Sequence[str], pattern: str) -> bool:
     return fnmatch(name, pattern) or fnmatch("/".join((*folders, name)), pattern)
 
 
-def _role(file: Found, folders: Sequence[str], mask_pattern: str | None, image_pattern: str | None) -> tuple[str, str]:
+def _role(
+    file: Found, folders: Sequence[str], mask_patterns: Sequence[str], image_pattern: str | None
+) -> tuple[str, str]:
     name = file.path.name
     if file.kind == RESULT:
         return PASSED, "results of this package"
     if file.kind != OTHER and image_pattern is not None and matches(name, folders, image_pattern):
         return IMAGE, DECLARED
-    reason = _mask_reason(image_name(file.path), folders)
-    if mask_pattern is not None and matches(name, folders, mask_pattern):
-        reason = "it matches mask_pattern"
-    elif mask_pattern is not None and reason:
+    reason = file.says if file.annotation else _mask_reason(image_name(file.path), folders)
+    if any(matches(name, folders, pattern) for pattern in mask_patterns):
+        reason = CHOSEN
+    elif mask_patterns and reason:
         return PASSED, "masks that mask_pattern does not choose"
     if file.kind == OTHER:
-        if reason and (file.image_format or name.lower().endswith(BOXES)):
+        if file.annotation or (reason and (file.image_format or name.lower().endswith(BOXES))):
             return MASK, reason
+        if file.says:
+            return PASSED, file.says
         return PASSED, f"{'images' if file.image_format else 'files'} of a format that is not read"
     return (MASK, reason) if reason else (IMAGE, "a picture or volume that nothing calls a mask")
 
 
 def _mask_reason(stem: str, folders: Sequence[str]) -> str:
     """Why a file is taken for a mask; empty where nothing says so."""
-    for folder in folders:
-        if said := set(words(folder)) & MASKS:
+    for folder in reversed(folders):
+        names = set(words(folder))
+        if said := names & MASKS:
             return f"the folder {folder} says {min(said)}"
+        if names & IMAGES:  # the images of a folder called segmentation_data
+            break
     said = set(words(stem))
     if said := said & MASKS or (said if said <= SOLITARY else set()):
         return f"the name says {min(said)}"

@@ -63,7 +63,7 @@ def _counts(cases: Sequence[Case]) -> dict[str, Any]:
     return {
         "normal": kinds[False],
         "anomalous": kinds[True],
-        "masks": sum(case.label is not None for case in cases),
+        "masks": sum(bool(case.labels) for case in cases),
         "patients": len(groups),
         "examples": [firsts[kind] for kind in sorted(firsts)],
         "patient_examples": groups[:EXAMPLES],

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from dino_uad.transforms import Grid, LoadScan, LoadScand, UnitPILReader, first_line, require_explained
+from dino_uad.transforms import Grid, LoadScan, LoadScand, UnitPILReader, first_line, marked, require_explained
 
 logger = logging.getLogger(__name__)
 
 
-def has_anomaly(label: Path) -> bool:
-    """Whether a mask marks anything; an empty mask says that its image is normal."""
-    status = os.stat(label)
-    return _has_anomaly(label, status.st_size, status.st_mtime_ns)
+def has_anomaly(labels: Sequence[Path]) -> bool:
+    """Whether one of an image's masks marks anything; an empty mask says that its image is normal."""
+    return any(_has_anomaly(*_identity(label)) for label in labels)
+
+
+def overlap(labels: Sequence[Path]) -> float:
+    """How much masks of one image mark twice: the largest share of a mask that another one marks too."""
+    return _overlap(tuple(_identity(label) for label in labels))
+
+
+def _identity(path: Path) -> tuple[Path, int, int]:
+    """What changes when a file does."""
+    status = os.stat(path)
+    return path, status.st_size, status.st_mtime_ns
 
 
 @cache
@@ -26,16 +39,34 @@ def _has_anomaly(label: Path, size: int, changed: int) -> bool:
 
 
 @cache
+def _overlap(labels: tuple[tuple[Path, int, int], ...]) -> float:
+    masks = [marked(_loader()(label)).any(dim=0) for label, *_ in labels]
+    shares = [0.0]
+    for one, other in combinations(masks, 2):
+        smaller = int(min(one.sum(), other.sum()))
+        if one.shape == other.shape and smaller:
+            shares.append(int((one & other).sum()) / smaller)
+    return max(shares)
+
+
+@cache
 def _loader() -> LoadScan:
     return LoadScan()  # once: making one asks for every reader that MONAI knows
+
+
+def labels_of_item(item: Mapping[str, Any]) -> list[str]:
+    """The label files of an entry of a data list: none, one, or the parts of one annotation."""
+    label = item.get("label", [])
+    return [label] if isinstance(label, str) else list(label)
 
 
 def refuse_blank(items: list[dict]) -> list[dict]:
     """Return the items; raise ValueError where the mask of an anomalous image marks nothing."""
     for item in items:
-        if item["anomalous"] and "label" in item and not has_anomaly(Path(item["label"])):
+        labels = labels_of_item(item)
+        if item["anomalous"] and labels and not has_anomaly([Path(label) for label in labels]):
             raise ValueError(
-                f"{item['label']}: the mask is blank, but the folder of its image {item['image']} says anomalous; "
+                f"{labels[0]}: the mask is blank, but the folder of its image {item['image']} says anomalous; "
                 "expected a mark in grey or colour (not in the transparency alone). Export it again, or move the image."
             )
     return items
@@ -47,13 +78,13 @@ def check_sizes(items: list[dict]) -> list[dict]:
     Pictures and their masks have equal sizes. Volumes may lie on different grids where their affines explain it.
     """
     for item in items:
-        if "label" in item:
-            image, label = _header(item["image"]), _header(item["label"])
+        for path in labels_of_item(item):
+            image, label = _header(item["image"]), _header(path)
             if isinstance(image, Grid) and isinstance(label, Grid):
                 require_explained(label, image)
             elif isinstance(image, tuple) and isinstance(label, tuple) and image != label:
                 raise ValueError(
-                    f"{item['label']}: the mask is {label}, its image {item['image']} is {image}; "
+                    f"{path}: the mask is {label}, its image {item['image']} is {image}; "
                     "expected equal sizes. Resample the mask to the image's grid."
                 )
     return items
@@ -83,7 +114,7 @@ def readable(items: list[dict]) -> list[dict]:
             loaded = load(item)
             shapes = {tuple(loaded[key].shape[1:]) for key in ("image", "label") if key in item}
             if len(shapes) > 1:
-                raise ValueError(f"{item['label']}: sizes of mask and image differ: {sorted(shapes)}")
+                raise ValueError(f"{labels_of_item(item)[0]}: sizes of mask and image differ: {sorted(shapes)}")
             good.append(item)
         except (ValueError, OSError) as error:
             logger.warning("skipped: %s", error)

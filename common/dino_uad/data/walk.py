@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dino_uad.transforms import PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_scans, is_dicom, is_own_result
+from dino_uad.transforms import ANNOTATION, PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_scans, is_dicom, is_own_result
 
 PICTURE, VOLUME, RESULT, OTHER = "picture", "volume", "result", "other"
 UNREAD = (
@@ -39,6 +39,13 @@ class Found:
 
     path: Path
     kind: str
+    says: str = ""
+    """What a DICOM object is that is no image; its words are those of the table that precedes a fit."""
+
+    @property
+    def annotation(self) -> bool:
+        """Whether it is a DICOM object that marks places in images."""
+        return self.says.startswith(ANNOTATION)
 
     @property
     def image_format(self) -> bool:
@@ -80,4 +87,4 @@ def _below(folder: Path, ancestors: tuple[str, ...]) -> Iterator[Found]:
     if dicom:
         scans, no_images = dicom_scans(folder)
         yield from (Found(scan.path, VOLUME) for scan in scans)
-        yield from (Found(path, OTHER) for path in dicom if path in no_images)
+        yield from (Found(path, OTHER, no_images[path]) for path in dicom if path in no_images)

@@ -53,6 +53,10 @@ QUALIFIERS = FINDINGS | _set(
     "attribute v1 v2 v3 reg registered native and"
 )
 """What a mask's name may say beyond its image's: what is marked, and by whom."""
+READERS = _set("manual annotator annotators rater raters reader readers observer observers expert experts")
+"""People: a number after such a word is another opinion of the same thing, not another part of it."""
+SIDES = _set("left right")
+"""What tells the two halves of one annotation apart."""
 SOLITARY = _set("wmh wml lesion lesions tumor tumour infarct stroke infection")
 """Whole names of masks: ``wmh.nii.gz`` beside ``FLAIR.nii.gz``."""
 
@@ -74,7 +78,7 @@ BIDS_MASK = re.compile(r"_(?:desc|label)-[^_]+", re.IGNORECASE)
 BIDS_ENTITY = re.compile(r"_(?:space|desc|label|res|den|hemi)-[^_]+", re.IGNORECASE)
 SEPARATOR = re.compile(r"[\s_.\-+,;()\[\]&]+")
 NUMBERED = re.compile(r"^([a-z]+?)(\d+)$")
-HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z]{2,}$)")
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<!\dst|\dnd|\drd|\dth)(?<=[a-z])(?=[A-Z]{2,}$)")
 
 
 SEQUENCE_END = re.compile(

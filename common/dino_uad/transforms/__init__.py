@@ -1,6 +1,14 @@
 """MONAI dictionary transforms: reading, orienting, slices, intensities, saving."""
 
-from dino_uad.transforms.dicom import DicomReader, DicomScan, dicom_patient, dicom_scans, is_dicom, require_one_stack
+from dino_uad.transforms.dicom import (
+    ANNOTATION,
+    DicomReader,
+    DicomScan,
+    dicom_patient,
+    dicom_scans,
+    is_dicom,
+    require_one_stack,
+)
 from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.files_of import files_of
 from dino_uad.transforms.foreground_mask import ForegroundMaskd, to_patches
@@ -29,6 +37,7 @@ from dino_uad.transforms.score_scan import ScoreScand
 from dino_uad.transforms.threshold import ThresholdMapd
 
 __all__ = [
+    "ANNOTATION",
     "MARK",
     "NIFTI_MARK",
     "PICTURE_AFFINE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from monai.transforms import LoadImage, LoadImaged
 
 from dino_uad.transforms.dicom import DicomReader, is_dicom
 from dino_uad.transforms.label_grid import Grid, bring_to_grid, full_affine
+from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.nifti import FloatNibabelReader
 from dino_uad.transforms.readers import UnitPILReader
 
@@ -105,7 +106,8 @@ class LoadScan(LoadImage):
 class LoadScand(LoadImaged):
     """Dictionary version of :class:`LoadScan`; a ``LoadImaged``, because MONAI Label looks for that type.
 
-    An entry may hold ``"series"``, which chooses among several stacks in the image's DICOM folder.
+    An entry may hold ``"series"``, which chooses among several stacks in the image's DICOM folder, and a list of files
+    as a label: the parts of one annotation, which become one mask.
 
     Args:
         keys: keys that hold file names (or DICOM series folders): the image's, then those of its labels.
@@ -122,16 +124,30 @@ class LoadScand(LoadImaged):
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         """Load the files; the first key is the image, and the grid to which labels of the others are brought."""
         result = dict(data)
-        grid = None
+        grid, series, is_label = None, result.get("series"), False
         for key, meta_key, postfix in self.key_iterator(result, self.meta_keys, self.meta_key_postfix):
-            loaded = self._loader(result[key], reader, result.get("series") if grid is None else None, grid)
-            image = loaded if self._loader.image_only else loaded[0]
-            result[key] = image
+            several = is_label and isinstance(result[key], list | tuple)
+            loaded = [self._loader(name, reader, series, grid) for name in (result[key] if several else [result[key]])]
+            images = loaded if self._loader.image_only else [image for image, _ in loaded]
+            result[key] = image = joined(images) if several else images[0]
             if not self._loader.image_only:
-                result[meta_key or f"{key}_{postfix}"] = loaded[1]
-            if grid is None:
-                grid = Grid.of(image)
+                result[meta_key or f"{key}_{postfix}"] = image.meta
+            if not is_label:
+                grid, series, is_label = Grid.of(image), None, True
         return result
+
+
+def joined(masks: Sequence[MetaTensor]) -> MetaTensor:
+    """One mask ``[1,...]`` of 0 and 1 that marks what any of the masks does; ValueError where their sizes differ."""
+    marks = [marked(mask).any(dim=0, keepdim=True) for mask in masks]
+    for mask, mark in zip(masks, marks, strict=True):
+        if mark.shape != marks[0].shape:
+            raise ValueError(
+                f"{mask.meta['filename_or_obj']}: the mask is {list(mark.shape[1:])}, another part of the same "
+                f"annotation, {masks[0].meta['filename_or_obj']}, is {list(marks[0].shape[1:])}; expected equal sizes."
+            )
+    union = torch.stack(marks).any(dim=0).float()
+    return MetaTensor(union, meta=dict(masks[0].meta))
 
 
 def check_path(filename: str | os.PathLike) -> str:

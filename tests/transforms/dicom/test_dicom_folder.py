@@ -109,7 +109,7 @@ def test_what_has_no_image_is_passed_over_with_its_reason(tmp_path):
     assert [scan.path for scan in scans] == [tmp_path / "scan"] and len(scans[0].files) == 6
     assert {path.name: reason.split(" (")[0] for path, reason in passed.items()} == {
         "sr.dcm": "DICOM object without pixels",
-        "seg.dcm": "DICOM segmentation",
+        "seg.dcm": "DICOM annotation",
     }
     assert dicom_scans(tmp_path / "report") == ([], {tmp_path / "report" / "sr.dcm": passed[scans[0].path / "sr.dcm"]})
     with pytest.raises(ValueError, match=r"no DICOM image found \(index of a DICOM medium"):

@@ -1,7 +1,7 @@
 """DICOM as it lies on disks: which files hold images, which frames make one scan, their values and their geometry."""
 
 from dino_uad.transforms.dicom.folder import DicomScan, dicom_patient, dicom_scans, require_one_stack
-from dino_uad.transforms.dicom.frames import is_dicom
+from dino_uad.transforms.dicom.frames import ANNOTATION, is_dicom
 from dino_uad.transforms.dicom.reader import DicomReader
 
-__all__ = ["DicomReader", "DicomScan", "dicom_patient", "dicom_scans", "is_dicom", "require_one_stack"]
+__all__ = ["ANNOTATION", "DicomReader", "DicomScan", "dicom_patient", "dicom_scans", "is_dicom", "require_one_stack"]

@@ -13,12 +13,17 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-# Objects with pixels that are no image of the body: annotations and doses.
+ANNOTATION = "DICOM annotation"
+"""How the words of :data:`NO_IMAGES` begin for what marks places in images."""
+# Objects that are no image of the body, with pixels or without.
 NO_IMAGES = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "segmentation (masks are read from NIfTI, NRRD or MHA: convert it)",
-    "1.2.840.10008.5.1.4.1.1.66.7": "label map segmentation (masks are read from NIfTI, NRRD or MHA: convert it)",
-    "1.2.840.10008.5.1.4.1.1.481.2": "radiotherapy dose",
-    "1.2.840.10008.5.1.4.1.1.11.1": "presentation state",
+    "1.2.840.10008.5.1.4.1.1.66.4": f"{ANNOTATION} (segmentation)",
+    "1.2.840.10008.5.1.4.1.1.66.5": f"{ANNOTATION} (surface segmentation)",
+    "1.2.840.10008.5.1.4.1.1.66.7": f"{ANNOTATION} (label map segmentation)",
+    "1.2.840.10008.5.1.4.1.1.481.3": f"{ANNOTATION} (radiotherapy structure set)",
+    "1.2.840.10008.5.1.4.1.1.481.2": "DICOM radiotherapy dose",
+    "1.2.840.10008.5.1.4.1.1.481.5": "DICOM radiotherapy plan",
+    "1.2.840.10008.5.1.4.1.1.11.1": "DICOM presentation state",
 }
 DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -108,7 +113,7 @@ def read_frames(path: Path) -> list[Frame] | str:
     if kind == DIRECTORY or "DirectoryRecordSequence" in header:
         return "index of a DICOM medium (DICOMDIR)"
     if kind in NO_IMAGES:
-        return f"DICOM {NO_IMAGES[kind]}"
+        return NO_IMAGES[kind]
     if not all(name in header for name in ("Rows", "Columns", "BitsAllocated")):
         if not len(header):
             raise ValueError("no DICOM element found in it")

@@ -1,0 +1,128 @@
+"""Which masks go with each image: one, the parts of one, or several that the user must choose among."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from dino_uad.data.case import Options
+from dino_uad.data.pairs import Pairing
+from dino_uad.data.roles import BOXES, Role
+from dino_uad.data.verify import overlap
+from dino_uad.data.words import MASKS, QUALIFIERS, READERS, SIDES, words
+
+Labels = dict[Path, tuple[Path, ...]]
+
+SAME_PLACE = 0.5  # of the smaller of two masks; parts of one annotation share less
+WAY_OUT = (
+    "masks that do not mark anomalies (but organs) are passed over with --train_data#mask_pattern none (from Python "
+    "mask_pattern='none')"
+)
+
+
+def labels_of(
+    root: Path, images: Sequence[Role], masks: Sequence[Role], pairing: Pairing, options: Options
+) -> tuple[Labels, list[str]]:
+    """The masks of each image that has any, and notes for a person; every mask must go with an image.
+
+    Several masks of one image are joined where they are parts of one annotation (``x_mask``, ``x_mask_1``; left and
+    right), or where ``mask_pattern`` has several patterns, by which the user chose them all.
+
+    Raises:
+        ValueError: a mask that goes with no image, cannot be read or lies on a picture instead of a volume; or several
+            for one image that say different things.
+    """
+    found: dict[Path, list[Role]] = defaultdict(list)
+    chosen = {image.path: image for image in images}
+    orphans = []
+    for mask in masks:
+        owners = pairing.images_of(mask)
+        if mask.unread and (owners or not mask.path.name.endswith(BOXES)):
+            raise ValueError(
+                f"{mask.path}: {mask.reason}, so it is an annotation, but this format is not read; expected masks as "
+                f"PNG, TIFF, BMP, NIfTI, NRRD or MHA. Convert them; {WAY_OUT}"
+            )
+        if mask.unread:  # a list of annotations, or just a note beside masks
+            continue
+        if not owners:
+            orphans.append(mask)
+        for image in owners:
+            if image.path in chosen:
+                found[image.path].append(mask)
+    _refuse_pictures_of_volumes(root, [(chosen[path], several) for path, several in found.items()])
+    if orphans:
+        raise ValueError(
+            f"{root}: {len(orphans)} of {len(masks)} masks (such as {orphans[0].relative}: {orphans[0].reason}) go "
+            "with no image; expected the image's own name, or with _mask, _label or _seg added. If these are images, "
+            f"say so with --train_data#image_pattern '{orphans[0].relative}' (a shell pattern); {WAY_OUT}"
+        )
+    joined = [(chosen[path], several) for path, several in found.items() if len(several) > 1]
+    if not options.joins_masks:
+        for image, several in joined:
+            _refuse_different(root, image, several)
+    notes = []
+    if joined:
+        image, several = joined[0]
+        names = ", ".join(mask.relative for mask in several)
+        notes.append(f"{len(joined)} images have several masks, which are joined (such as {image.relative}: {names})")
+    return {path: tuple(mask.path for mask in several) for path, several in found.items()}, notes
+
+
+def kind_of(mask: Role) -> tuple[str, ...]:
+    """The words of a mask's path less what tells the parts of one annotation apart: numbers, and left and right.
+
+    The number of a reader stays: ``manual1`` and ``manual2`` are two opinions, ``lesion_1`` and ``lesion_2`` two parts.
+    """
+    kept: list[str] = []
+    before = ""
+    for word in (word for name in (*mask.folders, mask.stem) for word in words(name)):
+        letters = word.rstrip("0123456789")
+        if word in SIDES or (not letters and before not in READERS):
+            continue
+        kept.append(letters if letters in (MASKS | QUALIFIERS) - READERS else word)
+        before = word
+    return tuple(kept)
+
+
+def _refuse_pictures_of_volumes(root: Path, found: Sequence[tuple[Role, Sequence[Role]]]) -> None:
+    for image, masks in found:
+        other = next((mask for mask in masks if mask.volume != image.volume), None)
+        if other is None:
+            continue
+        if image.volume:
+            advice = (
+                f"{len([mask for mask in masks if not mask.volume])} pictures there do not say which slice each of "
+                "them annotates. Stack them to one volume (NIfTI, NRRD or MHA) with the scan's geometry, named after it"
+            )
+        else:
+            advice = "Save the mask as a picture of its image's size"
+        raise ValueError(
+            f"{root}: {other.relative} is a mask ({other.reason}) of {image.relative}, but one is a picture, the other "
+            f"a volume; expected a mask on its image's grid. {advice}; {WAY_OUT}"
+        )
+
+
+def _refuse_different(root: Path, image: Role, masks: Sequence[Role]) -> None:
+    """Raise ValueError unless the masks of one image are parts of one annotation."""
+    if len({kind_of(mask) for mask in masks}) > 1:
+        reason = "their names say different things, as readers or tissues do"
+    elif (shared := overlap(tuple(mask.path for mask in masks))) > SAME_PLACE:
+        reason = f"they mark the same place ({100 * shared:.0f} % of one), as several readers do, not parts of it"
+    else:
+        return
+    shown = ", ".join(mask.relative for mask in masks[:6]) + (f" and {len(masks) - 6} more" if len(masks) > 6 else "")
+    examples = [_pattern(mask, image) for mask in masks[:2]]
+    raise ValueError(
+        f"{root}: several masks for {image.relative}: {shown}; {reason}; expected one. Choose with "
+        f"--train_data#mask_pattern '{examples[0]}', or join them with a pattern for each, '{','.join(examples)}'; "
+        + WAY_OUT
+    )
+
+
+def _pattern(mask: Role, image: Role) -> str:
+    """A shell pattern for such masks: what their names have beyond the image's, else their folder."""
+    rest = mask.stem.removeprefix(image.stem)
+    if rest != mask.stem and rest:
+        return f"*{rest}*"
+    return f"*{mask.folders[-1]}/*" if mask.folders else f"*{mask.path.name}"
