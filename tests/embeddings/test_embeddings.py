@@ -56,6 +56,14 @@ def test_second_run_reads_the_cache(tmp_path, counted):
     assert counted.seen == 4
 
 
+def test_the_same_steps_nested_otherwise_share_a_cache(tmp_path, counted):
+    flat = [LoadScand("image"), OrientScand("image"), InPlaneResized("image", (28, 28))]
+    for steps in (flat, [Compose(flat)], [Compose(flat[:2]), flat[2]]):
+        data = pictures(tmp_path / "images", 3)
+        assert len(EmbeddingDataset(data, Compose(steps), counted, cache_dir=str(tmp_path / "cache"))) == 3
+    assert counted.seen == 3
+
+
 def test_damaged_cache_file_is_made_again(tmp_path, counted):
     first = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))
     expected = first[0]["embedding"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -71,6 +72,8 @@ class EmbeddingDataset(Dataset):
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
         self.data = list(data)
+        if type(transform) is Compose:
+            transform = transform.flatten()  # the same steps have the same store, however they are nested
         if foreground is not None and foreground.mode != "none":
             transform = WithForeground(transform, foreground, backbone.patch_size)
         self.transform = transform
