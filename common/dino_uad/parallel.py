@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 T = TypeVar("T")
+_ROWS = 65536  # that travel at once
 
 
 def rank_device(kind: str | None = None) -> torch.device:
@@ -153,3 +154,24 @@ def gather_rows(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts.tolist(), strict=True)])
+
+
+def collect_rows(rows: Tensor) -> Tensor | None:
+    """:func:`gather_rows` into the memory of rank 0's host, a piece at a time; None on the other ranks."""
+    if not is_distributed():
+        return rows.cpu()
+    counts = gather_rows(torch.tensor([len(rows)], device=rows.device)).tolist()
+    if rank() > 0:
+        for start in range(0, len(rows), _ROWS):
+            dist.send(rows[start : start + _ROWS].contiguous(), 0)
+        return None
+    result = torch.empty((sum(counts), *rows.shape[1:]), dtype=rows.dtype)
+    result[: len(rows)] = rows.cpu()
+    place = len(rows)
+    for source, count in enumerate(counts[1:], start=1):
+        for start in range(0, count, _ROWS):
+            piece = rows.new_empty((min(_ROWS, count - start), *rows.shape[1:]))
+            dist.recv(piece, source)
+            result[place : place + len(piece)] = piece.cpu()
+            place += len(piece)
+    return result

@@ -45,8 +45,9 @@ class FinishFit:
             calibrate(self.network, self.loader, engine.state.device)
         # A fit that went on from an older model (MONAI Label) has loaded that one's.
         self.network.fingerprint.copy_(fingerprint.encode(self.network.facts))
+        state = self.network.state_dict()  # on every rank: a bank that is divided over them is joined on the first
         if parallel.rank() == 0:
-            save_torch({key: value.cpu() for key, value in self.network.state_dict().items()}, self.path)
+            save_torch({key: value.cpu() for key, value in state.items()}, self.path)
             logger.info(f"wrote {self.path.parent.name}/{self.path.name} ({self.path.stat().st_size / 1e6:.2f} MB)")
             if self.checkpoint:
                 self.checkpoint.unlink(missing_ok=True)

@@ -1,4 +1,3 @@
-import functools
 import io
 import sys
 
@@ -198,16 +197,15 @@ def test_traced_and_exported_scores_are_the_same(options, tmp_path):
     np.testing.assert_allclose(output, scorer(*inputs), rtol=0, atol=1e-5)
 
 
+OPTIONS = ({}, {"shots": 2}, {"coreset": 0.3}, {"retrieve": 3, "k_neighbors": 2}, {"coreset": 0.3, "retrieve": 2})
+
+
 def _rank_main(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     images, cls = _images(7), _tokens(7, seed=3)
-    heads = [
-        AnomalyDinoHead(CHANNELS),
-        AnomalyDinoHead(CHANNELS, shots=2),
-        AnomalyDinoHead(CHANNELS, coreset=0.3),
-        AnomalyDinoHead(CHANNELS, retrieve=3, k_neighbors=2),
-        DinoADHead(CHANNELS, normalization="calibrated"),
-    ]
+    heads = [AnomalyDinoHead(CHANNELS, **options) for options in OPTIONS]
+    heads += [AnomalyDinoHead(CHANNELS, sharded=True, **options) for options in OPTIONS]
+    heads.append(DinoADHead(CHANNELS, normalization="calibrated"))
     for head in heads:
         # Joined batches are images 0-3 and 4-6; in the second, the ranks get 3 and 0.
         for parts in ((slice(0, 2), slice(2, 4)), (slice(4, 7), slice(7, 7))):
@@ -220,14 +218,13 @@ def _rank_main(rank, folder):
     part = slice(0, 2) if rank == 0 else slice(2, 3)
     own = list(zip(_images(3, seed=1)[part], _tokens(3, seed=1)[part], strict=True))
     scores = []
-    for whole, options in ((heads[0], {}), (heads[3], {"retrieve": 3, "k_neighbors": 2})):
-        sharded = AnomalyDinoHead(CHANNELS, sharded=True, **options)
-        sharded.load_state_dict(whole.state_dict())
-        assert len(whole.bank) // 2 - 25 <= len(sharded.bank) <= len(whole.bank) // 2 + 25
-        with pytest.raises(RuntimeError, match="a part of the bank"):
-            sharded.state_dict()
-        scores.append(torch.cat([sharded.score(image[None], token[None]) for image, token in own]))
-        sharded.end_scoring()
+    for whole, fitted, options in zip(heads, heads[len(OPTIONS) :], OPTIONS, strict=False):
+        loaded = AnomalyDinoHead(CHANNELS, sharded=True, **options)
+        loaded.load_state_dict(whole.state_dict())
+        for sharded in (loaded, fitted):
+            assert 0 < len(sharded.bank) < len(whole.bank) and sharded.divided
+            scores.append(torch.cat([sharded.score(image[None], token[None]) for image, token in own]))
+            sharded.end_scoring()
     torch.save(scores, f"{folder}/scores{rank}.pt")
     dist.destroy_process_group()
 
@@ -241,13 +238,14 @@ def test_two_ranks_give_the_model_and_scores_of_one(tmp_path):
     dino_ad.end_epoch()
     dino_ad.calibrate_batch(images, cls)
     dino_ad.end_calibration()
-    fitted = functools.partial(_fitted, images, cls)
-    single = [fitted(), fitted(shots=2), fitted(coreset=0.3), fitted(retrieve=3, k_neighbors=2), dino_ad]
-    for rank in range(2):
-        for state, head in zip(torch.load(tmp_path / f"state{rank}.pt", weights_only=True), single, strict=True):
-            torch.testing.assert_close(state, dict(head.state_dict()), rtol=1e-5, atol=1e-6)
+    single = [_fitted(images, cls, **options) for options in OPTIONS]
+    states = [torch.load(tmp_path / f"state{rank}.pt", weights_only=True) for rank in range(2)]
+    for rank, state in enumerate(states):
+        for i, head in enumerate([*single, *single, dino_ad]):
+            if rank == 0 or not len(OPTIONS) <= i < 2 * len(OPTIONS):  # a divided bank is joined on the first rank
+                torch.testing.assert_close(state[i], dict(head.state_dict()), rtol=1e-5, atol=1e-6)
     scores = zip(*(torch.load(tmp_path / f"scores{rank}.pt", weights_only=True) for rank in range(2)), strict=True)
-    for parts, head in zip(scores, (single[0], single[3]), strict=True):
+    for parts, head in zip(scores, (head for head in single for _ in range(2)), strict=True):
         expected = head.score(_images(3, seed=1), _tokens(3, seed=1))
         torch.testing.assert_close(torch.cat(parts), expected, rtol=0, atol=1e-6)
 

@@ -1,8 +1,13 @@
+from functools import partial
+
 import pytest
 import torch
 
+from dino_uad import parallel
+from dino_uad.heads.anomaly_dino import coreset
 from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, unit_rows
+from workflows import run_in_group
 
 
 def _plain_greedy(bank, n_select, first):
@@ -61,16 +66,29 @@ def test_impossible_size(n_select):
         greedy_coreset(_bank(10, 2), n_select)
 
 
-def test_no_rank_waits_for_anothers_selection(monkeypatch):
-    """A broadcast gives up after ten minutes, and a selection may take longer."""
-    from dino_uad.heads.anomaly_dino import head as module
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_together_select_what_one_process_selects(world, tmp_path):
+    """Bit for bit, equal distances included, whether all ranks have the bank or each a part, one of them nothing."""
+    assert run_in_group(world, partial(_selected_together, world, tmp_path)) == [0] * world
+    for name, bank in _banks().items():
+        alone = greedy_coreset(bank, len(bank) // 3, seed=5)
+        for path in tmp_path.glob(f"{name}_*.pt"):
+            assert torch.equal(torch.load(path, weights_only=True), alone), path.name
+    assert len(list(tmp_path.iterdir())) == 2 * world * len(_banks())
 
-    received = {}
-    for rank in (0, 1):
-        monkeypatch.setattr(module, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(module, "broadcast", lambda chosen, rank=rank: received.setdefault(rank, chosen))
-        head = module.AnomalyDinoHead(8, coreset=0.25)
-        head.fit_batch(torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0)), torch.ones(2, 8))
-        head.end_epoch()
-    assert len(received[0]) == 18
-    assert torch.equal(received[0], received[1])
+
+def _banks():
+    return {"few": _bank(100, 5), "many": _bank(2500, 40), "equal": _bank(30, 30).repeat(60, 1)}
+
+
+def _selected_together(world, folder):
+    with parallel.process_group("cpu"), pytest.MonkeyPatch.context() as patched:
+        rank = parallel.rank()
+        for name, bank in _banks().items():
+            part = torch.arange(len(bank))
+            part = part[part % (world - 1) == rank] if rank < world - 1 else part[:0]
+            of_parts = greedy_coreset(bank[part], len(bank) // 3, seed=5, numbers=part)
+            torch.save(of_parts, folder / f"{name}_parts{rank}.pt")
+            patched.setattr(coreset, "_ROWS", 256)
+            torch.save(greedy_coreset(bank, len(bank) // 3, seed=5), folder / f"{name}_whole{rank}.pt")
+            patched.undo()

@@ -12,7 +12,9 @@ from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
 from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
 from dino_uad.heads.anomaly_dino.in_step import take_part
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded
+from dino_uad.heads.anomaly_dino.part import Part, row_counts
 from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
+from dino_uad.heads.anomaly_dino.references import References
 from dino_uad.heads.anomaly_dino.retrieval import (
     most_similar,
     retrieved_distances,
@@ -21,7 +23,7 @@ from dino_uad.heads.anomaly_dino.retrieval import (
 )
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask
-from dino_uad.parallel import broadcast, gather_rows, rank, world_size
+from dino_uad.parallel import gather_rows, rank, world_size
 from dino_uad.tracing import is_traced
 
 
@@ -41,7 +43,8 @@ class AnomalyDinoHead(Head):
         foreground: ``pca`` restricts references and queries to the foreground by their first principal component.
         views: consecutive images of the stream that show one reference, 8 for its rotations by multiples of 45°.
         seed: of the drawn references and of the coreset.
-        sharded: under ``torch.distributed``, keep only this rank's part of a bank that is loaded, and search together.
+        sharded: under ``torch.distributed`` every rank keeps only its part of the bank, of a fit and of a model that is
+            loaded, and all search together.
         index: ``faiss`` searches approximately (:mod:`dino_uad.heads.anomaly_dino.faiss_index`), for banks of millions
             of rows; an exported model searches exactly all the same.
     """
@@ -85,47 +88,64 @@ class AnomalyDinoHead(Head):
         self.register_buffer("ends", torch.empty(0, dtype=torch.int64))
         self.register_buffer("class_tokens", torch.empty(0, embed_dim, dtype=torch.float16))
         self.approximate = FaissIndex(embed_dim) if index == "faiss" else None
-        self._sharded = False
+        self._part: Part | None = None
         self._restart()
 
     @property
     def fitted(self) -> bool:
-        return self._sharded or self.bank.numel() > 0
+        return self._part is not None or self.bank.numel() > 0
 
     @property
     def divided(self) -> bool:
         """Whether this process holds only a part of the bank; all processes then score together."""
-        return self._sharded
+        return self._part is not None
 
     def fit_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> dict[str, float]:
-        """Collect the foreground patches of each image; every rank gets all, in the order of the joined batches."""
+        """Collect the foreground patches of each image, in the order of the joined batches.
+
+        Every rank gets those of all, or, with ``sharded``, keeps those of its own images.
+        """
         mask = nonempty_mask(self._foreground(embeddings, mask), embeddings)[:, 0]
         rows = encode_rows(embeddings.movedim(1, -1)[mask])
-        # As bytes: not every backend moves 16-bit integers.
-        rows = gather_rows(rows.view(torch.uint8)).view(torch.int16)
+        images = gather_rows(torch.tensor([len(embeddings)], device=embeddings.device)).tolist()
+        counts = gather_rows(mask.sum(dim=(1, 2))).tolist()
         tokens = gather_rows(functional.normalize(self._class_token(cls, embeddings).float(), dim=1)).half()
-        for image_rows, token in zip(rows.split(gather_rows(mask.sum(dim=(1, 2))).tolist()), tokens, strict=True):
-            self._add(image_rows, token)
-        return {"bank_rows": float(sum(len(kept) for _, kept, _ in self._references))}
+        first = sum(images[: rank()]) if self._divides else 0
+        if not self._divides:  # as bytes: not every backend moves 16-bit integers
+            rows = gather_rows(rows.view(torch.uint8)).view(torch.int16)
+        here = counts[first : first + images[rank()]] if self._divides else counts
+        parts = iter(rows.split(here))
+        for i, (count, token) in enumerate(zip(counts, tokens, strict=True)):
+            self._references.add(next(parts) if first <= i < first + len(here) else None, count, token)
+        return {"bank_rows": float(self._references.row_count)}
 
     def end_epoch(self) -> None:
         """Make what was collected the bank; a second pass over the data replaces the first."""
-        if not self._references:
+        references = self._references.kept
+        if not references:
             raise RuntimeError("AnomalyDINO was given no normal image: check the training data list")
-        _, rows, tokens = zip(*self._references, strict=True)
-        self.bank, self.class_tokens = torch.cat(rows), torch.stack(tokens)
-        self.ends = torch.tensor([len(one) for one in rows], device=self.bank.device).cumsum(0)
-        self._sharded = False
+        here = torch.tensor([one.rows is not None for one in references])
+        self.bank = self._references.join_rows(self.bank)
+        self.class_tokens = torch.stack([one.token for one in references])
+        self.ends = torch.tensor([one.count for one in references], device=self.bank.device).cumsum(0)
+        self._part = Part.of_images(self.ends, here) if self._divides else None
         self._restart()
         if self.coreset is not None:
-            # Every rank selects, for hours with large banks: one that only waited for the first would give it up. The
-            # first one's choice counts, as last digits may differ.
-            count = max(1, int(self.coreset * len(self.bank)))
-            chosen = greedy_coreset(self.bank, count, self.seed, progress=rank() == 0)
-            chosen = broadcast(chosen).sort().values
-            self.bank, self.ends = self.bank[chosen], torch.searchsorted(chosen, self.ends)
+            self._select(max(1, int(self.coreset * int(self.ends[-1]))))
+        if self._part is not None:
+            self.ends = self._part.local_ends
         if self.approximate is not None:
             self.approximate.build(self.bank)
+
+    def _select(self, count: int) -> None:
+        """Keep the coreset of ``count`` rows, in their order; all ranks select together."""
+        numbers = None if self._part is None else self._part.numbers
+        chosen = greedy_coreset(self.bank, count, self.seed, rank() == 0, numbers).sort().values
+        if self._part is None:
+            self.bank, self.ends = self.bank[chosen], torch.searchsorted(chosen, self.ends)
+        else:
+            kept, self._part = self._part.of_selected(chosen)
+            self.bank = self.bank[kept]
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Cosine distance of every patch in [0, 2]; masked patches get the lowest score of their image's foreground.
@@ -134,13 +154,13 @@ class AnomalyDinoHead(Head):
         """
         if not self.fitted:
             raise RuntimeError("AnomalyDINO is not fitted: run train first or load models/model.pt")
-        if self._sharded:
+        if self.divided:
             take_part(tuple(embeddings.shape[-2:]) if len(embeddings) else None, embeddings.device)
         return self._score(embeddings, cls, mask)
 
     def end_scoring(self) -> None:
         """Search this rank's part of the bank for the others, until they have no more images either."""
-        while self._sharded and (grid := take_part(None, self.bank.device)):
+        while self.divided and (grid := take_part(None, self.bank.device)):
             nothing = torch.empty(0, self.embed_dim, *grid, device=self.bank.device)
             self._score(nothing, nothing[:, :, 0, 0], None)
 
@@ -150,7 +170,7 @@ class AnomalyDinoHead(Head):
             distance = self._retrieved(embeddings, self._class_token(cls, embeddings), foreground)
         elif self.approximate is not None and not is_traced():
             distance = self.approximate.search(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)
-        elif self._sharded:
+        elif self.divided:
             distance = nearest_neighbours_sharded(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)
         else:
             distance = nearest_neighbours(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)[0]
@@ -169,9 +189,9 @@ class AnomalyDinoHead(Head):
             longest = queries.shape[1] * self.views
             return traced_distances(queries, images, self.bank, self.ends, self.k_neighbors, longest)
         wanted = nonempty_mask(foreground, embeddings).flatten(1)
-        if self._sharded:
-            return sharded_distances(queries, wanted, images, self.bank, self.ends, self.k_neighbors, self._here)
-        fewest = (self.ends - functional.pad(self.ends[:-1], (1, 0)))[images].sum(dim=1)
+        if self.divided:
+            return sharded_distances(queries, wanted, images, self.bank, self.ends, self.k_neighbors, self._part.here)
+        fewest = row_counts(self.ends)[images].sum(dim=1)
         k = min(self.k_neighbors, int(fewest.min()) if len(fewest) else self.k_neighbors)
         return retrieved_distances(queries, wanted, images, self.bank, self.ends, k)
 
@@ -184,43 +204,24 @@ class AnomalyDinoHead(Head):
         distance, index = nearest_neighbours(query[None], self.bank[rows])
         return float(distance[0, 0]), int(rows[index[0, 0]])
 
-    def shard_bank(self) -> None:
-        """Keep only this rank's part of the bank, for scoring; there is no ``state_dict`` from then on.
+    @property
+    def _divides(self) -> bool:
+        return self.sharded and world_size() > 1
 
-        Every rank must call it, and from then on :meth:`score` equally often, or :meth:`end_scoring` at the end.
+    def shard_bank(self) -> None:
+        """Keep only this rank's part of the bank.
+
+        Every rank must call it, and from then on :meth:`score` equally often, or :meth:`end_scoring` at the end; and
+        ``state_dict``, which has the whole bank on rank 0.
         """
         if self.approximate is not None:
             raise RuntimeError("a bank with a faiss index is searched whole: leave index out to divide it over ranks")
-        if world_size() > 1 and not self._sharded:
-            self._here = torch.ones(len(self.ends), dtype=torch.bool)
-            if self.retrieve is None:
-                self.bank = self.bank[rank() :: world_size()].clone()
-            else:
-                self._keep_images(torch.arange(len(self.ends), device=self.ends.device) % world_size() == rank())
-            self._sharded = True
-
-    def _keep_images(self, here: Tensor) -> None:
-        """Forget the rows of the other images; their class tokens stay, all ranks retrieve alike."""
-        counts = self.ends - functional.pad(self.ends[:-1], (1, 0))
-        self.bank = self.bank[here.repeat_interleave(counts).to(self.bank.device)].clone()
-        self.ends = torch.where(here, counts, 0).cumsum(0)
-        self._here = here.cpu()
+        if world_size() > 1 and self._part is None:
+            self._part = Part.of_rank(self.ends, len(self.bank))
+            self.bank, self.ends = self.bank[self._part.numbers], self._part.local_ends
 
     def _restart(self) -> None:
-        self._generator = torch.Generator().manual_seed(self.seed)
-        self._seen = 0
-        self._key = 0.0
-        self._references: list[tuple[float, Tensor, Tensor]] = []
-
-    def _add(self, rows: Tensor, token: Tensor) -> None:
-        """Keep an image's rows if its reference's random key is among the ``shots`` smallest so far."""
-        if self._seen % self.views == 0:
-            self._key = torch.rand((), generator=self._generator, dtype=torch.float64).item()
-        self._seen += 1
-        self._references.append((self._key, rows, token))
-        if self.shots is not None:
-            kept = set(sorted({key for key, *_ in self._references})[: self.shots])
-            self._references = [reference for reference in self._references if reference[0] in kept]
+        self._references = References(self.shots, self.views, self.seed)
 
     def _class_token(self, cls: Tensor | None, embeddings: Tensor) -> Tensor:
         if cls is None and self.retrieve is not None:
@@ -236,18 +237,20 @@ class AnomalyDinoHead(Head):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         for name in ("ends", "class_tokens"):  # a bank of version 0.1 can only be searched as a whole
             state_dict.setdefault(prefix + name, getattr(self, name)[:0])
-        device, self._sharded = self.bank.device, False
-        if self.sharded:  # all of it may be too much for the device
-            self.bank = self.bank.cpu()
+        self._part = None
+        if self._divides and prefix + "bank" in state_dict:  # of a mapped file no more than this part is read
+            bank, ends = state_dict[prefix + "bank"], state_dict[prefix + "ends"]
+            self._part = Part.of_rank(ends, len(bank))
+            state_dict[prefix + "bank"] = bank[self._part.numbers.to(bank.device)]
+            state_dict[prefix + "ends"] = self._part.local_ends
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if self.sharded:
-            self.shard_bank()
-            self.bank = self.bank.to(device)
 
-    def _save_to_state_dict(self, *args, **kwargs) -> None:
-        if self._sharded:
-            raise RuntimeError("this rank holds a part of the bank: fit and save with sharded=False")
-        super()._save_to_state_dict(*args, **kwargs)
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._part is not None:
+            whole = self._part.whole(self.bank)
+            destination[prefix + "bank"] = self.bank if whole is None else whole
+            destination[prefix + "ends"] = self._part.ends
 
 
 def _rows(embeddings: Tensor) -> Tensor:

@@ -1,0 +1,62 @@
+"""The normal images that a bank is made of, as they arrive."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Reference(NamedTuple):
+    """An image: the random key by which references are drawn, its rows if they are here, their number, its token."""
+
+    key: float
+    rows: Tensor | None
+    count: int
+    token: Tensor
+
+
+class References:
+    """Keeps the images of ``shots`` references of a stream, drawn from the seed; all when None.
+
+    Fewer shots with the same seed are a subset of more: each reference has a random key, and the smallest are kept.
+
+    Args:
+        shots: number of references.
+        views: consecutive images of the stream that show one reference.
+        seed: of the keys.
+    """
+
+    def __init__(self, shots: int | None, views: int, seed: int) -> None:
+        self.shots, self.views = shots, views
+        self.kept: list[Reference] = []
+        self._generator = torch.Generator().manual_seed(seed)
+        self._seen = 0
+        self._key = 0.0
+
+    def add(self, rows: Tensor | None, count: int, token: Tensor) -> None:
+        """Take the next image, whose ``count`` rows may be on another rank, and forget one if there are too many."""
+        if self._seen % self.views == 0:
+            self._key = torch.rand((), generator=self._generator, dtype=torch.float64).item()
+        self._seen += 1
+        self.kept.append(Reference(self._key, rows, count, token))
+        if self.shots is not None:
+            keys = set(sorted({one.key for one in self.kept})[: self.shots])
+            self.kept = [one for one in self.kept if one.key in keys]
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the images that are kept, on all ranks."""
+        return sum(one.count for one in self.kept)
+
+    def join_rows(self, empty: Tensor) -> Tensor:
+        """All rows that are here, ``[M,C]`` like ``empty``; each image's are forgotten once copied, not kept twice."""
+        here = [one.rows for one in self.kept if one.rows is not None]
+        self.kept = [one._replace(rows=None) for one in self.kept]
+        bank, start = empty.new_empty(sum(map(len, here)), empty.shape[1]), 0
+        while here:
+            rows = here.pop(0)
+            bank[start : start + len(rows)] = rows
+            start += len(rows)
+        return bank
