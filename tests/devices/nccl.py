@@ -19,7 +19,7 @@ def nccl() -> Iterator[None]:
     """Within, process groups are gloo's, and collectives refuse CPU tensors."""
     start = dist.init_process_group
     with ExitStack() as stack:
-        for name in ("all_reduce", "broadcast", "all_gather"):
+        for name in ("all_reduce", "broadcast", "all_gather", "send", "recv"):
             stack.enter_context(mock.patch.object(dist, name, _refusing(getattr(dist, name))))
         gloo = lambda backend=None, **kwargs: start("gloo", **kwargs)  # noqa: E731
         stack.enter_context(mock.patch.object(dist, "init_process_group", gloo))

@@ -61,5 +61,6 @@ def on_a_gpu_in_a_group(method, folder, kind, **more):
 @pytest.mark.parametrize("method", METHODS)
 def test_two_ranks_hand_nccl_what_it_takes(method, tmp_path):
     overrides(method, tmp_path)
+    divided = {"network_def#head#sharded": True} if method == "anomaly_dino" else {}
     for kind, more in {"distributed": {}, "distributed evaluate": FEWER | {"files_per_batch": 4}}.items():
-        assert run_in_group(2, partial(on_a_gpu_in_a_group, method, tmp_path, kind, **more)) == [0, 0], kind
+        assert run_in_group(2, partial(on_a_gpu_in_a_group, method, tmp_path, kind, **divided, **more)) == [0, 0], kind

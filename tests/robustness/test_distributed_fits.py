@@ -26,10 +26,7 @@ def assert_same_model(folder, other):
     one, many = model(folder), model(other)
     assert one.keys() == many.keys()
     for key in one:
-        # Thresholds are in units of rarity, which magnify a score's last digits by the inverse width of its tail.
-        in_units = key.startswith(("thresholds", "pixel_thresholds", "normal_scans"))
-        close = 1e-4 if in_units else 1e-5
-        torch.testing.assert_close(many[key], one[key], rtol=close, atol=close, equal_nan=True, msg=key)
+        torch.testing.assert_close(many[key], one[key], rtol=1e-5, atol=1e-5, equal_nan=True, msg=key)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -50,6 +47,13 @@ def test_three_ranks_with_two_images(method, tmp_path):
     fit_alone(method, tmp_path / "one")
     assert fit_in_group(method, tmp_path / "three", 3) == [0, 0, 0]
     assert_same_model(tmp_path / "one", tmp_path / "three")
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_bank_that_no_rank_has_whole(world, tmp_path, method="anomaly_dino"):
+    fit_alone(method, tmp_path / "one")
+    assert fit_in_group(method, tmp_path / "many", world, **{"network_def#head#sharded": True}) == [0] * world
+    assert_same_model(tmp_path / "one", tmp_path / "many")
 
 
 def fit_and_die(fit):

@@ -1,19 +1,19 @@
+import functools
 import io
-import sys
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from scipy.spatial.distance import cdist
 
+from dino_uad import parallel
 from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
 from dino_uad.heads.anomaly_dino.nearest import unit_rows
 from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
 from dino_uad.heads.anomaly_dino.zero_shot import batched_zero_shot_scores
 from dino_uad.heads.dino_ad.head import DinoADHead
 from dino_uad.heads.masking import fill_background
+from workflows import run_in_group
 
 CHANNELS = 16
 
@@ -200,8 +200,12 @@ def test_traced_and_exported_scores_are_the_same(options, tmp_path):
 OPTIONS = ({}, {"shots": 2}, {"coreset": 0.3}, {"retrieve": 3, "k_neighbors": 2}, {"coreset": 0.3, "retrieve": 2})
 
 
-def _rank_main(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+def _rank_main(folder):
+    with parallel.process_group("cpu"):
+        _fit_and_score(parallel.rank(), folder)
+
+
+def _fit_and_score(rank, folder):
     images, cls = _images(7), _tokens(7, seed=3)
     heads = [AnomalyDinoHead(CHANNELS, **options) for options in OPTIONS]
     heads += [AnomalyDinoHead(CHANNELS, sharded=True, **options) for options in OPTIONS]
@@ -226,12 +230,10 @@ def _rank_main(rank, folder):
             scores.append(torch.cat([sharded.score(image[None], token[None]) for image, token in own]))
             sharded.end_scoring()
     torch.save(scores, f"{folder}/scores{rank}.pt")
-    dist.destroy_process_group()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="gloo's file store")
 def test_two_ranks_give_the_model_and_scores_of_one(tmp_path):
-    mp.spawn(_rank_main, (tmp_path,), nprocs=2)
+    assert run_in_group(2, functools.partial(_rank_main, tmp_path)) == [0, 0]
     images, cls = _images(7), _tokens(7, seed=3)
     dino_ad = DinoADHead(CHANNELS, normalization="calibrated")
     dino_ad.fit_batch(images, cls)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dino_uad.heads.cosine import cosine_distance
 from dino_uad.parallel import gather_rows, is_distributed, rank
 from dino_uad.processor import fast_bfloat16
 from dino_uad.tracing import is_traced
@@ -62,7 +63,14 @@ def nearest_neighbours(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tenso
     # A trace must hold for any number of queries, so it does not split them.
     parts = [search(unit_rows(part), bank, k) for part in ([queries] if is_traced() else queries.split(_QUERIES))]
     similarity, index = (torch.cat(results) for results in zip(*parts, strict=True))
-    return 1 - similarity, index
+    return (1 - similarity, index) if is_traced() else _measured(queries, bank, index)
+
+
+def _measured(queries: Tensor, bank: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances ``[Q,k]`` of queries to their rows, free of the products' cancellation, ascending; and the indices."""
+    rows = unit_rows(bank[index.flatten()]).view(*index.shape, bank.shape[1])
+    distance, order = cosine_distance(unit_rows(queries)[:, None], rows).sort(dim=1)
+    return distance, index.gather(1, order)
 
 
 def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from dino_uad.heads.cosine import cosine_distance
 from dino_uad.heads.dpmm.gaussian import Components, log_joint, squared_mahalanobis
 
 
@@ -21,7 +22,8 @@ def wide_log_joint(rows: Tensor, components: Components) -> Tensor:
 
 def cosine(rows: Tensor, components: Components) -> Tensor:
     """One minus the largest cosine similarity to a mean, the score of [DPMM]."""
-    return 1 - (F.normalize(rows, dim=1) @ F.normalize(components.means, dim=1).T).amax(1)
+    rows, means = F.normalize(rows, dim=1), F.normalize(components.means, dim=1)
+    return cosine_distance(rows, means[(rows @ means.T).argmax(1)])
 
 
 def likelihood(rows: Tensor, components: Components) -> Tensor:
