@@ -104,3 +104,19 @@ def test_annotated_slices_do_not_count_as_normal(tmp_path) -> None:
     assert len(listed) == 4 and sum("label" in item for item in listed.values()) >= 1
     marked = next(item for item in listed.values() if "label" in item)
     assert "sub-01_flair" in marked["image"] and "sub-01_label" in marked["label"]
+
+
+def test_one_patient_calibrates_and_is_told_what_that_can_promise(fitted, capsys) -> None:
+    method, root = fitted
+    site = root / "one"
+    site.mkdir()
+    for i in range(3):
+        image = np.random.default_rng(i).integers(60, 256, (56, 56), dtype=np.uint8)
+        Image.fromarray(image).save(site / f"mr7_slice{i}.png")
+    result = calibrated(method, root, site, **{"train_data#group_pattern": "mr7"})
+    assert result["groups"] == 1 and result["slices"] == 3
+    assert (
+        "1 group of normal validation images cannot promise 5% of false alarms, only 50.00%" in capsys.readouterr().out
+    )
+    normal = load(root / "models/calibrated/model.pt")
+    assert normal["thresholds"].isfinite().all() and normal["normal_scans.finding_threshold"].isfinite()

@@ -24,6 +24,8 @@ from dino_uad.overrides import check_override
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
 NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")
 """What a model says of the fit, by the keys that the configs have for it."""
+DATA_OPTIONS = ("pattern", "kind", "normal", "mask_pattern", "image_pattern", "group_pattern", "series")
+"""Of ``train_data``, what says how to read a folder."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,8 @@ def calibrate(
         cache_dir: folder to keep embeddings in; they stay in memory when None.
         device: torch device; a GPU if there is one.
         on_error: ``"skip"`` leaves out files that cannot be read, named in the log; ``"raise"`` ends there.
-        overrides: config keys of ``train.json`` that the fit was run with and the model does not tell, such as
-            ``--network_def#head#hidden 64``.
+        overrides: config keys of ``train.json``: what the fit was run with and the model does not tell, such as
+            ``--network_def#head#hidden 64``, or how to read the folder, such as ``--train_data#group_pattern``.
 
     Raises:
         FileNotFoundError: no such folder, bundle or model.
@@ -71,7 +73,8 @@ def calibrate(
     torch_device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
     parser = fitted_config(root, path, overrides)
     parser["network_def#checkpoint"] = str(path)
-    parser["val_data"] = datalist(dataset_dir, "all", normal_only=True)
+    reading = {key: value for key, value in parser["train_data"].items() if key in DATA_OPTIONS}
+    parser["val_data"] = datalist(dataset_dir, "all", normal_only=True, **reading)
     parser["validate#dataset#stand_in"] = None  # there are no training images here
     parser["cache_dir"], parser["on_error"], parser["device"] = cache_dir, on_error, torch_device
     network: AnomalyDetector = parser.get_parsed_content("network_def").to(torch_device).eval()
@@ -140,7 +143,7 @@ def kept_name(path: Path) -> Path:
 
 def told(result: Mapping[str, Any], path: Path) -> str:
     """The result in words."""
-    lines = [f"{result['scans']} normal scans, {result['groups']} groups (patients), {result['slices']} slices", ""]
+    lines = [f"normal scans: {result['scans']}, patients: {result['groups']}, slices: {result['slices']}", ""]
     lines.append(f"{'share of these normal scans':44} {'before':>9} {'after':>9}")
     for name, value in result["after"].items():
         old = result["before"].get(name)

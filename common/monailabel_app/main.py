@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
-from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.tasks.activelearning.first import First
@@ -45,11 +45,14 @@ class AnomalyScoring(ScoringMethod):
         for image in sorted(set(images) - set(fresh)):
             try:
                 _, data = self.task({"image": datastore.get_image_uri(image), "logging": "error"})
+                score = data["result"]["image_score"]
+                if score is None:
+                    raise ValueError("no slice of it has a foreground")
             except Exception as error:  # one scan that cannot be read must not keep the others from being ranked
                 logger.warning(f"{image}: not scored: {error}")
                 failed[image] = str(error)
                 continue
-            datastore.update_image_info(image, {self.key: {"score": data["result"]["image_score"], "model": fitted}})
+            datastore.update_image_info(image, {self.key: {"score": score, "model": fitted}})
         executed = len(images) - len(fresh) - len(failed)
         return {
             "total": len(images),
@@ -80,9 +83,8 @@ class ByAnomaly(Strategy):
         info = {image: datastore.get_image_info(image) for image in images}
         scores = {image: facts[score_key(name)]["score"] for image, facts in info.items() if score_key(name) in facts}
         if not scores:
-            raise MONAILabelException(
-                MONAILabelError.INVALID_INPUT, f"no scan is scored yet: POST /scoring/{score_key(name)} first"
-            )
+            # MONAI Label's own exceptions reach the client as a bare "Internal Server Error".
+            raise HTTPException(400, f"no scan is scored yet: POST /scoring/{score_key(name)} first")
         sign = 1 if self.typical else -1
         chosen = min(scores, key=lambda image: (sign * scores[image], image))
         return {"id": chosen, "anomaly_score": scores[chosen], "unscored": len(images) - len(scores)}

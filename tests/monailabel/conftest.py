@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import monai.bundle
@@ -22,6 +22,11 @@ SAMPLE_APP = Path(sys.prefix) / "monailabel" / "sample-apps" / "monaibundle"
 def bundle_run(root: Path, config: str, **overrides: object) -> None:
     """What ``python -m monai.bundle run`` does, without starting Python each time."""
     monai.bundle.run(bundle_root=str(root), config_file=str(root / "configs" / config), **overrides)
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Callable[..., None]:
+    return bundle_run
 
 
 @pytest.fixture(scope="session")

@@ -151,6 +151,10 @@ class Server:
         """Rank the images for active learning; returns the last lines of the log."""
         return self._background("scoring", f"/scoring/{method}", params)
 
+    def next_sample(self, strategy: str, **params: Any) -> dict[str, Any]:
+        """The image that a strategy of active learning offers next."""
+        return self._json("POST", f"/activelearning/{strategy}", params)
+
     def said(self, text: str, patience: float = 20) -> bool:
         """Whether the server's log holds a text; an error is written there just after it was answered with 500."""
         deadline = time.monotonic() + patience

@@ -20,6 +20,12 @@ from dino_uad.errors import explain
 from dino_uad.inferers.slice_summary import predict
 from dino_uad.worklist import RunStore, write_tables
 
+PATHS = ("file", "anomaly_map", "label_map", "reason")
+
+
+def whole(folder: Path) -> dict:
+    return json.loads((folder / "scores.json").read_text())
+
 
 def table(folder: Path, name: str = "scores") -> list[dict[str, str]]:
     with open(folder / f"{name}.csv", newline="", encoding="utf-8") as stream:
@@ -169,6 +175,20 @@ def test_the_memory_of_a_run_does_not_grow_with_its_rows(tmp_path) -> None:
         tracemalloc.stop()
         assert len(json.loads((tmp_path / str(count) / "scores.json").read_text())["scans"]) == count
     assert peaks[1] < peaks[0] + 200_000, peaks
+
+
+def test_no_name_is_a_formula_and_every_name_comes_back(tmp_path) -> None:
+    """A spreadsheet runs a cell that starts with =, +, - or @."""
+    names = ['=cmd|"/c calc"!A1.png', "+1.png", "-2,3.png", "@x;y.png", "\tz.png", "ü 中.png", 'a"b.png', "c\nd.png"]
+    store = RunStore(tmp_path, "run")
+    for i, name in enumerate(names):
+        store.add(name, "", {"file": name, "status": "scored", "image_score": -float(i), "anomaly_map": name})
+    store.add("bad", "", {"file": names[0], "status": "failed", "reason": f"{names[0]}: cannot be read"})
+    write_tables(store, tmp_path, {"model": {}})
+    rows = table(tmp_path)
+    assert [Path(row["file"]) for row in rows] == [*map(Path, names), Path(names[0])]
+    assert not any(value.startswith(tuple("=+-@\t")) for row in rows for key, value in row.items() if key in PATHS)
+    assert rows[2]["image_score"] == "-2" and [scan["file"] for scan in whole(tmp_path)["scans"]][:8] == names
 
 
 def test_a_damaged_list_is_named(tmp_path) -> None:

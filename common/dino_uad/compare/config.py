@@ -100,7 +100,7 @@ def _measure_one_image_at_a_time(parser: ConfigParser, method: Method) -> None:
     metrics = parser["validate#additional_metrics"]
     left_out = [key for key in metrics if key.endswith("interval")]
     if method.bundle == INTENSITY:  # it is not fitted: there are no thresholds, and no model that knows its slices
-        left_out.append("pixel_dice")
+        left_out += ["pixel_dice", "label_maps"]
         metrics["froc"]["threshold"] = None
         train = ConfigParser.load_config_file(find_bundle("dpmm") / "configs" / "train.json")
         parser["fitted_slices"] = train["slices"]

@@ -32,8 +32,13 @@ def list_images(root: Path, options: Options) -> Understood:
     return Understood(root, cases, passed, patients.patients_from, "none", [])
 
 
-def understand(root: Path, options: Options) -> Understood:
+def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     """Give every image its mask, class, patient and split.
+
+    Args:
+        root: folder of the data set.
+        options: how to read it.
+        splits: False gives no split, and needs no second patient.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -79,6 +84,8 @@ def understand(root: Path, options: Options) -> Understood:
         notes.append("no masks: image-level metrics only")
     if any(case.trainable and case.anomalous for case in cases):
         notes.append("of annotated volumes the fit takes the slices without annotation")
+    if not splits:
+        return Understood(root, cases, passed, patients.patients_from, "none", notes)
     cases, splits_from, more = assign_splits(root, cases, options)
     return Understood(root, cases, passed, patients.patients_from, splits_from, notes + more)
 

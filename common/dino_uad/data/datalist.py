@@ -87,8 +87,10 @@ def datalist(
     options = Options(
         pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
     )
+    everything = split == "all"
     # Inference takes every image as it is; which of them are normal only masks and folder names tell.
-    understood = list_images(root, options) if split == "all" and not normal_only else understand(root, options)
+    listed = everything and not normal_only
+    understood = list_images(root, options) if listed else understand(root, options, splits=not everything)
     cases = [case for case in understood.cases if split in ("all", case.split)]
     if normal_only or split == "train":
         cases = [case for case in cases if case.trainable]

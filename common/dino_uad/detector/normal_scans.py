@@ -51,17 +51,18 @@ class NormalScans(nn.Module):
     def promises(self) -> list[str]:
         """In words: what can be promised with so many groups."""
         count, smallest = int(self.scans.groups), self.scans.smallest_p
+        groups = f"{count} group{'s' if count != 1 else ''}"
         lines = [
-            f"{count} groups (patients, or images where names do not tell) of normal validation images: at most "
+            f"{groups} (patients, or images where names do not tell) of normal validation images: at most "
             f"{level:.0%} of exchangeable normal ones are flagged"
             if smallest <= level * (1 + 1e-6)
-            else f"{count} groups of normal validation images cannot promise {level:.0%} of false alarms, only "
+            else f"{groups} of normal validation images cannot promise {level:.0%} of false alarms, only "
             f"{smallest:.2%}; {round(1 / level) - 1} groups are needed"
             for level in (0.05, 0.01)
         ]
         if smallest > FINDINGS_PER_SCAN * (1 + 1e-6):
             lines.append(
-                f"{count} groups cannot promise at most one false finding in {1 / FINDINGS_PER_SCAN:.0f} scans, only "
+                f"{groups} cannot promise at most one false finding in {1 / FINDINGS_PER_SCAN:.0f} scans, only "
                 f"one in {count + 1}: the threshold lies above all of their scores"
             )
         return lines

@@ -9,6 +9,7 @@ from dino_uad.metrics.histogram import ScoreHistogram
 from dino_uad.metrics.image_curves import ImageCurves
 from dino_uad.metrics.image_histograms import ImageHistograms
 from dino_uad.metrics.image_intervals import ImageIntervals
+from dino_uad.metrics.label_maps import LabelMaps
 from dino_uad.metrics.likelihood import MeanLogLikelihood
 from dino_uad.metrics.permutation import PermutationResult, permutation_test
 from dino_uad.metrics.pixel_curves import PixelCurves
@@ -23,6 +24,7 @@ __all__ = [
     "ImageCurves",
     "ImageHistograms",
     "ImageIntervals",
+    "LabelMaps",
     "MeanLogLikelihood",
     "PermutationResult",
     "PixelCurves",

@@ -79,7 +79,7 @@ def dice_sums(scores: Tensor, mask: Tensor, thresholds: Tensor) -> Tensor:
     counts = torch.stack([(predicted & mask).sum(1), predicted.sum(1), mask.sum().expand(len(thresholds))]).double()
     counts[:2, thresholds.isnan()] = torch.nan  # an older model has no threshold for the finer rates
     has_anomaly = counts[2] > 0
-    return torch.cat([counts, torch.stack([torch.where(has_anomaly, _dice(counts), 0), has_anomaly.double()])])
+    return torch.cat([counts, torch.stack([torch.where(has_anomaly, dice_of_counts(counts), 0), has_anomaly.double()])])
 
 
 def dice_of_sums(sums: Tensor, fprs: Sequence[float]) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ def dice_of_sums(sums: Tensor, fprs: Sequence[float]) -> dict[str, Tensor]:
         fprs: the T false positive rates.
     """
     # Without an anomalous pixel Dice would be 0 however few pixels are predicted.
-    pooled = torch.where(sums[..., 2, :] > 0, _dice(sums.movedim(-2, 0)), torch.nan)
+    pooled = torch.where(sums[..., 2, :] > 0, dice_of_counts(sums.movedim(-2, 0)), torch.nan)
     per_image = sums[..., 3, :] / sums[..., 4, :]
     names = [f"pixel_dice_fpr{100 * fpr:g}" for fpr in fprs]
     return dict(zip(names, pooled.unbind(-1), strict=True)) | {
@@ -110,6 +110,6 @@ def resolve_thresholds(thresholds: Thresholds, fprs: Sequence[float]) -> Tensor:
     return resolved
 
 
-def _dice(counts: Tensor) -> Tensor:
+def dice_of_counts(counts: Tensor) -> Tensor:
     """True positives, predicted and actual pixels ``[3 or more, ...]`` to Dice ``[...]``."""
     return 2 * counts[0] / (counts[1] + counts[2])

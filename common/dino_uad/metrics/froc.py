@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from dino_uad.detector import finding_peaks
-from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
+from dino_uad.metrics.maps import Maps, volumes_of, warn_undefined
 from dino_uad.parallel import all_reduce_sum, gather_rows
 
 RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -63,12 +63,8 @@ class FROC(Metric):
     @reinit__is_reduced
     def update(self, output: tuple[Maps, Maps, Sequence[str | None]]) -> None:
         """Add the scans of a batch; raises :class:`ValueError` for unequal shapes or scores that are not finite."""
-        maps, masks, scans = output
-        volumes: dict[object, list[tuple[Tensor, Tensor]]] = {}
-        for i, (pair, scan) in enumerate(zip(paired_images(maps, masks), scans, strict=True)):
-            volumes.setdefault(i if scan is None else scan, []).append(pair)
-        for slices in volumes.values():
-            self._add(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*slices, strict=True)))
+        for scores, mask in volumes_of(*output):
+            self._add(scores, mask)
 
     def _add(self, scores: Tensor, mask: Tensor) -> None:
         """One scan: scores and mask ``[D,H,W]``."""

@@ -41,6 +41,22 @@ def paired_images(maps: Maps, masks: Maps) -> Iterator[tuple[Tensor, Tensor]]:
             yield scores, mask
 
 
+def volumes_of(maps: Maps, masks: Maps, scans: Sequence[str | None]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scores and bool masks ``[D,H,W]``, on the CPU, of each scan of a batch that holds whole scans.
+
+    Args:
+        maps: of each image.
+        masks: of each image.
+        scans: the volume that each is a slice of, in order; None for a picture, which is a scan of its own.
+    """
+    volumes: dict[object, list[tuple[Tensor, Tensor]]] = {}
+    for i, (pair, scan) in enumerate(zip(paired_images(maps, masks), scans, strict=True)):
+        volumes.setdefault(i if scan is None else scan, []).append(pair)
+    for slices in volumes.values():
+        scores, mask = (torch.cat([part.cpu() for part in parts]) for parts in zip(*slices, strict=True))
+        yield scores, mask
+
+
 def warn_undefined(values: Mapping[str, float], reason: str) -> None:
     """Warn once about all values that are NaN."""
     undefined = [name for name, value in values.items() if value != value]

@@ -17,25 +17,43 @@ from dino_uad.report.overview import Scale
 from dino_uad.report.sections import Gallery, MetricRow, Picture, Section
 from dino_uad.report.shown_cases import Case, best_median_worst
 
-METRICS = {
-    "pixel_auroc": ("Pixel AUROC", "area under the ROC curve of all pixels; 0.5 is chance"),
-    "pixel_aupr": ("Pixel AUPR", "average precision of all pixels; chance is the share of anomalous pixels"),
-    "pixel_f1_max": ("Pixel F1, largest", "at the threshold that is best for the test set: an upper bound"),
-    "pixel_aupro": ("Pixel AUPRO", "overlap per region, false positive rates up to 0.3"),
-    "image_auroc": ("Image AUROC", "normal against anomalous images"),
-    "image_aupr": ("Image AUPR", "average precision of the images"),
-    "image_f1_max": ("Image F1, largest", "at the threshold that is best for the test set: an upper bound"),
-    "froc": ("Lesions found, mean (FROC)", "over 1/4, 1/2, 1, 2, 4 and 8 false findings a scan"),
-    "lesion_sensitivity": ("Lesions found, calibrated", "at the threshold of 1 false finding in 10 normal scans"),
-    "false_findings_per_normal_scan": ("False findings a normal scan", "at that threshold"),
-} | {
-    f"pixel_dice_fpr{100 * rate:g}{suffix}": (
-        f"Dice at {100 * rate:g}% FPR{name}",
-        f"{how}, threshold from normal images",
-    )
-    for rate in FALSE_POSITIVE_RATES
-    for suffix, name, how in (("", "", "all pixels"), ("_per_image", ", per image", "mean of the anomalous images"))
-}
+METRICS = (
+    {
+        "pixel_auroc": ("Pixel AUROC", "area under the ROC curve of all pixels; 0.5 is chance"),
+        "pixel_aupr": ("Pixel AUPR", "average precision of all pixels; chance is the share of anomalous pixels"),
+        "pixel_f1_max": ("Pixel F1, largest", "at the threshold that is best for the test set: an upper bound"),
+        "pixel_aupro": ("Pixel AUPRO", "overlap per region, false positive rates up to 0.3"),
+        "image_auroc": ("Image AUROC", "normal against anomalous images"),
+        "image_aupr": ("Image AUPR", "average precision of the images"),
+        "image_f1_max": ("Image F1, largest", "at the threshold that is best for the test set: an upper bound"),
+        "froc": ("Lesions found, mean (FROC)", "over 1/4, 1/2, 1, 2, 4 and 8 false findings a scan"),
+        "lesion_sensitivity": ("Lesions found, calibrated", "at the threshold of 1 false finding in 10 normal scans"),
+        "false_findings_per_normal_scan": ("False findings a normal scan", "at that threshold"),
+        "label_lesion_scans": ("Scans with their lesion marked", "at that threshold"),
+        "label_empty_normal": (
+            "Normal images with nothing marked",
+            "at that threshold; slices of a volume count one by one",
+        ),
+        "label_dice": ("Dice of findings", "all voxels, at that threshold"),
+        "label_dice_per_scan": ("Dice of findings, per scan", "mean of the scans with a lesion"),
+    }
+    | {
+        f"pixel_dice_fpr{100 * rate:g}{suffix}": (
+            f"Dice at {100 * rate:g}% FPR{name}",
+            f"{how}, threshold from normal images",
+        )
+        for rate in FALSE_POSITIVE_RATES
+        for suffix, name, how in (("", "", "all pixels"), ("_per_image", ", per image", "mean of the anomalous images"))
+    }
+    | {
+        f"label_dice_grow{100 * rate:g}{suffix}": (f"Dice of findings grown to {100 * rate:g}%{name}", how)
+        for rate in FALSE_POSITIVE_RATES
+        for suffix, name, how in (
+            ("", "", "all voxels"),
+            ("_per_scan", ", per scan", "mean of the scans with a lesion"),
+        )
+    }
+)
 HEADLINES = ("pixel_auroc", "pixel_aupr", "pixel_dice_fpr5", "image_auroc")
 BINS = 60
 CASES_EACH = 2

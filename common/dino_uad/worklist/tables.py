@@ -13,6 +13,8 @@ from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.files import atomic_path
 from dino_uad.worklist.rows import RunStore
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet calculate a cell, and run what a file's name says (OWASP, "CSV injection")."""
 ABOVE = [f"above_{100 * rate:g}" for rate in FALSE_POSITIVE_RATES]
 NUMBERS = ["image_score", "p_value", "flagged_5", "flagged_1", "foreground", *ABOVE]
 SCAN_COLUMNS = [
@@ -62,8 +64,8 @@ def write_tables(store: RunStore, folder: Path, facts: Mapping[str, Any]) -> Non
         for number, row in enumerate(store.rows()):
             file = row["scan"]["file"]
             writers[0].writerow(_cells(row["scan"]))
-            writers[1].writerows({"file": file} | _cells(one) for one in row["slices"])
-            writers[2].writerows({"file": file} | _cells(_flat(one)) for one in row["findings"])
+            writers[1].writerows(_cells({"file": file} | one) for one in row["slices"])
+            writers[2].writerows(_cells({"file": file} | _flat(one)) for one in row["findings"])
             nested = row["scan"] | {"findings": row["findings"], "slices": row["slices"]}
             everything.write((",\n  " if number else "\n  ") + json.dumps(nested))
         everything.write("\n ]\n}\n")
@@ -82,7 +84,7 @@ def _flat(finding: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Yes, no and nothing instead of True, False and None; numbers at float32's precision."""
+    """Yes, no and nothing instead of True, False and None; numbers at float32's precision; no text is a formula."""
     return {key: _cell(value) for key, value in row.items()}
 
 
@@ -91,4 +93,6 @@ def _cell(value: Any) -> Any:
         return "; ".join(map(str, value))
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"./{value}"  # the same path, or a reason, which starts with one
     return f"{value:.7g}" if isinstance(value, float) else value
