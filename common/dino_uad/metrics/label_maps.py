@@ -54,13 +54,17 @@ class LabelMaps(Metric):
     @reinit__is_reduced
     def update(self, output: tuple[Maps, Maps, Sequence[str | None]]) -> None:
         """Add the scans of a batch, which holds all slices of a volume."""
+        if self._calibrated():
+            for scores, mask in volumes_of(*output):
+                self._add(scores, mask)
+
+    def _calibrated(self) -> bool:
+        """Read the thresholds once after a reset, of a model that is loaded by then."""
         if self._levels is None:
             high = float(self.threshold() if callable(self.threshold) else self.threshold)
             lows = resolve_thresholds(self.grow, self.rates).tolist() if self.rates else []
             self._levels = high, [high, *(min(low, high) if low == low else high for low in lows)]
-        if self._levels[0] == self._levels[0]:
-            for scores, mask in volumes_of(*output):
-                self._add(scores, mask)
+        return self._levels[0] == self._levels[0]
 
     def _add(self, scores: Tensor, mask: Tensor) -> None:
         """One scan: scores and mask ``[D,H,W]``."""
@@ -80,14 +84,12 @@ class LabelMaps(Metric):
 
     def compute(self) -> dict[str, float]:
         """Shares and Dice over all processes; NaN, with a warning, without a lesion or a normal image."""
-        if self._levels is None or self._levels[0] != self._levels[0]:
+        if not self._calibrated():
             return {}
         overlap, seen = all_reduce_sum(self._overlap.clone().to(self._device), self._seen.clone().to(self._device))
         pooled = torch.where(overlap[2] > 0, dice_of_counts(overlap), torch.nan)
-        result = {}
-        for name, dice, total in zip(
-            ["", *(f"_grow{100 * rate:g}" for rate in self.rates)], pooled, overlap[3], strict=True
-        ):
+        result, names = {}, ["", *(f"_grow{100 * rate:g}" for rate in self.rates)]
+        for name, dice, total in zip(names, pooled, overlap[3], strict=True):
             result |= {f"label_dice{name}": float(dice), f"label_dice{name}_per_scan": float(total / seen[0])}
         result |= {"label_lesion_scans": float(seen[1] / seen[0]), "label_empty_normal": float(seen[3] / seen[2])}
         warn_undefined(result, "found no lesion, or no normal image, expected at least one of each")

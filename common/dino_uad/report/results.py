@@ -30,10 +30,7 @@ METRICS = (
         "lesion_sensitivity": ("Lesions found, calibrated", "at the threshold of 1 false finding in 10 normal scans"),
         "false_findings_per_normal_scan": ("False findings a normal scan", "at that threshold"),
         "label_lesion_scans": ("Scans with their lesion marked", "at that threshold"),
-        "label_empty_normal": (
-            "Normal images with nothing marked",
-            "at that threshold; slices of a volume count one by one",
-        ),
+        "label_empty_normal": ("Normal images with nothing marked", "at that threshold; slices count one by one"),
         "label_dice": ("Dice of findings", "all voxels, at that threshold"),
         "label_dice_per_scan": ("Dice of findings, per scan", "mean of the scans with a lesion"),
     }
