@@ -74,7 +74,7 @@ def test_every_scan_is_on_the_page_and_names_are_no_code(page) -> None:
     assert EVIL not in text and "<be>" not in text
     assert text.count('type="text/plain"') == COUNT
     assert not re.findall(r"""(?:src|href|url\()\s*=?\s*["']?(?:https?:)?//""", text)
-    assert "cannot promise 1%" in text and "1 file could not be read" in text
+    assert "cannot promise 1%" in text and "1 file could not be scored" in text
 
 
 def test_most_scans_high_is_said_first(page, tmp_path) -> None:

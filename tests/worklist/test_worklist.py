@@ -128,6 +128,13 @@ def test_a_second_run_scores_only_what_is_new_changed_or_gone(fitted, results, c
     assert int(next(r for r in table(results) if r["file"] == "u0.png")["findings"]) > 0
 
 
+def test_a_scan_of_which_nothing_is_scored_is_not_taken_for_one_without_findings(fitted, tmp_path) -> None:
+    nib.save(nib.Nifti1Image(np.full((60, 48, 5), 7, np.float32), np.eye(4)), tmp_path / "blank.nii.gz")
+    (row,) = table(infer(fitted, "blank", status=3, dataset_dir=str(tmp_path)))
+    assert row["status"] == "failed" and row["findings"] == row["image_score"] == ""
+    assert row["reason"].startswith("blank.nii.gz: no slice has enough foreground to be scored")
+
+
 def test_on_error_raise_ends_the_run_with_the_reason(fitted) -> None:
     (fitted / "new/bad.png").write_bytes(b"")
     try:

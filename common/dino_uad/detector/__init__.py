@@ -1,6 +1,7 @@
 """The network of every bundle: frozen backbone, head, calibration; image in, anomaly map out."""
 
 from dino_uad.detector import fingerprint
+from dino_uad.detector.conformal import ConformalTable, scan_scores
 from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.free_response import finding_peaks
@@ -13,6 +14,7 @@ __all__ = [
     "FALSE_POSITIVE_RATES",
     "FREE_RESPONSE",
     "AnomalyDetector",
+    "ConformalTable",
     "Foreground",
     "NormalScans",
     "finding_peaks",
@@ -22,5 +24,6 @@ __all__ = [
     "read_model",
     "read_normal_scans",
     "read_threshold",
+    "scan_scores",
     "upsample_scores",
 ]

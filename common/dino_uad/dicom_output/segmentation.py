@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import highdicom as hd
@@ -16,6 +17,7 @@ from dino_uad.dicom_output.source import LPS, SourceScan
 from dino_uad.findings import Finding
 
 MANUFACTURER = "dino-uad"
+logging.getLogger("highdicom").setLevel(logging.WARNING)  # it logs every attribute that it copies
 SERIES_NUMBER = {"SEG": 9801, "SR": 9802}  # far from what scanners count
 
 

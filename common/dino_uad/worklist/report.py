@@ -101,7 +101,7 @@ def tiles(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, str, str
         unknown |= row["scan"]["status"] == "scored" and row["scan"].get("flagged_5") is None
         found += bool(row["scan"].get("findings"))
     return [
-        ("Scans scored", f"{facts['scored']:,}", f"{facts['failed']:,} could not be read"),
+        ("Scans scored", f"{facts['scored']:,}", f"{facts['failed']:,} could not be scored"),
         ("With findings", f"{found:,}", "at the chosen operating point"),
         (
             "Flagged at 5 %",

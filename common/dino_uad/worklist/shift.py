@@ -49,5 +49,5 @@ def warnings_of(store: RunStore, facts: Mapping[str, Any]) -> list[str]:
         )
     if facts["failed"]:
         count = f"{facts['failed']:,} file{'s' if facts['failed'] > 1 else ''}"
-        found.append(f"{count} could not be read; the reasons stand at the end of the list")
+        found.append(f"{count} could not be scored; the reasons stand at the end of the list")
     return found + [line for line in facts["calibration"] if "cannot promise" in line]

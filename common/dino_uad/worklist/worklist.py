@@ -20,6 +20,11 @@ from dino_uad.worklist.tables import write_tables
 SOME_FAILED = 3
 """Exit status of a run that scored what it could, where some files could not be read."""
 
+NOTHING_SCORED = (
+    "no slice has enough foreground to be scored (all of one value, or less than min_foreground, or outside of the "
+    "slices the fit was made for). Look at the file; --slices#min_foreground changes what is enough"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -108,6 +113,9 @@ class Worklist:
             row |= {"peak": findings[0].peak, "peak_slice": findings[0].slice}
         saved = {f"{postfix}_map": Path(path).name for postfix, path in item.get("saved", {}).items()}
         row |= {"seconds": seconds, "unlike": list(unlike), "reason": "", **saved}
+        if row.get("slices_scored") == 0:  # nothing was looked at: no finding does not mean normal
+            row |= {"status": "failed", "findings": None, "reason": f"{self.name(source)}: {NOTHING_SCORED}"}
+            logger.warning(f"not scored: {row['reason']}")
         found = [finding.as_dict() for finding in findings]
         self.store.add(self._source(source), file_state(source), row, item.get("slices", []), found, picture)
 
