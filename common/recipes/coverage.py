@@ -61,14 +61,14 @@ def coverage(
         known = np.isin(member, rng.permutation(len(patients))[:count])
         rates[repeat] = flag_rates(scores, member, known)
     print(f"{len(scores)} normal images of {len(patients)} patients; {count} calibrate, {len(patients) - count} do not")
-    print("| level | one | flagged, mean | 95 % of partitions | 95 % interval of one partition, if exact |")
+    print("| level | one | flagged, mean | 95 % of partitions | 95 % of so many patients, at exactly that rate |")
     print("|---|---|---|---|---|")
     for k, what in enumerate(("image of a patient", "scan (highest image)")):
         for level, seen in zip(LEVELS, rates[:, k].T, strict=True):
-            low, high = np.percentile(seen, [2.5, 97.5])
-            n = len(patients) - count
-            exact = stats.binom(n, level).ppf([0.025, 0.975]) / n
-            print(f"| {level:.0%} | {what} | {seen.mean():.1%} | {low:.1%} to {high:.1%} | {exact[0]:.1%} to {exact[1]:.1%} |")
+            held = len(patients) - count
+            spread = np.percentile(seen, [2.5, 97.5]), stats.binom(held, level).ppf([0.025, 0.975]) / held
+            cells = " | ".join(f"{low:.1%} to {high:.1%}" for low, high in spread)
+            print(f"| {level:.0%} | {what} | {seen.mean():.1%} | {cells} |")
 
 
 @torch.inference_mode()
