@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from scans import write_dicom
+from scans import write_dicom, write_itk
 
 SIDE = 16
 
@@ -21,7 +21,8 @@ class Layout:
     """Files of a data set, and what is made of them.
 
     Args:
-        files: paths; ``name = mask`` writes a mask with a mark, ``name = blank`` one without.
+        files: paths; ``name = mask`` writes a mask with a mark, ``name = blank`` one without, ``name = dicom`` a
+            series, ``name = text ...`` that text.
         images: how many images are understood, normal and anomalous.
         masks: how many of them have a mask.
         patients: how many.
@@ -119,6 +120,63 @@ LAYOUTS = {
         6,
         options=(("mask_pattern", "none"),),
     ),
+    "KiTS": Layout(_each("case_0000{0}/imaging.nii.gz", "case_0000{0}/segmentation.nii.gz = mask"), (0, 6), 6, 6),
+    "ACDC": Layout(
+        _each(
+            "training/patient00{0}/patient00{0}_4d.nii.gz",
+            "training/patient00{0}/patient00{0}_frame01.nii.gz",
+            "training/patient00{0}/patient00{0}_frame01_gt.nii.gz = mask",
+        ),
+        (0, 6),
+        6,
+        6,
+        options=(("pattern", "*frame*"),),
+    ),
+    "MSSEG": Layout(
+        _each(
+            "Patient_0{0}/Preprocessed_Data/FLAIR_preprocessed.nii.gz",
+            *(f"Patient_0{{0}}/Masks/{name}.nii.gz = mask" for name in ("Consensus", "ManualSegmentation_1")),
+        ),
+        (0, 6),
+        6,
+        6,
+        options=(("mask_pattern", "*Consensus*"),),
+    ),
+    "BUSI": Layout(
+        _each(
+            *("benign/benign ({0}).png", "benign/benign ({0})_mask.png = mask"),
+            *("benign/benign ({0})_mask_1.png = mask 10", "normal/normal ({0}).png"),
+            "normal/normal ({0})_mask.png = blank",
+        ),
+        (6, 6),
+        12,
+        12,
+    ),
+    "COVID-QU": Layout(
+        _each(
+            *(
+                f"Infection Segmentation Data/{split}/{name}/{folder}/{name[:3]}_{split}{{0}}.png{what}"
+                for split in ("Train", "Val", "Test")
+                for name, mark in (("COVID-19", " = mask"), ("Normal", " = blank"))
+                for folder, what in (("images", ""), ("infection masks", mark), ("lung masks", " = mask"))
+            )
+        ),
+        (18, 18),
+        36,
+        36,
+        options=(("mask_pattern", "*infection*"),),
+    ),
+    "LGG (Kaggle)": Layout(
+        _each(
+            *(f"kaggle_3m/TCGA_CS_494{{0}}/TCGA_CS_494{{0}}_{k}.tif" for k in (1, 2)),
+            "kaggle_3m/TCGA_CS_494{0}/TCGA_CS_494{0}_1_mask.tif = blank",
+            "kaggle_3m/TCGA_CS_494{0}/TCGA_CS_494{0}_2_mask.tif = mask",
+        )
+        + ("kaggle_3m/data.csv",),
+        (6, 6),
+        12,
+        6,
+    ),
     "CHAOS": Layout(
         _each(
             "CT/{0}/DICOM_anon/ = dicom",
@@ -135,32 +193,39 @@ LAYOUTS = {
 REFUSED = {
     "nnU-Net": r"two images of one name: imagesTr/ms_001_0000.*imagesTr/ms_001_0001.*pattern",
     "BraTS 2023": r"two images of one name: .*t1c.*t2f.*pattern",
+    "ACDC": r"patient001_4d.nii.gz has no mask, but .*patient001_frame01.nii.gz of the same case.*pattern",
+    "MSSEG": r"several masks for .*FLAIR_preprocessed.*Consensus.nii.gz, .*ManualSegmentation_1.nii.gz.*mask_pattern",
+    "COVID-QU": r"several masks for .*infection masks/COV_Test1.png, .*lung masks/COV_Test1.png.*infection masks/\*",
     "TotalSegmentator": r"several masks for s0001/ct\.nii\.gz.*mask_pattern none",
     "CHAOS": r"liver_GT_000\.png.*mask.*picture.*volume.*mask_pattern none",
 }
 """Layouts that need an option, and what is said without it."""
 
 
-def write(root: Path, files: Sequence[str], at: int = 4) -> Path:
-    """Write files of a layout: noise, or masks, of one size; these mark five rows from ``at``."""
+def write(root: Path, files: Sequence[str]) -> Path:
+    """Write files of a layout: noise, or masks, of one size; ``= mask 9`` marks rows 9 to 13, not 4 to 8."""
     for seed, line in enumerate(files):
         name, _, what = line.partition(" = ")
+        what, _, at = what.partition(" ")
+        text, at = (at.replace("|", "\n"), 4) if what == "text" else ("{}", int(at or 4))
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         values = np.random.default_rng(seed).integers(20, 255, (SIDE, SIDE, 4)).astype(np.uint8)
         if what in ("mask", "blank"):
             values[:] = 0
             values[at : at + 5, 4:9] = (
-                255 if what == "mask" and name.endswith((".png", ".jpg", ".gif", ".tif")) else what == "mask"
+                255 if what == "mask" and name.endswith((".png", ".jpg", ".gif", ".tif", ".bmp")) else what == "mask"
             )
         if what == "dicom":
             write_dicom(path, values.astype(np.float32), uid=f"1.2.{seed + 1}")
+        elif name.endswith((".nrrd", ".mha", ".mhd")):
+            write_itk(path, values.astype(np.int16))
         elif name.endswith((".nii", ".nii.gz")):
             nib.save(nib.Nifti1Image(values.astype(np.int16), np.eye(4)), path)
-        elif name.endswith((".png", ".jpg", ".jpeg", ".gif", ".tif", ".bmp")):
+        elif name.endswith((".png", ".jpg", ".JPG", ".jpeg", ".gif", ".tif", ".bmp")):
             Image.fromarray(values[..., 0]).save(path)
         else:
-            path.write_text("{}")
+            path.write_text(text)
     return root
 
 

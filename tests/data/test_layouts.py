@@ -266,7 +266,7 @@ def test_parts_of_one_annotation_are_joined(tmp_path, name):
 
     layouts.write(tmp_path, [f"x{k}.png" for k in range(5)])
     for place, part in enumerate(PARTS[name]):
-        layouts.write(tmp_path, [f"{part.format(0)} = mask"], at=5 * place)
+        layouts.write(tmp_path, [f"{part.format(0)} = mask {5 * place}"])
     (item,) = (item for item in datalist(tmp_path, "test") if item["anomalous"])
     assert sorted(Path(path).name for path in item["label"]) == sorted(Path(p.format(0)).name for p in PARTS[name])
     label = LoadScand(["image", "label"])(item)["label"]

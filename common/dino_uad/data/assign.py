@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,8 @@ def assign_splits(root: Path, cases: list[Case], options: Options) -> tuple[list
         ValueError: no normal image for training, or too few patients to draw from.
     """
     if not {"valid", "test"} & {case.split for case in cases} and _is_whole(cases):
-        drawn = _draw_all(root, cases, options)
-        return drawn, f"drawn by patient, seed {options.seed}", _without_anomaly(drawn)
+        drawn, notes = _draw_all(root, cases, options)
+        return drawn, f"drawn by patient, seed {options.seed}", notes + _without_anomaly(drawn)
     outside = [case for case in cases if case.split is None]
     notes = []
     if outside:
@@ -47,23 +48,35 @@ def _is_whole(cases: Sequence[Case]) -> bool:
     return splits <= {None} or (splits == {"train"} and any(case.labels for case in cases))
 
 
-def _draw_all(root: Path, cases: list[Case], options: Options) -> list[Case]:
-    """Draw train, valid and test by patient; without anomalies train and valid only."""
+def _draw_all(root: Path, cases: list[Case], options: Options) -> tuple[list[Case], list[str]]:
+    """Draw train, valid and test by patient; without anomalies train and valid only. Also notes for a person."""
     anomalous = {case.group for case in cases if case.anomalous}
     normal = {case.group for case in cases} - anomalous
-    pictures = not cases[0].image.volume
-    if pictures and not normal:
+    usable = Counter(case.group for case in cases if case.trainable)
+    if not usable:
         raise ValueError(
-            f"{root}: all {len(cases)} images belong to patients with anomalies: no normal images for training"
+            f"{root}: all {len(cases)} images are anomalous, by their masks or folders: no normal images for training. "
+            "Add images of normal cases, in a folder called normal or with blank masks. If the masks do not mark "
+            "anomalies but organs, pass them over with --train_data#mask_pattern none (from Python mask_pattern='none')"
         )
-    test = draw_test(anomalous, normal, options.test_fraction, options.seed, keep_out=pictures) if anomalous else set()
+    always, notes = anomalous - usable.keys(), []
+    mixed = anomalous & usable.keys()
+    if not cases[0].image.volume and mixed:
+        if sum(usable[group] for group in mixed) <= sum(usable[group] for group in normal):
+            always = anomalous
+        else:
+            notes.append(
+                f"{len(mixed)} patients have normal and anomalous pictures, and most of the normal ones: of those not "
+                "drawn for the test the fit takes the normal pictures"
+            )
+    test = draw_test(anomalous, normal, options.test_fraction, options.seed, always) if anomalous else set()
     rest = (anomalous | normal) - test
     valid, _ = split_groups(rest, [options.valid_fraction], options.seed, root)
 
     def split_of(case: Case) -> str:
         return "test" if case.group in test else "valid" if case.group in valid else "train"
 
-    return [replace(case, split=split_of(case)) for case in cases]
+    return [replace(case, split=split_of(case)) for case in cases], notes
 
 
 def _without_anomaly(cases: Sequence[Case]) -> list[str]:

@@ -14,6 +14,7 @@ from dino_uad.data.masks import Labels, labels_of
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
 from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, tell_roles
+from dino_uad.data.unknown import refuse_unknown
 from dino_uad.data.verify import has_anomaly
 from dino_uad.data.words import is_normal
 
@@ -72,6 +73,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
         for own in [labels.get(image.path, ())]
     ]
     _refuse_missing_masks(root, cases)
+    refuse_unknown(root, cases, undecided, [role for role in roles if role.unread], pairing)
     if labels and undecided:
         notes.append(
             f"{len(undecided)} of {len(images)} images have no mask and are taken for normal "

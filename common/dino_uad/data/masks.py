@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
+from string import ascii_letters
 
 from dino_uad.data.case import Options
 from dino_uad.data.pairs import Pairing
@@ -112,7 +114,7 @@ def _refuse_different(root: Path, image: Role, masks: Sequence[Role]) -> None:
     else:
         return
     shown = ", ".join(mask.relative for mask in masks[:6]) + (f" and {len(masks) - 6} more" if len(masks) > 6 else "")
-    examples = [_pattern(mask, image) for mask in masks[:2]]
+    examples = _patterns(masks[:2], image)
     raise ValueError(
         f"{root}: several masks for {image.relative}: {shown}; {reason}; expected one. Choose with "
         f"--train_data#mask_pattern '{examples[0]}', or join them with a pattern for each, '{','.join(examples)}'; "
@@ -120,9 +122,14 @@ def _refuse_different(root: Path, image: Role, masks: Sequence[Role]) -> None:
     )
 
 
-def _pattern(mask: Role, image: Role) -> str:
-    """A shell pattern for such masks: what their names have beyond the image's, else their folder."""
-    rest = mask.stem.removeprefix(image.stem)
-    if rest != mask.stem and rest:
-        return f"*{rest}*"
-    return f"*{mask.folders[-1]}/*" if mask.folders else f"*{mask.path.name}"
+def _patterns(masks: Sequence[Role], image: Role) -> list[str]:
+    """Shell patterns for such masks: what their names have beyond the image's or each other's, else their folders."""
+    rests = [mask.stem.removeprefix(image.stem) for mask in masks]
+    letters = takewhile(lambda same: len(set(same)) == 1, zip(*(mask.stem for mask in masks), strict=False))
+    common = "".join(letter for letter, *_ in letters).rstrip("0123456789")
+    if all(rest and rest != mask.stem for rest, mask in zip(rests, masks, strict=True)):
+        return [f"*{rest}*" for rest in rests]
+    if len({mask.folders for mask in masks}) < len(masks) and common:
+        start = len(common.rstrip(ascii_letters))
+        return [f"*{mask.stem[start:]}.*" for mask in masks]
+    return [f"*{mask.folders[-1]}/*" if mask.folders else f"*{mask.path.name}" for mask in masks]

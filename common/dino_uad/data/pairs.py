@@ -15,6 +15,7 @@ from dino_uad.data.words import (
     SEQUENCE_END,
     SEQUENCES,
     SOLITARY,
+    SPLIT_OF,
     words,
 )
 
@@ -53,24 +54,27 @@ class Pairing:
 
     def images_of(self, mask: Role) -> list[Role]:
         """The images of one case that the mask annotates; none if its name fits no image."""
-        branch = tuple(folder for folder in mask.branch if folder != "derivatives")
-        branches = [branch, branch[1:]] if branch != mask.branch else [branch]
-        for place in branches:
+        for place in _places(mask):
             for name in _mask_names(mask):
                 found = _in_split(self._named.get((place, name), []), mask) if name else self._only(place, mask)
                 if found:
                     return found
-        return self._beside(mask)
+        return self._beside(mask) or self._anywhere(mask)
 
     def _names(self, image: Role) -> Iterator[Name]:
         name = words(image.stem)
         yield name
         yield self.case(image)
+        yield _stripped(name, trailing=SPLIT_OF.keys()) or name
+        sequence = next((place for place, word in enumerate(name) if place and word in SEQUENCES), len(name))
+        yield name[:sequence]  # p1_flair_preprocessed
         yield _stripped(self.case(image), leading=LEADING) or name
         yield _stripped(name, leading=LEADING) or name
 
     def _only(self, branch: Name, mask: Role) -> list[Role]:
         """The image of a case that is a folder: all that the folder holds, if that is one case."""
+        while branch and branch not in self._folder:  # instances/kidney beside imaging
+            branch = branch[:-1]
         found = _in_split(self._folder.get(branch, []), mask)
         below = {image.branch[len(branch) :] for image in found}
         one_case = len({self.case(image) for image in found}) == 1
@@ -84,10 +88,33 @@ class Pairing:
         found = {
             id(image): image
             for (branch, name), images in self._named.items()
-            if name in names and _one_apart(branch, mask.branch)
+            if name in names and any(_one_apart(branch, place) for place in mask.branches)
             for image in _in_split(images, mask)
         }
         return list(found.values()) if len(found) == 1 else []
+
+    def _anywhere(self, mask: Role) -> list[Role]:
+        """The only image of the data set with a mask's name, wherever it is, if that is more than a number."""
+        for name in _mask_names(mask):
+            if any(len(word) > 1 and not word.isdecimal() for word in name):
+                found = {
+                    id(image): image
+                    for (_, own), images in self._named.items()
+                    if own == name
+                    for image in _in_split(images, mask)
+                }
+                if found:
+                    return list(found.values()) if len(found) == 1 else []
+        return []
+
+
+def _places(mask: Role) -> Iterator[Name]:
+    """Branches in which a mask's image may be; those of BIDS derivatives lie one or two folders higher."""
+    for branch in mask.branches:
+        rest = tuple(folder for folder in branch if folder != "derivatives")
+        yield rest
+        if rest != branch:
+            yield rest[1:]
 
 
 def _mask_names(mask: Role) -> Iterator[Name]:
@@ -108,7 +135,8 @@ def _names_without_mask_words(mask: Role, name: Name) -> Iterator[Name]:
     if mask.unnamed:
         yield from (name[:end] for end in range(len(name) - 1, 0, -1))
         yield from (name[start:] for start in range(1, len(name)))
-    if set(head) <= QUALIFIERS | SOLITARY:
+    bare = all(word in QUALIFIERS | SOLITARY or (word.isdecimal() and head != name) for word in head)
+    if bare or mask.unnamed:
         yield ()
 
 

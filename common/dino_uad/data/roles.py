@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 from dino_uad.data.walk import OTHER, RESULT, VOLUME, Found, walk
-from dino_uad.data.words import IMAGES, MASKS, QUALIFIERS, SOLITARY, SPLIT_OF, split_word, words
+from dino_uad.data.words import DERIVED, IMAGES, MASKS, QUALIFIERS, SOLITARY, SPLIT_OF, split_word, words
 from dino_uad.transforms import image_name
 
 IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
 BOXES = (".txt", ".xml", ".json")
 """Suffixes of annotations as boxes or polygons, where a folder or name says so."""
 DECLARED, CHOSEN = "it matches image_pattern", "it matches mask_pattern"
+FOLDER = "the folder"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Role:
     unread: bool = False
     """Whether it is in a format that is not read."""
     unnamed: bool = field(default=False, compare=False)
-    """Whether its values or the user, not its name, say that it is a mask."""
+    """Whether its values, its folder or the user, not its name, say that it is a mask."""
 
     @cached_property
     def relative(self) -> str:
@@ -51,8 +52,21 @@ class Role:
     @cached_property
     def branch(self) -> tuple[str, ...]:
         """The folders without words for split, images and masks: class and patient, as an image and its mask share."""
-        gone = SPLIT_OF.keys() | IMAGES | (frozenset() if self.role == IMAGE else MASKS)
-        return tuple(rest for folder in self.folders if (rest := _without(gone, folder)))
+        return self._branch(self.folders if self.role != IMAGE else ())
+
+    @cached_property
+    def branches(self) -> tuple[tuple[str, ...], ...]:
+        """Branches that a mask's image may have: mask words may be part of the deepest such folder's name, or of all.
+
+        In ``Segmentation Data/masks/x.png`` and ``Segmentation Data/images/x.png`` the first folder is what they share.
+        """
+        said = [folder for folder in self.folders if set(words(folder)) & MASKS]
+        return tuple(dict.fromkeys((self._branch(said[-1:]), self.branch)))
+
+    def _branch(self, masked: Sequence[str]) -> tuple[str, ...]:
+        gone = SPLIT_OF.keys() | IMAGES
+        rests = (_without(gone | MASKS if folder in masked else gone, folder) for folder in self.folders)
+        return tuple(rest for rest in rests if rest)
 
 
 def tell_roles(
@@ -82,7 +96,7 @@ def tell_roles(
             role, reason = UNCHOSEN, f"images that do not match the pattern {pattern}"
         if role == IMAGE and kind is not None and (file.kind == VOLUME) != (kind == "3d"):
             role, reason = UNCHOSEN, f"images that are not {kind}"
-        unnamed = reason == CHOSEN
+        unnamed = reason == CHOSEN or reason.startswith(FOLDER)
         roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.kind == OTHER, unnamed))
     return roles
 
@@ -111,7 +125,11 @@ def _role(
         if file.says:
             return PASSED, file.says
         return PASSED, f"{'images' if file.image_format else 'files'} of a format that is not read"
-    return (MASK, reason) if reason else (IMAGE, "a picture or volume that nothing calls a mask")
+    if reason:
+        return MASK, reason
+    if {word for part in (*folders, image_name(file.path)) for word in words(part)} & DERIVED:
+        return PASSED, "pictures made of others, such as heat maps"
+    return IMAGE, "a picture or volume that nothing calls a mask"
 
 
 def _mask_reason(stem: str, folders: Sequence[str]) -> str:
@@ -119,7 +137,7 @@ def _mask_reason(stem: str, folders: Sequence[str]) -> str:
     for folder in reversed(folders):
         names = set(words(folder))
         if said := names & MASKS:
-            return f"the folder {folder} says {min(said)}"
+            return f"{FOLDER} {folder} says {min(said)}"
         if names & IMAGES:  # the images of a folder called segmentation_data
             break
     said = set(words(stem))

@@ -34,7 +34,7 @@ def split_groups(
 
 
 def draw_test(
-    anomalous: Collection[str], normal: Collection[str], fraction: float, seed: int, keep_out: bool
+    anomalous: Collection[str], normal: Collection[str], fraction: float, seed: int, always: Collection[str] = ()
 ) -> set[str]:
     """Draw the test patients from those with anomalies and from those without, each about its fraction.
 
@@ -43,10 +43,11 @@ def draw_test(
         normal: patients without; at least one is drawn where two others remain.
         fraction: share of either.
         seed: of the draw.
-        keep_out: take all patients with an anomaly, because nothing of theirs can be trained on.
+        always: patients with an anomaly that are all taken, because nothing of theirs is trained on.
     """
     left = 2  # for training and validation
-    drawn = set(anomalous) if keep_out else _some(anomalous, max(1, round(fraction * len(anomalous))), seed)
+    others = set(anomalous) - set(always)
+    drawn = set(always) | _some(others, max(not always, round(fraction * len(others))), seed)
     rest = len(set(anomalous) - drawn) + len(normal) - left
     return drawn | _some(normal, min(max(1, round(fraction * len(normal))), max(rest, 0)), seed + 1)
 

@@ -28,11 +28,11 @@ DISEASES = _set(
     "pituitary metastasis metastases haemorrhage hemorrhage bleeding stroke infarct infarction ischemia edema oedema "
     "effusion nodule nodules polyp polyps melanoma nevus carcinoma adenocarcinoma sarcoma cyst cysts stone stones "
     "fracture fractures cnv dme drusen dr glaucoma cataract infected parasitized demented covid covid19 malaria "
-    "hernia ulcer ulcers esophagitis"
+    "hernia ulcer ulcers esophagitis mass masses calcification calcifications"
 )
 ANOMALOUS = DISEASES | _set(
     "ungood bad abnormal anomalous anomaly anomalies defect defects defective faulty diseased "
-    "unhealthy pathological sick"
+    "unhealthy pathological sick positive"
 )
 """Words of an anomalous image's folder or name that need no normal one beside them to be understood."""
 FINDINGS = ANOMALOUS | _set("disease diseases finding findings positive patient patients case cases pathology")
@@ -47,10 +47,12 @@ MASKS = _set(
     "annotated annot annots anno annos ann roi rois manual manuals contour contours outline outlines delineation "
     "delineations gtv overlay overlays marking markings superpixels 1stho 2ndho"
 )
+DERIVED = _set("heatmap heatmaps saliency gradcam prediction predictions predicted pred preds")
+"""Words of pictures that somebody made of images; they are passed over."""
 QUALIFIERS = FINDINGS | _set(
-    "wmh wml infection consensus expert experts rater raters reader readers observer final corrected edited refined "
-    "combined merged all whole core enhancing binary bin left right liver lung lungs brain kidney prostate heart organ "
-    "attribute v1 v2 v3 reg registered native and"
+    "wmh wml infection consensus expert experts rater raters reader readers observer instance instances final "
+    "corrected edited refined combined merged all whole core enhancing binary bin left right liver lung lungs brain "
+    "kidney prostate heart organ attribute v1 v2 v3 reg registered native and"
 )
 """What a mask's name may say beyond its image's: what is marked, and by whom."""
 READERS = _set("manual annotator annotators rater raters reader readers observer observers expert experts")
@@ -61,7 +63,7 @@ SOLITARY = _set("wmh wml lesion lesions tumor tumour infarct stroke infection")
 """Whole names of masks: ``wmh.nii.gz`` beside ``FLAIR.nii.gz``."""
 
 SEQUENCES = _set(
-    "flair t1 t1w t1c t1ce t1n t1gd t2 t2w t2f t2star pd pdw adc dwi swi swan ct cta mr mri mra pet us bold cbf 0000"
+    "flair t1 t1w t1c t1ce t1n t1gd t2 t2w t2f t2star pd pdw adc dwi swi swan ct cta mr mri mra pet pt us bold cbf 0000"
 )
 """Ends of an image's name that say which sequence or channel it is."""
 CONTAINERS = _set(
@@ -73,6 +75,15 @@ GRADES = _set("grade stage level class score type category birads kl")
 """Folders whose number is a class, as ``grade0``."""
 NO_NAME = IMAGES | SEQUENCES | _set("im slice slices frame frames file pic sample")
 """Words that count images, with a number, and name nobody."""
+
+DESCRIPTIVE = _set(
+    "id ids participant subject patient case image images img file files filename name path url index unnamed no "
+    "number age sex gender ethnicity race handedness height weight bmi site center centre hospital institution scanner "
+    "manufacturer model field strength date time study series session visit instance uid split fold set subset width "
+    "depth size spacing pixel pixels x y z view position orientation projection ap pa laterality side slice slices "
+    "modality sequence contrast kvp thickness quality education years occupation license source dataset"
+)
+"""Words of a table's columns that describe a person or a file and tell no class."""
 
 BIDS_MASK = re.compile(r"_(?:desc|label)-[^_]+", re.IGNORECASE)
 BIDS_ENTITY = re.compile(r"_(?:space|desc|label|res|den|hemi)-[^_]+", re.IGNORECASE)
@@ -104,7 +115,10 @@ def words(name: str) -> tuple[str, ...]:
 
 def split_word(folder: str) -> str | None:
     """The split that a folder's name tells, as do ``train``, ``labelsTr`` and ``ISIC_Training_Input``; else None."""
-    found = {SPLIT_OF[word] for word in words(folder) if word in SPLIT_OF}
+    said = set(words(folder))
+    found = {SPLIT_OF[word] for word in said & SPLIT_OF.keys()}
+    if "va" in said and said & (IMAGES | MASKS):  # imagesVa; elsewhere VA may be a place
+        found.add("valid")
     return found.pop() if len(found) == 1 else None
 
 

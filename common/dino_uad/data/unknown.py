@@ -1,0 +1,68 @@
+"""Images of which nothing says whether they are normal, though something could: they are asked for, not learnt."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from dino_uad.data.case import Case
+from dino_uad.data.pairs import Pairing
+from dino_uad.data.roles import Role
+from dino_uad.data.tables import table_of
+
+ALL_NORMAL = "say that they are: --train_data#normal '*' (from Python normal='*')"
+
+
+def refuse_unknown(
+    root: Path, cases: Sequence[Case], undecided: Sequence[Role], others: Sequence[Role], pairing: Pairing
+) -> None:
+    """Ask where images without a class and without a mask might be anomalous.
+
+    Args:
+        root: the data set's folder, for the message.
+        cases: all cases.
+        undecided: their images of which neither folder, name nor mask tells the class.
+        others: files that are no images; a table among them may tell it.
+        pairing: knows which images are of one case.
+
+    Raises:
+        ValueError: classes of other images are told by folders; another volume of the same case has a mask; or a table
+            that is not read lists the images.
+    """
+    masked = any(case.labels for case in cases)
+    if undecided and not masked and len(undecided) < len(cases):
+        told = next(case for case in cases if case.image not in undecided)
+        raise ValueError(
+            f"{root}: nothing says whether {len(undecided)} of {len(cases)} images are normal (such as "
+            f"{undecided[0].relative}), though folders or names say it of others (such as {told.image.relative}, "
+            f"{'anomalous' if told.anomalous else 'normal'}). Say which folders are normal, as in --train_data#normal "
+            f"'{undecided[0].folders[-1] if undecided[0].folders else undecided[0].path.name}' (several with commas, "
+            "shell patterns), or move the images away."
+        )
+    _refuse_half_masked(root, cases, undecided, pairing)
+    if undecided and not masked and (table := table_of(undecided, others)) is not None:
+        raise ValueError(
+            f"{root}: {table.path} {table.says} and may tell which images are normal; it is not read, and no folder, "
+            f"name or mask tells it. Put the images into folders called normal and abnormal; if all are normal, "
+            f"{ALL_NORMAL}"
+        )
+
+
+def _refuse_half_masked(root: Path, cases: Sequence[Case], undecided: Sequence[Role], pairing: Pairing) -> None:
+    """Ask where one volume of a case has a mask and another one has none: CT and PET, or a series and its frames."""
+    masked: dict[tuple, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.labels and case.image.volume:
+            masked[case.image.folders].append(case)
+    groups = {case.image: case.group for case in cases}
+    for image in undecided:
+        for other in masked.get(image.folders, ()):
+            same = image.branch and groups[image] == other.group
+            name = pairing.case(other.image)
+            if same or (name and pairing.case(image)[: len(name)] == name):
+                raise ValueError(
+                    f"{root}: {image.relative} has no mask, but {other.image.relative} of the same case has "
+                    f"({other.labels[0].relative_to(root)}); expected one image a case, or a mask for each. Choose "
+                    "with pattern, as in --train_data#pattern '*flair*' (or '*_0000*', 'folder/*')."
+                )

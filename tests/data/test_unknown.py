@@ -1,0 +1,126 @@
+"""What nothing calls normal is asked for where something may say that it is not."""
+
+from pathlib import Path
+
+import layouts
+import pytest
+
+from dino_uad.data.case import Options
+from dino_uad.data.cases import list_images, understand
+
+TABLES = {
+    "CheXpert": (
+        "train/patient0000{}/study1/view1_frontal.jpg",
+        "train.csv = text Path,Sex,Age,Cardiomegaly|CheXpert/train/patient00001/study1/view1_frontal.jpg,F,68,1",
+        r"train.csv names images \(columns Path, Sex, Age, Cardiomegaly\)",
+    ),
+    "VinDr": (
+        "train/{}a9f.dicom/ = dicom",
+        "train.csv = text image_id;class_name|1a9f;Aorta",
+        "columns image_id",
+    ),
+    "BIDS": (
+        "sub-0{0}/sub-0{0}_T1w.nii.gz",
+        "participants.tsv = text participant_id\tgroup|sub-01\tMS",
+        "participant_id",
+    ),
+    "numbers": ("{}.png", "y.csv = text id,label|1,0|2,1|3,0|4,1", "columns id, label"),
+    "COCO": (
+        "x{}.jpg",
+        'a.json = text {{"images": [{{"file_name": "x1.jpg"}}], "annotations": []}}',
+        "a.json names images",
+    ),
+    "labelme": ("x{}.jpg", 'x{}.json = text {{"shapes": []}}', "x1.json has the name of x1.jpg"),
+    "YOLO": ("x{}.jpg", "x{}.txt = text 0 0.5 0.5 0.1 0.1", "x1.txt has the name of x1.jpg"),
+    "a report": ("x{}.jpg", "reports/x{}.txt = text Nodule in the left lung.", "reports/x1.txt has the name of x1.jpg"),
+    "MATLAB": ("x{}.png", "x{}.mat", "x1.mat has the name of x1.png"),
+}
+
+
+def written(root: Path, *names: str) -> Path:
+    files = dict.fromkeys(name.format(k) for k in range(1, 5) for name in names)
+    return layouts.write(root, list(files))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_may_tell_classes_are_asked_for(tmp_path, name):
+    image, table, message = TABLES[name]
+    written(tmp_path, image, table)
+    with pytest.raises(ValueError, match=message + r".*is not read.*--train_data#normal '\*'"):
+        understand(tmp_path, Options())
+    cases = understand(tmp_path, Options(normal="*")).cases
+    assert [case.anomalous for case in cases] == [False] * 4
+    assert len(list_images(tmp_path, Options()).cases) == 4  # inference takes them as they are
+
+
+HARMLESS = {
+    "a list of names": ("img{}.png", "train_list.txt = text img1.png|img2.png"),
+    "people": ("sub-0{0}/sub-0{0}_T1w.nii.gz", "participants.tsv = text participant_id\tage\tsex|sub-01\t3\tF"),
+    "side files": ("sub-0{0}/sub-0{0}_T1w.nii.gz", 'sub-0{0}/sub-0{0}_T1w.json = text {{"Manufacturer": "x"}}'),
+    "a note": ("img{}.png", "README.txt = text Images of normal people"),
+    "other images": ("img{}.png", "other.csv = text id,label|q1,0"),
+    "numbers of something": ("{}.png", "age.csv = text visitor,mood|1,0"),
+    "an affine": ("x{}.nii.gz", "x{}.mat"),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_tells_no_class_does_not_stop_anybody(tmp_path, name):
+    assert len(understand(written(tmp_path, *HARMLESS[name]), Options()).cases) == 4
+
+
+def test_tables_beside_class_folders_are_not_asked_for(tmp_path):
+    written(tmp_path, "normal/x{}.png", "sick/y{}.png", "labels.csv = text id,label|x1,0|y1,1")
+    assert sum(case.anomalous for case in understand(tmp_path, Options()).cases) == 4
+
+
+def test_images_without_a_class_beside_images_with_one_are_asked_for(tmp_path):
+    written(tmp_path, "p{}/normal/a.png", "q{}/later/b.png")
+    with pytest.raises(ValueError, match=r"nothing says whether 4 of 8 images are normal \(such as q1/later/b\.png\)"):
+        understand(tmp_path, Options())
+    cases = understand(tmp_path, Options(normal="normal,later")).cases
+    assert not any(case.anomalous for case in cases)
+
+
+def test_positive_and_negative_studies(tmp_path):
+    written(
+        tmp_path,
+        "train/p{}/study1_negative/1.png",
+        "valid/p1{}/study1_positive/1.png",
+        "valid/p2{}/study1_negative/1.png",
+    )
+    cases = understand(tmp_path, Options()).cases
+    assert {case.image.folders[2] for case in cases if case.anomalous} == {"study1_positive"}
+
+
+@pytest.mark.parametrize("other", ["p{0}_PT.nii.gz", "p{0}_recon.nii.gz"])
+def test_a_volume_without_mask_beside_one_of_its_case_with_a_mask_is_not_normal(tmp_path, other):
+    written(tmp_path, "p{0}.nii.gz", "p{0}_seg.nii.gz = mask", other)
+    with pytest.raises(ValueError, match=r"--train_data#pattern"):
+        understand(tmp_path, Options())
+
+
+def test_pictures_made_of_others_are_passed_over(tmp_path):
+    written(tmp_path, "x{}.png", "x{}_heatmap.png", "saliency/x{}.png")
+    understood = understand(tmp_path, Options())
+    assert len(understood.cases) == 4
+    assert {role.reason for role in understood.passed} == {"pictures made of others, such as heat maps"}
+
+
+def test_patients_who_hold_most_of_the_normal_pictures_are_trained_on(tmp_path):
+    """Of the BraTS kind: every patient has normal and anomalous slices."""
+    written(tmp_path, "p{0}/a.png", "p{0}/b.png", "p{0}/c.png", "p{0}/c_mask.png = mask")
+    understood = understand(tmp_path, Options())
+    splits = {split: [c for c in understood.cases if c.split == split] for split in ("train", "valid", "test")}
+    groups = {split: {case.group for case in cases} for split, cases in splits.items()}
+    assert not (
+        groups["train"] & groups["test"] or groups["train"] & groups["valid"] or groups["valid"] & groups["test"]
+    )
+    assert sum(case.trainable for case in splits["train"]) == 4 and any(case.anomalous for case in splits["test"])
+    assert "normal and anomalous pictures" in " ".join(understood.notes)
+
+
+def test_images_that_are_all_anomalous_are_no_training_data(tmp_path):
+    written(tmp_path, "images/x{}.png", "masks/x{}.png = mask")
+    with pytest.raises(ValueError, match=r"all 4 images are anomalous.*normal cases.*mask_pattern none"):
+        understand(tmp_path, Options())
