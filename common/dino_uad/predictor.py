@@ -103,8 +103,8 @@ class Predictor:
 
     @property
     def finding_threshold(self) -> float:
-        """Threshold of the anomaly map with at most one false finding in 10 normal scans, the default's."""
-        return float(self.network.normal_scans.finding_threshold)
+        """What a finding reaches in the anomaly map where no other operating point is chosen."""
+        return self.network.normal_scans.finding_threshold
 
     def __call__(
         self, source: Source | Sequence[Source], affine: np.ndarray | None = None

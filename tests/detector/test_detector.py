@@ -165,8 +165,8 @@ def test_a_model_of_version_0_1_keeps_its_thresholds_and_promises_nothing_new(fi
     torch.save(state, tmp_path / "model.pt")
     network = detector(checkpoint=str(tmp_path / "model.pt"))
     assert network.thresholds[:3].tolist() == [1, 2, 3] and network.thresholds[3:].isnan().all()
-    assert not network.normal_scans.images.calibrated and network.normal_scans.finding_threshold.isnan()
+    assert not network.normal_scans.images.calibrated and network.normal_scans.finding_thresholds.isnan().all()
     assert read_threshold(tmp_path / "model.pt", 0.05) == 2
-    for point in (0.001, FREE_RESPONSE):
+    for point in (0.001, *FREE_RESPONSE):
         with pytest.raises(ValueError, match="dino_uad calibrate"):
             read_threshold(tmp_path / "model.pt", point)

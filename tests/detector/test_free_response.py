@@ -34,13 +34,14 @@ def test_the_threshold_leaves_the_allowed_number_of_peaks() -> None:
     few = threshold_at_findings(peaks[:5], 0.1)
     assert all((scan < few).all() for scan in peaks[:5])
     with pytest.raises(ValueError, match="no normal scan"):
-        threshold_at_findings([])
+        threshold_at_findings([], 0.1)
 
 
-def test_at_most_one_normal_scan_in_ten_has_a_finding_over_1000_splits() -> None:
+@pytest.mark.parametrize("rate", [0.1, 0.25])
+def test_at_most_that_share_of_normal_scans_has_a_finding_over_1000_splits(rate) -> None:
     rng, flagged = np.random.default_rng(0), 0
     for _ in range(1000):
         scans = [torch.from_numpy(rng.gumbel(size=6) + rng.normal()) for _ in range(30)]
-        flagged += bool((scans[0].float() >= threshold_at_findings(scans[1:])).any())
-    assert stats.binomtest(flagged, 1000, 0.1, alternative="greater").pvalue > 0.01
+        flagged += bool((scans[0].float() >= threshold_at_findings(scans[1:], rate)).any())
+    assert stats.binomtest(flagged, 1000, rate, alternative="greater").pvalue > 0.01
     assert flagged > 20

@@ -27,7 +27,7 @@ def test_info_lists_every_bundle_with_its_options(server):
     assert sorted(info["models"]) == sorted(info["trainers"]) == sorted(BUNDLES)
     for model in info["models"].values():
         assert model["type"] == "segmentation" and model["labels"] == {"anomaly": 1}
-        assert model["config"]["false_positive_rate"][0] == "1 finding in 10 scans"
+        assert model["config"]["false_positive_rate"][:2] == ["1 finding in 4 scans", "1 finding in 10 scans"]
         assert model["config"]["smoothing"] == 0
         assert model["config"]["output"] == ["label map", "numbered findings", "anomaly map"]
         assert model["config"]["model_filename"] == ["model.pt"]
@@ -71,20 +71,20 @@ def test_dicom_series_is_labelled_in_its_own_grid(server, expected, scans, tmp_p
 @pytest.mark.parametrize("name", BUNDLES)
 def test_operating_point_takes_effect_in_each_request(server, tmp_path, name):
     counts = [
-        int(voxels(inferred(server, tmp_path, name, "RAS", false_positive_rate=rate)).sum())
+        int(voxels(inferred(server, tmp_path, name, "RAS", false_positive_rate=rate, grow="off")).sum())
         for rate in ("1 %", 0.05, ["10 %"])
     ]
     assert counts[0] < counts[1] < counts[2]
     few = int(voxels(inferred(server, tmp_path, name, "RAS")).sum())
-    named = inferred(server, tmp_path, name, "RAS", false_positive_rate="1 finding in 10 scans")
+    named = inferred(server, tmp_path, name, "RAS", false_positive_rate="1 finding in 4 scans", grow="0.5 %")
     assert few == int(voxels(named).sum()) < counts[1]
 
 
 WRONG = {
     "false_positive_rate": (
         "2 %",
-        "false positive rate '2 %' found; this model is calibrated for 0.1, 0.05, 0.01, 0.005, 0.001 and "
-        "'1 finding in 10 scans'",
+        "false positive rate '2 %' found; this model is calibrated for 0.1, 0.05, 0.01, 0.005, 0.001, "
+        "'1 finding in 10 scans', '1 finding in 4 scans'",
     ),
     "smoothing": ("wide", "smoothing 'wide' found; expected a number of slices, 0 or more"),
     "output": ("mask", "output 'mask' found; expected 'label map', 'numbered findings' or 'anomaly map'"),

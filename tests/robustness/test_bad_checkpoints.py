@@ -73,7 +73,7 @@ MODELS = {
     "no fingerprint": (changed(fingerprint=None), FOREIGN.format("no fingerprint found")),
     "broken fingerprint": (changed(fingerprint=torch.full((1024,), 200, dtype=torch.uint8)), r"fingerprint"),
     "not calibrated": (
-        changed(normal_scans__finding_threshold=torch.tensor(torch.nan)),
+        changed(normal_scans__finding_thresholds=torch.full((2,), torch.nan)),
         r"model\.pt: no calibrated threshold found",
     ),
 }

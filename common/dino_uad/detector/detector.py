@@ -234,7 +234,7 @@ class AnomalyDetector(nn.Module):
         ]
         state_dict.pop(prefix + "image_score_range", None)  # version 0.1 stored it, and nothing read it
         known = dict(self.backbone.state_dict(prefix=prefix + "backbone."))
-        if prefix + "normal_scans.finding_threshold" not in state_dict:
+        if prefix + "normal_scans.finding_thresholds" not in state_dict:
             known |= self._uncalibrated(state_dict, prefix)
         known |= NormalScans().state_dict(prefix=prefix + "normal_scans.")  # what an older model does not say
         for key, value in known.items():

@@ -8,9 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FINDINGS_PER_SCAN = 0.1
-"""At most one false finding in 10 normal scans."""
-
 
 def finding_peaks(maps: Tensor) -> Tensor:
     """Local maxima of a stack of maps ``[D,h,w]`` among the 26 neighbours, descending.
@@ -22,7 +19,7 @@ def finding_peaks(maps: Tensor) -> Tensor:
     return maps[maps == highest].sort(descending=True).values
 
 
-def threshold_at_findings(peaks: Sequence[Tensor], rate: float = FINDINGS_PER_SCAN) -> float:
+def threshold_at_findings(peaks: Sequence[Tensor], rate: float) -> float:
     """The lowest threshold that promises at most ``rate`` findings a normal scan.
 
     With K scans and c maxima at or above the threshold, ``(c + 1) / (K + 1) <= rate`` bounds, in expectation, the share

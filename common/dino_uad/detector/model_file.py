@@ -86,19 +86,17 @@ def read_threshold(path: str | Path, point: float | str) -> float:
 
     Args:
         path: the file.
-        point: one of :data:`FALSE_POSITIVE_RATES`, or :data:`FREE_RESPONSE`.
+        point: one of :data:`FALSE_POSITIVE_RATES`, or of :data:`FREE_RESPONSE`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no model file, or it was never calibrated.
     """
     state = read_model(path, mmap=True)
-    if point == FREE_RESPONSE:
-        value = state.get("normal_scans.finding_threshold", torch.tensor(torch.nan))
-    else:
-        value = state.get("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
-        known = dict(zip(FALSE_POSITIVE_RATES, value, strict=False))  # version 0.1 kept the first three
-        value = known.get(point, torch.tensor(torch.nan))
+    free = point in FREE_RESPONSE
+    values = state.get("normal_scans.finding_thresholds" if free else "thresholds", torch.zeros(0))
+    known = dict(zip(FREE_RESPONSE if free else FALSE_POSITIVE_RATES, values, strict=False))  # 0.1 kept three rates
+    value = known.get(point, torch.tensor(torch.nan))
     if value.isnan():
         raise ValueError(
             f"{Path(path).name}: no calibrated threshold found for {point!r}; fit with validation images (train.json), "

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dino_uad.detector.conformal import ConformalTable, scan_scores
-from dino_uad.detector.free_response import FINDINGS_PER_SCAN, finding_peaks, threshold_at_findings
+from dino_uad.detector.free_response import finding_peaks, threshold_at_findings
+from dino_uad.detector.operating_points import DEFAULT_POINT, FREE_RESPONSE
 from dino_uad.detector.seen import SeenScans
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ class NormalScans(nn.Module):
     Attributes:
         images: conformal table of single images (slices), each group counted once.
         scans: conformal table of the groups' highest images; a volume is compared with it by its highest slice.
-        finding_threshold: map score of :data:`~dino_uad.detector.operating_points.FREE_RESPONSE`; NaN until fitted.
+        finding_thresholds: map scores of :data:`~dino_uad.detector.operating_points.FREE_RESPONSE`; NaN until fitted.
         seen: what they look like before they are scored.
     """
 
@@ -29,7 +30,7 @@ class NormalScans(nn.Module):
         super().__init__()
         self.images, self.scans = ConformalTable(), ConformalTable()
         self.seen = SeenScans()
-        self.register_buffer("finding_threshold", torch.full((), torch.nan))
+        self.register_buffer("finding_thresholds", torch.full((len(FREE_RESPONSE),), torch.nan))
 
     def fit(self, scores: Tensor, groups: Sequence[Hashable], maps: Tensor) -> None:
         """Learn from normal images, in the order of the slices within each group.
@@ -44,9 +45,20 @@ class NormalScans(nn.Module):
         members: dict[Hashable, list[int]] = {}
         for position, group in enumerate(groups):
             members.setdefault(group, []).append(position)
-        self.finding_threshold.fill_(threshold_at_findings([finding_peaks(maps[m]) for m in members.values()]))
+        peaks = [finding_peaks(maps[m]) for m in members.values()]
+        found = [threshold_at_findings(peaks, rate) for rate in FREE_RESPONSE.values()]
+        self.finding_thresholds.copy_(torch.tensor(found))
         for line in self.promises():
             logger.info(line)
+
+    @property
+    def finding_threshold(self) -> float:
+        """The score of :data:`~dino_uad.detector.operating_points.DEFAULT_POINT`; NaN until fitted."""
+        return self.free_response()[DEFAULT_POINT]
+
+    def free_response(self) -> dict[str, float]:
+        """The score of each of :data:`~dino_uad.detector.operating_points.FREE_RESPONSE`."""
+        return dict(zip(FREE_RESPONSE, self.finding_thresholds.tolist(), strict=True))
 
     def promises(self) -> list[str]:
         """In words: what can be promised with so many groups."""
@@ -60,11 +72,11 @@ class NormalScans(nn.Module):
             f"{smallest:.2%}; {round(1 / level) - 1} groups are needed"
             for level in (0.05, 0.01)
         ]
-        if smallest > FINDINGS_PER_SCAN * (1 + 1e-6):
-            lines.append(
-                f"{groups} cannot promise at most one false finding in {1 / FINDINGS_PER_SCAN:.0f} scans, only "
-                f"one in {count + 1}: the threshold lies above all of their scores"
-            )
+        lines += [
+            f"{groups} cannot promise at most {name}, only 1 in {count + 1}: that threshold lies above all their scores"
+            for name, rate in FREE_RESPONSE.items()
+            if smallest > rate * (1 + 1e-6)
+        ]
         return lines
 
 
@@ -86,5 +98,6 @@ def flagged_shares(
         flags = [normal.scans.flagged(p, level) for p in p_values]
         shares[f"flagged at {level:.0%}"] = None if None in flags else sum(flags) / len(flags)
     peaks, _ = scan_scores(maps.flatten(1).amax(dim=1), groups)
-    shares["with a finding (1 finding in 10 scans)"] = float((peaks >= normal.finding_threshold.cpu()).double().mean())
+    for name, threshold in normal.free_response().items():
+        shares[f"with a finding ({name})"] = float((peaks >= threshold).double().mean())
     return shares

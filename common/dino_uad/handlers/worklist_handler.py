@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -97,7 +98,7 @@ class WorklistHandler:
                     f"{100 * r:g} %": _number(t)
                     for r, t in zip(FALSE_POSITIVE_RATES, self.network.thresholds, strict=True)
                 },
-                "1 finding in 10 scans": _number(normal.finding_threshold),
+                **{name: None if math.isnan(t) else t for name, t in normal.free_response().items()},
             },
             "calibration": normal.promises() if normal.scans.calibrated else ["not calibrated: no p-values"],
             "started": self._at,

@@ -16,23 +16,21 @@ def first(value: Any) -> Any:
 
 
 def operating_point(value: Any) -> float | str:
-    """A rate of :data:`FALSE_POSITIVE_RATES`, given as 0.05, "0.05" or "5 %", or :data:`FREE_RESPONSE`.
+    """A rate of :data:`FALSE_POSITIVE_RATES`, given as 0.05, "0.05" or "5 %", or a name of :data:`FREE_RESPONSE`.
 
     Raises:
         ValueError: it is none that was calibrated.
     """
     chosen = first(value)
-    if str(chosen).strip() == FREE_RESPONSE:
-        return FREE_RESPONSE
+    text = str(chosen).strip()
+    if text in FREE_RESPONSE:
+        return text
     try:
-        text = str(chosen).strip()
         rate = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
         return next(known for known in FALSE_POSITIVE_RATES if abs(known - rate) < 1e-6)
     except (ValueError, StopIteration):
-        known = ", ".join(f"{rate:g}" for rate in FALSE_POSITIVE_RATES)
-        raise ValueError(
-            f"false positive rate {value!r} found; this model is calibrated for {known} and {FREE_RESPONSE!r}"
-        ) from None
+        known = ", ".join([*(f"{rate:g}" for rate in FALSE_POSITIVE_RATES), *map(repr, FREE_RESPONSE)])
+        raise ValueError(f"false positive rate {value!r} found; this model is calibrated for {known}") from None
 
 
 def growth(value: Any) -> float | str | None:

@@ -67,8 +67,9 @@ class ThresholdMapd(MapTransform):
         """Calibrated scores: what a finding reaches, and how far down it extends. ValueError where there are none."""
         if self._thresholds is None:
             high = read_threshold(self.model, self.point)
-            low = high if self.grow is None else min(high, read_threshold(self.model, self.grow))
-            self._thresholds = high, low
+            # A rate that marks less than the point is no growth; a model of version 0.1 may not even have it.
+            less = self.grow is None or (isinstance(self.point, float) and self.grow <= self.point)
+            self._thresholds = high, high if less else min(high, read_threshold(self.model, self.grow))
         return self._thresholds
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
