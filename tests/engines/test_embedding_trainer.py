@@ -28,7 +28,7 @@ def batches(rank=None):
     return found
 
 
-def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None):
+def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None, amp=False):
     """State dict and loss of each iteration after training with noise; ``start`` is the state to resume from."""
     torch.manual_seed(seed)
     head = SpatialARHead(4, 8, dilations=(1, 2), direction=direction)
@@ -37,6 +37,7 @@ def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None):
         device="cpu",
         max_epochs=epochs,
         max_steps=max_steps,
+        amp=amp,
         train_data_loader=loader,
         network=head,
         optimizer=optimizer,
@@ -89,6 +90,12 @@ def test_steps_end_the_fit_with_the_pass_that_it_is_in(max_steps, steps):
 def test_a_number_of_steps_that_is_none(max_steps):
     with pytest.raises(ValueError, match=f"max_steps is {max_steps!r}; expected a whole number of at least 1"):
         fit(batches(), max_steps=max_steps)
+
+
+def test_bfloat16_on_a_cpu_is_near(recwarn):
+    half, whole = (fit(batches(), epochs=4, amp=amp)["losses"] for amp in (True, False))
+    assert half != whole and half == pytest.approx(whole, rel=0.01)
+    assert not [str(warning.message) for warning in recwarn if "CUDA" in str(warning.message)]
 
 
 def test_training_lowers_the_loss():

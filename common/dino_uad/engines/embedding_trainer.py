@@ -45,6 +45,7 @@ class EmbeddingTrainer(SupervisedTrainer):
 
     Args:
         prepare_batch: makes inputs and targets, and is told the iteration.
+        amp: mixed precision, float16 on a GPU, bfloat16 on a CPU.
         max_epochs: passes over the training images at most.
         max_steps: optimizer steps after which the fit ends with the pass that it is in; no such end when None. How
             much a network learns depends on its steps, so few images want more passes.
@@ -52,14 +53,22 @@ class EmbeddingTrainer(SupervisedTrainer):
     """
 
     def __init__(
-        self, *args, prepare_batch: PrepareEmbedding, max_epochs: int, max_steps: int | None = None, **kwargs
+        self,
+        *args,
+        prepare_batch: PrepareEmbedding,
+        max_epochs: int,
+        max_steps: int | None = None,
+        amp: bool = False,
+        **kwargs,
     ) -> None:
         if max_steps is not None:
             if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
                 raise ValueError(f"max_steps is {max_steps!r}; expected a whole number of at least 1, or null for none")
             max_epochs = min(max_epochs, math.ceil(max_steps / max(1, len(kwargs["train_data_loader"]))))
         kwargs = {"decollate": False, **kwargs}
-        super().__init__(*args, prepare_batch=prepare_batch, max_epochs=max_epochs, **kwargs)
+        on_cpu = torch.device(kwargs["device"]).type == "cpu"
+        super().__init__(*args, prepare_batch=prepare_batch, max_epochs=max_epochs, amp=amp and not on_cpu, **kwargs)
+        self.bfloat16 = amp and on_cpu  # which needs no loss scale; MONAI's amp knows CUDA alone
         if isinstance(self.network, nn.parallel.DistributedDataParallel):
             raise ValueError("EmbeddingTrainer sums gradients itself: give it the head without DistributedDataParallel")
         prepare_batch.attach(self)
@@ -69,7 +78,8 @@ class EmbeddingTrainer(SupervisedTrainer):
 
     def _iteration(self, engine: EmbeddingTrainer, batchdata: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         # MONAI's logging and tracking handlers read the loss from a list; embeddings and predictions are not kept.
-        return [{CommonKeys.LOSS: super()._iteration(engine, batchdata)[CommonKeys.LOSS].detach()}]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            return [{CommonKeys.LOSS: super()._iteration(engine, batchdata)[CommonKeys.LOSS].detach()}]
 
     def _measure_channels(self) -> None:
         """One pass before the first step; a head that was trained before, or is resumed, keeps what it measured."""
