@@ -140,7 +140,8 @@ def curves(parser: ConfigParser, images: Tensor, masks: Tensor) -> dict[tuple[fl
         raw = torch.cat([network.raw_scores(*network.embed(image), inside) for image, inside in batches])
     found = {}
     for share in SHARES:
-        network.baseline.share = share
+        network.baseline.mode = share
+        network.baseline.share.fill_(share)
         calibrate(network, parser.get_parsed_content("validate#dataloader"), parser.get_parsed_content("device"))
         for bounded in (True, False) if share else (True,):
             if not bounded:

@@ -24,7 +24,7 @@ def fitted():
 
 def test_state_dict_leaves_the_backbone_out(fitted):
     own = {key for key in fitted.state_dict() if not key.startswith("normal_scans.")}
-    calibration = {"thresholds", "pixel_thresholds", "baseline.highest"}
+    calibration = {"thresholds", "pixel_thresholds", "baseline.highest", "baseline.share"}
     units = {"units.knots", "units.levels", "units.tail"}
     assert own == {"fingerprint", "head.total", "head.count"} | calibration | units
 

@@ -70,6 +70,23 @@ def test_thresholds_hold_their_rates_in_the_foreground_and_over_all_pixels(netwo
     assert (network.pixel_thresholds <= network.thresholds).all()  # a quarter of the pixels is foreground
 
 
+def test_a_share_that_the_fit_learned_is_in_the_model_file():
+    network = fitted(baseline="auto")
+    assert float(network.baseline.share) != 0.5 and network.facts["baseline"] == "auto"
+    other = detector(**{**STAGE, "baseline": "auto"}).eval()
+    other.load_state_dict(network.state_dict())
+    image = bodies(2, seed=2)
+    assert torch.equal(other(image), network(image))
+
+
+def test_a_file_from_before_shares_were_learned_is_read(network):
+    state = network.state_dict()
+    del state["baseline.share"]
+    other = detector(**STAGE).eval()
+    other.load_state_dict(state)
+    assert torch.equal(other(bodies(2, seed=2)), network(bodies(2, seed=2)))
+
+
 def test_every_step_that_is_off_leaves_what_the_head_says():
     network = detector().eval()
     record = batch(network, bodies(6))

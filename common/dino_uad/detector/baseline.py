@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
 QUANTILE = 0.25
 """Patches of normal tissue are at least as many as this share of a foreground."""
+UNKNOWN = 0.5
+"""The share where too few images say what it should be."""
+FEWEST = 8  # images that can say it
+
+logger = logging.getLogger(__name__)
 
 
 class ImageBaseline(nn.Module):
@@ -16,16 +23,34 @@ class ImageBaseline(nn.Module):
     adds. Where a whole image differs because of a lesion, subtracting all of it would take the lesion away: hence a
     share, and a bound, the highest percentile that a normal validation image has.
 
+    ``auto`` learns the share from normal validation images: by how much an image's highest scores rise with its
+    percentile, both relative to their size (the slope of one's logarithm on the other's, their elasticity), within 0
+    and 1. If all scores of an image rise together, as with the contrast of a scan, it is 1; if the percentile varies
+    and the highest scores do not follow, it is small: that is no property of the image as a whole.
+
     Args:
-        share: of the percentile, in [0, 1]; 0 leaves scores as they are.
+        share: of the percentile, in [0, 1], or ``auto``; 0 leaves scores as they are.
     """
 
-    def __init__(self, share: float = 0.0) -> None:
+    def __init__(self, share: float | str = 0.0) -> None:
         super().__init__()
-        if not 0 <= share <= 1:
-            raise ValueError(f"baseline is {share!r}; expected the share of it to subtract, from 0 to 1")
-        self.share = float(share)
+        if share != "auto" and (isinstance(share, str) or not 0 <= share <= 1):
+            raise ValueError(f"baseline is {share!r}; expected the share of it to subtract, from 0 to 1, or 'auto'")
+        self.mode = share if share == "auto" else float(share)
+        self.register_buffer("share", torch.tensor(UNKNOWN if share == "auto" else float(share)))
         self.register_buffer("highest", torch.full((), torch.inf))
+
+    def fit(self, baselines: Tensor, peaks: Tensor) -> None:
+        """Learn the bound, and the share if it is ``auto``, from normal images.
+
+        Args:
+            baselines: what :meth:`measure` gives for each, ``[n]``.
+            peaks: the mean of the highest scores of each, before anything is subtracted, ``[n]``.
+        """
+        self.highest.copy_(baselines.max() if len(baselines) else torch.tensor(torch.inf))
+        if self.mode == "auto":
+            self.share.copy_(_elasticity(baselines.double(), peaks.double()).clamp(0, 1))
+            logger.info(f"image baseline: {float(self.share):.2f} of it is subtracted, as normal validation images say")
 
     def measure(self, scores: Tensor, foreground: Tensor) -> Tensor:
         """The percentile of ``[B,1,h,w]`` scores where ``foreground`` is, ``[B]``; 0 for an image without any."""
@@ -39,7 +64,16 @@ class ImageBaseline(nn.Module):
 
     def forward(self, scores: Tensor, foreground: Tensor) -> Tensor:
         """``[B,1,h,w]`` scores above the baseline."""
-        if self.share == 0:
+        if self.mode == 0:
             return scores
         baseline = torch.minimum(self.measure(scores, foreground), self.highest.to(scores))
-        return scores - self.share * baseline[:, None, None, None]
+        return scores - self.share.to(scores) * baseline[:, None, None, None]
+
+
+def _elasticity(baselines: Tensor, peaks: Tensor) -> Tensor:
+    """Slope of log peaks on log baselines ``[n]``; scores that are not positive have no relative size."""
+    positive = (baselines > 0) & (peaks > 0)
+    x, y = (values[positive].log() for values in (baselines, peaks))
+    if len(x) < max(FEWEST, len(positive)) or float(x.std()) < 1e-6:
+        return baselines.new_tensor(UNKNOWN)
+    return ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()

@@ -33,6 +33,9 @@ from dino_uad.exact import without_autocast
 from dino_uad.heads import Head, image_score, neighbourhood_mean
 from dino_uad.tracing import is_traced
 
+FEWEST = 3
+"""Patches in an image score at least, where a neighbourhood makes each of them part of the next one."""
+
 
 class AnomalyDetector(nn.Module):
     """Joins a frozen DINO backbone and an anomaly head.
@@ -54,7 +57,8 @@ class AnomalyDetector(nn.Module):
         foreground: which patches are learned from and scored: ``auto`` finds a dark background, ``nonzero``, a
             threshold in [0, 1), or ``none`` for all.
         neighbourhood: side in patches, odd, of the square over which unit embeddings are averaged; 1 is off.
-        baseline: share of the 25th percentile of an image's foreground scores that is subtracted; 0 is off.
+        baseline: share of the 25th percentile of an image's foreground scores that is subtracted, 0 is off; ``auto``
+            learns it from normal validation images.
         units: whether maps are in the common units of all methods; else in those of the head's score.
         dropout: probability of zeroing an embedding channel in training mode; MONAI Label's epistemic scoring sets it.
     """
@@ -70,7 +74,7 @@ class AnomalyDetector(nn.Module):
         checkpoint: str | None = None,
         foreground: str | float = "none",
         neighbourhood: int = 1,
-        baseline: float = 0.0,
+        baseline: float | str = 0.0,
         units: bool = False,
         dropout: float = 0.0,
     ) -> None:
@@ -87,6 +91,7 @@ class AnomalyDetector(nn.Module):
         self.head = head
         self.foreground = Foreground(foreground)
         self.neighbourhood = head.neighbourhood = int(neighbourhood)
+        self.fewest = 1 if neighbourhood == 1 else FEWEST
         self.baseline = ImageBaseline(baseline)
         self.units = Units()
         self.uses_units = bool(units)
@@ -103,7 +108,7 @@ class AnomalyDetector(nn.Module):
             "head": head.deciding(),
             "foreground": self.foreground.mode,
             "neighbourhood": self.neighbourhood,
-            "baseline": self.baseline.share,
+            "baseline": self.baseline.mode,
             "units": self.uses_units,
             "smoothing_sigma": self.smoothing_sigma,
             "preprocessing": dict(preprocessing or {}),
@@ -169,7 +174,7 @@ class AnomalyDetector(nn.Module):
             "patch_scores": scores,
             "raw_scores": raw_scores,
             "foreground": foreground,
-            "image_score": image_score(scores, foreground),
+            "image_score": image_score(scores, foreground, self.fewest),
         }
 
     def upsample(self, scores: Tensor, foreground: Tensor) -> Tensor:
@@ -206,7 +211,7 @@ class AnomalyDetector(nn.Module):
         Returns:
             ``pred`` ``[B,1,H,W]`` (the anomaly map), ``patch_scores`` ``[B,1,h,w]`` (what it is made of),
             ``raw_scores`` ``[B,1,h,w]`` (the head's), ``foreground`` ``[B,1,h,w]`` bool, and ``image_score`` ``[B]``,
-            the mean of the largest 1 % of the foreground's patch scores.
+            the mean of the largest 1 % of the foreground's patch scores, with a neighbourhood of at least three.
         """
         embeddings, cls = self.embed(image)
         foreground = self.find_foreground(image, threshold)
@@ -234,6 +239,7 @@ class AnomalyDetector(nn.Module):
         ]
         state_dict.pop(prefix + "image_score_range", None)  # version 0.1 stored it, and nothing read it
         known = dict(self.backbone.state_dict(prefix=prefix + "backbone."))
+        known[prefix + "baseline.share"] = self.baseline.share  # before there was "auto", the fingerprint alone said it
         if prefix + "normal_scans.finding_thresholds" not in state_dict:
             known |= self._uncalibrated(state_dict, prefix)
         known |= NormalScans().state_dict(prefix=prefix + "normal_scans.")  # what an older model does not say

@@ -16,6 +16,7 @@ from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.embeddings import flattened
 from dino_uad.engines import unpack
 from dino_uad.handlers.scan_tally import ScanTally
+from dino_uad.heads import image_score
 from dino_uad.metrics import ScoreHistogram, ThresholdAtFPR
 from dino_uad.transforms import PICTURE_AFFINE, looks
 
@@ -33,8 +34,8 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     """Learn from normal validation images what a score means, in two passes over their embeddings.
 
     The first lets the head collect what its own calibration needs (:meth:`Head.calibrate_batch`). The second scores
-    them; their raw scores, four bytes a patch, are kept. They give the bound of the image baseline, the table of the
-    units, the thresholds of the map at each of :data:`FALSE_POSITIVE_RATES`, once as shares of the foreground
+    them; their raw scores, four bytes a patch, are kept. They give share and bound of the image baseline, the table of
+    the units, the thresholds of the map at each of :data:`FALSE_POSITIVE_RATES`, once as shares of the foreground
     (``thresholds``) and once of all pixels (``pixel_thresholds``, as published), and the decisions on whole images and
     scans (:class:`~dino_uad.detector.normal_scans.NormalScans`). No anomalous image takes part.
     """
@@ -78,14 +79,14 @@ def score(network: AnomalyDetector, batch: dict[str, Tensor], device: torch.devi
 
 
 def _fit_baseline(network: AnomalyDetector, scored: Sequence[Scored], device: torch.device | str) -> None:
-    """The bound: the highest baseline of a normal image that has a foreground."""
-    found = torch.full((), -torch.inf)
+    """The bound and the share, from the baselines and peaks of normal images that have a foreground."""
+    found = [torch.zeros(0, 2)]
     for batch in scored:
-        some = batch["foreground"].flatten(1).any(dim=1)
-        baselines = network.baseline.measure(batch["raw_scores"], batch["foreground"])[some]
-        found = torch.cat([found[None], baselines]).max()
-    highest = parallel.gather_rows(found[None].to(device)).max()
-    network.baseline.highest.copy_(torch.where(highest.isfinite(), highest, torch.inf))
+        raw, foreground = batch["raw_scores"], batch["foreground"]
+        peaks = image_score(raw, foreground, network.fewest)
+        pairs = torch.stack([network.baseline.measure(raw, foreground), peaks], dim=1)
+        found.append(pairs[foreground.flatten(1).any(dim=1)])
+    network.baseline.fit(*parallel.gather_rows(torch.cat(found).to(device)).unbind(dim=1))
 
 
 def _fit_units(network: AnomalyDetector, scored: Sequence[Scored], device: torch.device | str) -> None:
