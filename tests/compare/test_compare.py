@@ -93,6 +93,9 @@ def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
     # The lesion of these pictures is a white square: intensity alone finds it.
     assert result["rows"][-1]["pixel_auroc"] == pytest.approx(1.0, abs=1e-6)
     assert len(result["paired_tests"]) == 3
+    marked = [key for key in result["rows"][0] if key.startswith("marked 5 %")]
+    assert len(marked) == 3 and all(0 <= result["rows"][0][key] <= 1 for key in marked)
+    assert "## Marked on normal test images" in (tmp_path / "out" / "compare.md").read_text()
     assert {"compare.md", "compare.csv", "compare.json", "compare.png"} <= {
         p.name for p in (tmp_path / "out").iterdir()
     }

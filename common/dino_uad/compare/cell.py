@@ -15,6 +15,7 @@ from monai.utils import set_determinism
 from torch import nn
 
 from dino_uad.compare.config import Cell, Settings
+from dino_uad.compare.false_positives import FalsePositives
 from dino_uad.compare.replay import ReplayedBackbone
 from dino_uad.compare.spec import INTENSITY
 from dino_uad.embeddings import EmbeddingDataset
@@ -86,11 +87,14 @@ def evaluate(parser: ConfigParser, network: nn.Module, folder: Path) -> dict[str
         network.backbone = ReplayedBackbone(network.backbone, embeddings)
         network.backbone.attach(evaluator)
     histograms, seconds = ImageHistograms(device=evaluator.state.device), []
+    false_positives = FalsePositives(network) if hasattr(network, "thresholds") else None
 
     def keep(engine: Engine) -> None:
         seconds.extend(item["seconds"] for item in engine.state.output)
         for scores, mask in zip(*pixels(engine.state.output), strict=True):
             histograms.append(scores, mask > 0)
+        if false_positives is not None:
+            false_positives.add(engine.state.output)
 
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep)
     evaluator.run()
@@ -100,5 +104,6 @@ def evaluate(parser: ConfigParser, network: nn.Module, folder: Path) -> dict[str
         "metrics": {name: float(value) for name, value in evaluator.state.metrics.items()},
         "images": len(seconds),
         "head_seconds": median(seconds),
+        "false_positives": false_positives.result() if false_positives is not None else {},
         "histograms": str(folder / "histograms.pt"),
     }

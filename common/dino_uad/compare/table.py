@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from dino_uad.compare import false_positives
 from dino_uad.files import atomic_path
 from dino_uad.transforms import MARK
 
@@ -58,6 +59,7 @@ def summarise(cells: Sequence[Mapping[str, Any]], backbone_times: Mapping[str, f
         row |= {key: statistics.fmean(values) for key, values in means.items() if values}
         row["head_ms"] = 1e3 * statistics.fmean(cell["head_seconds"] for cell in members)
         row["backbone_ms"] = 1e3 * backbone_times.get(backbone, 0.0)
+        row |= false_positives.averaged(members)
         rows.append(row)
     return rows
 
@@ -95,6 +97,14 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
             for row in rows
         ],
     )
+    header, marked = false_positives.table(rows)
+    if marked:
+        lines += [
+            "",
+            "## Marked on normal test images, % (of the foreground / of the worst image's / of all pixels)",
+            "",
+        ]
+        lines += _table(header, marked)
     if result["paired_tests"]:
         lines += ["", "## Paired permutation tests (image-wise, two-sided; difference is first minus second)", ""]
         lines += _table(
