@@ -84,7 +84,7 @@ def calibrate(
     after = measured(network, loader, torch_device)
     normal = network.normal_scans
     result = {
-        "scans": len(parser["val_data"]),
+        "scans": len({loader.dataset.entry(item)["image"] for item in range(len(loader.dataset))}),
         "groups": int(normal.scans.groups),
         "slices": len(loader.dataset),
         "before": before,

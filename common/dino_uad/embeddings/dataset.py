@@ -109,10 +109,14 @@ class EmbeddingDataset(Dataset):
         """The data list, or that of the data set that stands in for an empty one."""
         return self.data or (self.stand_in.data if self.stand_in is not None else [])
 
+    def entry(self, item: int) -> Mapping[str, Any]:
+        """The entry of the data list that slice ``item`` is of."""
+        self.build()
+        return self.entries[int(self._index[item, 0])]
+
     def group(self, item: int) -> str:
         """Whom slice ``item`` shows: the entry's ``group`` (patient), or, where it tells none, its file."""
-        self.build()
-        entry = self.entries[int(self._index[item, 0])]
+        entry = self.entry(item)
         return str(entry.get("group", entry.get("image")))
 
     def build(self) -> None:
