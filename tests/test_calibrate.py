@@ -60,7 +60,9 @@ def test_other_scans_give_thresholds_that_hold_on_them(fitted) -> None:
         Image.fromarray(rng.integers(60, 256, (56, 56), dtype=np.uint8)).save(site / f"patient{i}.png")
     (site / "broken.png").write_bytes(b"no picture")
     result = calibrated(method, root, site)
-    assert result["scans"] == result["groups"] == 24 and result["after"]["flagged at 5%"] == 0  # the highest of 24 has p = 2 / 25
+    assert (
+        result["scans"] == result["groups"] == 24 and result["after"]["flagged at 5%"] == 0
+    )  # the highest of 24 has p = 2 / 25
     assert result["before"]["flagged at 5%"] is None and result["after"]["flagged at 1%"] is None
     assert result["after"]["with a finding (1 finding in 10 scans)"] <= 0.1
     assert result["after"]["with a finding (1 finding in 4 scans)"] <= 0.25
