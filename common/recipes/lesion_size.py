@@ -59,7 +59,7 @@ def measure(
         overrides: of ``train.json``, such as ``--max_epochs 10``.
     """
     folder = Path(out)
-    data = make_demo(folder / "data", n_train=12, n_valid=10, n_test=1, seed=seed)
+    data = make_demo(folder / "data", n_train=12, n_valid=10, n_test=9, seed=seed)
     images, masks = zip(*(pair for head in range(heads) for pair in shown(head, image_size, seed)), strict=True)
     images, masks = torch.stack(images), torch.stack(masks)
     names = bundles.split(",") if isinstance(bundles, str) else list(bundles)
