@@ -25,6 +25,7 @@ MAY_DIFFER = {
     | {
         "max_epochs",
         "max_steps",
+        "learning_rate",
         "one_cycle",
         "patience",
         "amp",
