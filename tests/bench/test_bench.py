@@ -19,7 +19,10 @@ from dino_uad.measure import peak_extra_megabytes
 QUICK = Settings(torch.device("cpu"), 1, repeats=1, quick=True)
 
 
-@pytest.mark.parametrize("name", ["em", "sklearn", "score", "ar", "forward", "fit", "pixels", "coreset", "nearest"])
+SINGLE = ["em", "sklearn", "score", "ar", "ar_training", "forward", "fit", "pixels", "coreset", "nearest"]
+
+
+@pytest.mark.parametrize("name", SINGLE)
 def test_timed_code_is_right(name):
     row = ROWS[name](QUICK).to_json()
     assert row["name"] == name and row["quick"] and row["timings"] and row["figures"]

@@ -14,6 +14,7 @@ from dino_uad.bench.rows import (
     scoring,
     selection,
     start,
+    training,
     transformer,
     whole_fit,
 )
@@ -25,6 +26,7 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "sklearn": mixture.scikit_learn,
     "score": scoring.cosine_heads,
     "ar": scoring.autoregressive,
+    "ar_training": training.autoregressive_training,
     "forward": transformer.forward,
     "fit": whole_fit.whole_fit,
     "pixels": pixels.pixel_curves,
