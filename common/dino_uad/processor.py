@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 
@@ -14,3 +16,18 @@ def fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return device.type == "cuda"
+
+
+def multiplies_int8(device: torch.device) -> bool:
+    """Whether products of 8-bit integers have instructions that oneDNN uses (from AVX2 on)."""
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.cpu._is_avx2_supported()
+
+
+@cache
+def int8_range() -> int:
+    """How large the second factor of an 8-bit product may be for the sum to be exact: 127, or 64.
+
+    Processors without VNNI instructions add pairs of products in 16 bits, which saturate beyond that.
+    """
+    first, second = torch.full((32, 64), 127, dtype=torch.int8), torch.full((64, 32), 127, dtype=torch.int8)
+    return 127 if bool((torch._int_mm(first, second) == 64 * 127**2).all()) else 64

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from dino_uad.heads.anomaly_dino import nearest
+from dino_uad import processor
+from dino_uad.heads.anomaly_dino import first_pass, nearest
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, unit_rows
+
+PASSES = [first_pass.Bfloat16Pass, first_pass.Int8Pass]
+SEARCHES = [nearest._scan, *(partial(nearest._two_pass, first=coarse) for coarse in PASSES)]
 
 
 def _features(n, channels=32, seed=0, clusters=None):
@@ -26,8 +32,13 @@ def _exact(queries, bank, k=1):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Run every path on small inputs: several query blocks, scan blocks, sections and a ragged end."""
-    for name, value in {"_QUERIES": 50, "_SCANNED": {"cpu": 64}, "_SLAB": 8, "_GROUP": 4}.items():
-        monkeypatch.setattr(nearest, name, value)
+    for owner, name, value in (
+        (nearest, "_QUERIES", 50),
+        (nearest, "_SCANNED", {"cpu": 64}),
+        (first_pass, "SLAB", 8),
+        (first_pass, "GROUP", 4),
+    ):
+        monkeypatch.setattr(owner, name, value)
 
 
 @settings(max_examples=30)
@@ -47,7 +58,7 @@ def test_both_searches_cross_block_boundaries(small_blocks, n_rows, k, clusters)
     queries, bank = _features(70, seed=1, clusters=clusters), encode_rows(_features(n_rows, clusters=clusters))
     k = min(k, n_rows)
     expected = _exact(queries, unit_rows(bank), k)
-    for search in (nearest._scan, nearest._two_pass):
+    for search in SEARCHES:
         similarity, index = search(unit_rows(queries), bank, k)
         np.testing.assert_allclose(1 - similarity, expected, atol=1e-6)
         found = (unit_rows(queries)[:, None] * unit_rows(bank)[index]).sum(2)
@@ -55,35 +66,74 @@ def test_both_searches_cross_block_boundaries(small_blocks, n_rows, k, clusters)
         assert all(len(set(row)) == k for row in index.tolist())
 
 
-def test_two_pass_excludes_most_groups_but_never_a_neighbour():
-    queries, bank = _features(64, 384, seed=3), encode_rows(_features(20_000, 384, seed=4))
-    query, _, crowded = nearest._candidates(unit_rows(queries), bank, 1)
-    groups = len(bank) / nearest._GROUP
-    assert not crowded.any() and len(query) < 0.05 * 64 * groups
-    np.testing.assert_allclose(nearest_neighbours(queries, bank)[0], _exact(queries, unit_rows(bank)), atol=1e-6)
+@pytest.mark.parametrize("coarse", PASSES)
+def test_two_pass_excludes_most_groups_but_never_a_neighbour(coarse):
+    features = _features(20_064, 384, seed=4, clusters=400)
+    queries, bank = features[:64], encode_rows(features[64:])
+    _, query, _, _, crowded = nearest._candidates(coarse(unit_rows(queries)), bank, 1)
+    assert not crowded.any() and len(query) < 0.05 * 64 * len(bank) / first_pass.GROUP
+    similarity, _ = nearest._two_pass(unit_rows(queries), bank, 1, coarse)
+    np.testing.assert_allclose(1 - similarity, _exact(queries, unit_rows(bank)), atol=1e-6)
 
 
-def test_bound_covers_the_rounding_of_the_first_pass():
-    """The largest error of a bfloat16 similarity over many pairs stays below half the margin that is granted."""
-    queries, rows = unit_rows(_features(200, 384, seed=5)), unit_rows(_features(500, 384, seed=6) + 0.5)
-    low = queries.bfloat16()
-    slack, relative = nearest._rounding(queries, low)
-    exact = queries.double() @ rows.double().T
-    error = ((low @ rows.bfloat16().T).double() - exact).abs()
-    assert (2 * error <= slack[:, None] + relative * exact.abs()).all()
+@settings(max_examples=25)
+@given(st.integers(0, 1000), st.sampled_from([1, 5, 30, 400]), st.floats(0, 30), st.sampled_from([64, 127]))
+@pytest.mark.parametrize("coarse", PASSES)
+def test_coarse_similarities_keep_to_their_bound(coarse, seed, clusters, spike, largest):
+    """Of rows of any shape, those with one large component included, against products in float64."""
+    queries, rows = (_features(n, 96, seed + n, clusters) for n in (40, 300))
+    queries[:, 3] += spike
+    rows[::7, 5] -= spike
+    bank = encode_rows(rows)
+    exact = unit_rows(queries).double() @ unit_rows(bank).double().T
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(first_pass, "GROUP", 1)
+        patched.setattr(first_pass, "int8_range", lambda: min(largest, processor.int8_range()))
+        found = coarse(unit_rows(queries))
+        ((_, similarity),) = found.maxima(bank)
+    similarity = similarity[: len(bank)].T.double()
+    if coarse is first_pass.Bfloat16Pass:  # gives negative ones as 0
+        exact = exact.clamp_min(0)
+    assert ((similarity - exact).abs() <= found.error[:, None] + found.relative * exact.abs()).all()
 
 
-def test_crowded_queries_fall_back_to_the_scan(small_blocks, monkeypatch):
+@pytest.mark.parametrize("coarse", PASSES)
+def test_crowded_queries_fall_back_to_the_scan(coarse, small_blocks, monkeypatch):
     monkeypatch.setattr(nearest, "_MOST", 2)
     queries, bank = _features(60, seed=1), encode_rows(_features(600, clusters=1))
-    assert nearest._candidates(unit_rows(queries), bank, 1)[2].any()
-    similarity, _ = nearest._two_pass(unit_rows(queries), bank, 1)
+    assert nearest._candidates(coarse(unit_rows(queries)), bank, 1)[4].any()
+    similarity, _ = nearest._two_pass(unit_rows(queries), bank, 1, coarse)
     np.testing.assert_allclose(1 - similarity, _exact(queries, unit_rows(bank)), atol=1e-6)
+
+
+def test_products_of_8_bit_integers_are_exact_in_their_range():
+    """On processors without VNNI instructions larger factors saturate."""
+    generator = torch.Generator().manual_seed(0)
+    largest = processor.int8_range()
+    first = torch.randint(-127, 128, (64, 384), generator=generator, dtype=torch.int8)
+    second = torch.randint(-largest, largest + 1, (384, 64), generator=generator, dtype=torch.int8)
+    first[0], second[:, 0] = 127, largest
+    assert torch.equal(torch._int_mm(first, second), first.int() @ second.int())
+
+
+def test_the_search_is_chosen_by_measuring(monkeypatch):
+    many, few = torch.ones(40_000, 8, dtype=torch.int16), torch.ones(100, 8)
+    times = iter([3.0, 1.0, 2.0])  # bfloat16, 8 bits, the scan
+    for name in ("fast_bfloat16", "multiplies_int8"):
+        monkeypatch.setattr(first_pass, name, lambda device: True)
+    monkeypatch.setattr(first_pass, "_seconds", lambda call: next(times))
+    first_pass.fastest.cache_clear()
+    assert nearest._choose_search(few, many, 1).keywords == {"first": first_pass.Int8Pass}
+    assert nearest._choose_search(few, few, 1) is nearest._scan
+    first_pass.fastest.cache_clear()
+    times = iter([3.0, 2.0, 2.0])
+    assert nearest._choose_search(few, many, 1) is nearest._scan
+    first_pass.fastest.cache_clear()
 
 
 def test_ties_and_duplicates_are_distinct_rows(small_blocks):
     bank = encode_rows(_features(3).repeat(20, 1))
-    for search in (nearest._scan, nearest._two_pass):
+    for search in SEARCHES:
         similarity, index = search(unit_rows(_features(3)), bank, 5)
         torch.testing.assert_close(similarity, torch.ones(3, 5), rtol=0, atol=1e-6)
         assert all(len(set(row)) == 5 for row in index.tolist())

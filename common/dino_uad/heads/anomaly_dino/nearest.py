@@ -3,29 +3,31 @@
 The bank is 16-bit fixed point: every row is scaled so that its largest component is 32767. At two bytes a component
 this rounds about ten times finer than float16, and since a row's direction is all that counts, no scale is stored.
 
-Where the processor multiplies bfloat16 much faster than float32, a first pass in bfloat16 finds for every query the
-*groups* of rows that can hold a neighbour: its rounding error has a bound, so the others are excluded, not guessed
-away. Only those groups are scored in float32. Queries for which very many groups qualify are scanned in float32.
+Where the processor multiplies 8-bit integers or bfloat16 much faster than float32, a first pass of such products
+(:mod:`dino_uad.heads.anomaly_dino.first_pass`) finds for every query the *groups* of rows that can hold a neighbour:
+its error has a bound, so the others are excluded, not guessed away. Only those groups are scored in float32. Queries
+for which very many groups qualify are scanned in float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dino_uad.heads.anomaly_dino import first_pass
+from dino_uad.heads.anomaly_dino.first_pass import FirstPass
 from dino_uad.heads.cosine import cosine_distance
 from dino_uad.parallel import gather_rows, is_distributed, rank
-from dino_uad.processor import fast_bfloat16
 from dino_uad.tracing import is_traced
 
 _QUERIES = 1024  # queries searched together; bounds every buffer
 _SCANNED = {"cpu": 4096, "cuda": 65536}  # bank rows of one float32 product: in a processor's cache, or few kernels
-_SLAB = 512  # groups compared by one 16-bit product: it and the running maximum stay in the processor's cache
-_GROUP = 16  # consecutive bank rows that share one running maximum
-_MOST = 256  # candidate groups of one query, above which it is scanned in float32
+_MANY_ROWS = 32768  # from here on two passes may be worth it
+_MOST = 1024  # candidate groups of one query, above which it is scanned in float32
 
 
 def encode_rows(features: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ def nearest_neighbours(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tenso
     if queries.shape[1] != bank.shape[1]:
         raise ValueError(f"queries have {queries.shape[1]} channels, the memory bank {bank.shape[1]}: one backbone?")
     k = min(k, len(bank))
-    search = _two_pass if _prefer_two_pass(queries, bank, k) else _scan
+    search = _choose_search(queries, bank, k)
     # A trace must hold for any number of queries, so it does not split them.
     parts = [search(unit_rows(part), bank, k) for part in ([queries] if is_traced() else queries.split(_QUERIES))]
     similarity, index = (torch.cat(results) for results in zip(*parts, strict=True))
@@ -97,16 +99,17 @@ def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Te
     return own.topk(min(k, len(own)), dim=0, largest=False).values.T
 
 
-def _prefer_two_pass(queries: Tensor, bank: Tensor, k: int) -> bool:
-    """Whether 16-bit products are much faster here and there is enough to multiply.
+def _choose_search(queries: Tensor, bank: Tensor, k: int) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
+    """The plain scan, or two passes where there is enough to multiply and they were measured to be faster.
 
     A trace needs the plain scan, and so does a GPU: the two passes are thousands of small kernels.
     """
     if is_traced() or queries.device.type != "cpu" or bank.device.type != "cpu":
-        return False
-    if len(bank) < 4 * _SLAB * _GROUP or len(queries) < 64 or k > 16:
-        return False
-    return fast_bfloat16(queries.device)
+        return _scan
+    if len(bank) < _MANY_ROWS or len(queries) < 64 or k > 16:
+        return _scan
+    faster = first_pass.fastest(queries.shape[1], _scan)
+    return _scan if faster is None else partial(_two_pass, first=faster)
 
 
 def _scan(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -129,94 +132,72 @@ def _largest(values: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return top.values, index.gather(1, top.indices)
 
 
-def _two_pass(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As :func:`_scan`, through candidate groups of a 16-bit product."""
-    query, first_row, crowded = _candidates(queries, bank, k)
-    similarity, row = _score_groups(queries, bank, query, first_row)
-    count = query.bincount(minlength=len(queries))
-    slot = torch.arange(len(query), device=query.device) - (count.cumsum(0) - count)[query]
-    table = queries.new_full((len(queries), max(int(count.max()), k), _GROUP), -torch.inf)
-    rows = table.new_zeros(table.shape, dtype=torch.int64)
-    table[query, slot], rows[query, slot] = similarity, row
-    best, index = _largest(table.flatten(1), rows.flatten(1), k)
+def _two_pass(queries: Tensor, bank: Tensor, k: int, first: type[FirstPass]) -> tuple[Tensor, Tensor]:
+    """As :func:`_scan`, through candidate groups of a coarse product."""
+    coarse = first(queries)
+    value, query, first_row, best, crowded = _candidates(coarse, bank, k)
+    # What the best groups really hold leaves one error to allow for instead of two, and fewer groups to score.
+    top = value >= best[query]
+    similarity, rows = _score_groups(queries, bank, query[top], first_row[top])
+    reached = _best(similarity, rows, query[top], len(queries), k)[0][:, -1]
+    keep = value >= (reached - coarse.error - coarse.relative * reached.abs() - 1e-6)[query]
+    query, first_row = query[keep], first_row[keep]
+    best, index = _best(*_score_groups(queries, bank, query, first_row), query, len(queries), k)
     if crowded.any():
         best[crowded], index[crowded] = _scan(queries[crowded], bank, k)
     return best, index
 
 
-def _candidates(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+def _best(similarity: Tensor, rows: Tensor, query: Tensor, queries: int, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest similarities and their rows, ``[queries,k]``, of groups ``[n,GROUP]`` of queries, ascending."""
+    count = query.bincount(minlength=queries)
+    slot = torch.arange(len(query)) - (count.cumsum(0) - count)[query]
+    table = similarity.new_full((queries, max(int(count.max()), k), similarity.shape[1]), -torch.inf)
+    numbers = rows.new_zeros(table.shape)
+    table[query, slot], numbers[query, slot] = similarity, rows
+    return _largest(table.flatten(1), numbers.flatten(1), k)
+
+
+def _candidates(coarse: FirstPass, bank: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Groups of bank rows that can hold one of the ``k`` nearest.
 
     Returns:
-        query ``[n]`` (ascending) and first row ``[n]`` of each group, and the queries ``[Q]``, as bool, for which more
-        than ``_MOST`` groups qualify; none of theirs is listed.
+        coarse similarity ``[n]``, query ``[n]`` (ascending) and first row ``[n]`` of each group, the ``k``-th best
+        coarse similarity of each query ``[Q]``, and the queries ``[Q]``, as bool, for which more than ``_MOST`` groups
+        qualify; none of theirs is listed.
     """
-    low = queries.bfloat16()
-    slack, relative = _rounding(queries, low)
-    best = torch.full((k, len(queries)), -torch.inf, device=queries.device)
-    crowded = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
+    n_queries = len(coarse.error)
+    best = torch.full((k, n_queries), -torch.inf)
+    crowded = torch.zeros(n_queries, dtype=torch.bool)
     count = torch.zeros_like(crowded, dtype=torch.int64)
     found = []
-    for start, largest in _group_maxima(low, bank):
+    for start, largest in coarse.maxima(bank):
         here = largest.amax(dim=0, keepdim=True) if k == 1 else largest.float().topk(k, dim=0).values
         # Group maxima belong to distinct rows: the k-th largest is a lower bound of the k-th neighbour's similarity.
         best = torch.cat([best, here.float()]).topk(k, dim=0).values
-        hit = (largest >= best[-1] - slack - relative * best[-1].abs()) & ~crowded
+        hit = (largest >= _limit(coarse, best[-1])) & ~crowded
         count += hit.sum(dim=0)
         crowded |= count > _MOST
         member, query = hit.nonzero(as_tuple=True)
-        found.append((largest[member, query].float(), query, member * _GROUP + start))
+        found.append((largest[member, query].float(), query, member * first_pass.GROUP + start))
     value, query, first_row = (torch.cat(parts) for parts in zip(*found, strict=True))
-    keep = (value >= (best[-1] - slack - relative * best[-1].abs())[query]) & ~crowded[query]
+    keep = (value >= _limit(coarse, best[-1])[query]) & ~crowded[query]
     query, order = query[keep].sort(stable=True)
-    return query, first_row[keep][order], crowded
+    return value[keep][order], query, first_row[keep][order], best[-1], crowded
 
 
-def _rounding(queries: Tensor, low: Tensor) -> tuple[Tensor, float]:
-    """Absolute ``[Q]`` and relative part of how far below the ``k``-th best a neighbour's 16-bit similarity can be.
-
-    ``|q.b - fl(q'.b')| <= |q - q'| |b'| + |q| |b - b'| + rounding of the result``; 1e-4 covers the accumulation in
-    float32. Two similarities are compared: twice the bound.
-    """
-    unit_roundoff = torch.finfo(low.dtype).eps / 2
-    query_error = (queries - low.float()).norm(dim=1)
-    slack = 2 * (query_error + unit_roundoff + 1e-4) * (1 + 4 * unit_roundoff)
-    return slack, 2 * unit_roundoff
-
-
-def _group_maxima(low: Tensor, bank: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """For each section of the bank its start and, ``[_SLAB,Q]``, the largest similarity in each group of rows.
-
-    Group ``i`` is ``_GROUP`` rows from ``start + i * _GROUP`` on; a negative largest similarity is given as 0. The
-    tensor is overwritten by the next section.
-    """
-    transposed = low.T.contiguous()
-    exact = torch.empty(_SLAB, bank.shape[1], device=bank.device)
-    rows = torch.empty_like(exact, dtype=low.dtype)
-    product = torch.empty(_SLAB, len(low), dtype=low.dtype, device=low.device)
-    largest = torch.empty_like(product)
-    bits = largest.view(torch.int16), product.view(torch.int16)
-    for start in range(0, len(bank), _SLAB * _GROUP):
-        largest.zero_()
-        section = bank[start : start + _SLAB * _GROUP]
-        for slab in (section[offset::_GROUP] for offset in range(_GROUP)):
-            n = len(slab)
-            exact[:n].copy_(slab)
-            norm = exact[:n].norm(dim=1, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny)
-            rows[:n].copy_(exact[:n].mul_(norm.reciprocal_()))
-            torch.mm(rows[:n], transposed, out=product[:n])
-            # Bit patterns of non-negative floats are ordered like integers, whose maximum takes half the time.
-            torch.maximum(bits[0][:n], bits[1][:n], out=bits[0][:n])
-        yield start, largest
+def _limit(coarse: FirstPass, best: Tensor) -> Tensor:
+    """``[Q]`` below which no neighbour's coarse similarity can be: twice the error below the ``k``-th best."""
+    return best - 2 * (coarse.error + coarse.relative * best.abs())
 
 
 def _score_groups(queries: Tensor, bank: Tensor, query: Tensor, first_row: Tensor) -> tuple[Tensor, Tensor]:
-    """Float32 similarities ``[n,_GROUP]`` of each query to the rows of its group, and the rows' indices."""
-    rows = first_row[:, None] + torch.arange(_GROUP, device=bank.device)
-    similarity = torch.empty(rows.shape, device=bank.device)
-    for part in torch.arange(len(rows), device=bank.device).split(512):
+    """Float32 similarities ``[n,GROUP]`` of each query to the rows of its group, and the rows' indices."""
+    rows = first_row[:, None] + torch.arange(first_pass.GROUP)
+    similarity = torch.empty(rows.shape)
+    for part in torch.arange(len(rows)).split(512):
         vectors = bank.index_select(0, rows[part].clamp_max(len(bank) - 1).flatten()).float()
-        product = vectors.view(len(part), _GROUP, bank.shape[1]) @ queries[query[part], :, None]
+        product = vectors.view(len(part), first_pass.GROUP, bank.shape[1]) @ queries[query[part], :, None]
         norm = vectors.norm(dim=1).clamp_min_(torch.finfo(torch.float32).tiny)
-        similarity[part] = product.squeeze(2) / norm.view(-1, _GROUP)
+        similarity[part] = product.squeeze(2) / norm.view(-1, first_pass.GROUP)
     return similarity.masked_fill_(rows >= len(bank), -torch.inf), rows
