@@ -13,7 +13,7 @@ from torch.nn import functional
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import EmbeddingRows
-from dino_uad.heads.anomaly_dino import encode_rows, nearest_neighbours, unit_rows
+from dino_uad.heads.anomaly_dino import encode_rows, nearest_neighbours, search_name, unit_rows
 from dino_uad.measure import MEGABYTE
 
 DIM = 384
@@ -34,6 +34,7 @@ def nearest(settings: Settings) -> Row:
     buffer = n_queries * n_rows * 4 / MEGABYTE
     row.memory("ours", lambda: nearest_neighbours(queries, bank), at_most=buffer / 4)
     row.notes.append(f"A queries × bank buffer in float32 would take {buffer:.0f} MB.")
+    row.notes.append(f"Search that was chosen here by measuring: {search_name(queries, bank)}.")
     found = nearest_neighbours(queries, bank)[0][:, 0].double().cpu()
     row.check("distance, against float64 on the embeddings before rounding", (found - exact).abs().max(), 1e-5)
     row.check(f"{peer.name}, same", (peer.search() - exact).abs().max(), 1e-4)

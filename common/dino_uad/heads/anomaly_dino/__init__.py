@@ -2,7 +2,13 @@
 
 from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
 from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
-from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded, unit_rows
+from dino_uad.heads.anomaly_dino.nearest import (
+    encode_rows,
+    nearest_neighbours,
+    nearest_neighbours_sharded,
+    search_name,
+    unit_rows,
+)
 from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
 from dino_uad.heads.anomaly_dino.zero_shot import batched_zero_shot_scores
 
@@ -14,5 +20,6 @@ __all__ = [
     "nearest_neighbours",
     "nearest_neighbours_sharded",
     "pca_foreground",
+    "search_name",
     "unit_rows",
 ]

@@ -99,6 +99,12 @@ def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Te
     return own.topk(min(k, len(own)), dim=0, largest=False).values.T
 
 
+def search_name(queries: Tensor, bank: Tensor, k: int = 1) -> str:
+    """How :func:`nearest_neighbours` would search, in words."""
+    first = getattr(_choose_search(queries, bank, k), "keywords", {}).get("first")
+    return "plain float32 scan" if first is None else first.__doc__.splitlines()[0].split(",")[0].rstrip(".").lower()
+
+
 def _choose_search(queries: Tensor, bank: Tensor, k: int) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
     """The plain scan, or two passes where there is enough to multiply and they were measured to be faster.
 
