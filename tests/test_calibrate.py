@@ -65,7 +65,7 @@ def test_other_scans_give_thresholds_that_hold_on_them(fitted) -> None:
     )  # the highest of 24 has p = 2 / 25
     assert result["before"]["flagged at 5%"] is None and result["after"]["flagged at 1%"] is None
     assert result["after"]["with a finding (1 finding in 10 scans)"] <= 0.1
-    assert result["after"]["with a finding (1 finding in 4 scans)"] <= 0.25
+    assert result["after"]["with a finding (1 in 4 normal scans)"] <= 0.25
     assert json.loads((root / "models/calibrated/calibration.json").read_text()) == result
     head = [key for key in load(root / "models/model.pt") if key.startswith("head.")]
     old, new = load(root / "models/model.pt"), load(root / "models/calibrated/model.pt")

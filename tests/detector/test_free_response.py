@@ -31,6 +31,8 @@ def test_the_threshold_leaves_the_allowed_number_of_peaks() -> None:
     threshold = threshold_at_findings(peaks, 0.1)  # (3 + 1) / 40
     assert sum(int((scan >= threshold).sum()) for scan in peaks) == 3
     assert threshold == pytest.approx(36.5, abs=1e-4) and threshold > 36.5  # 38, 37.5 and 37 reach it
+    once = threshold_at_findings([scan[:1] for scan in peaks], 0.1)
+    assert sum(bool((scan >= once).any()) for scan in peaks) == 3 and once > 35  # 38, 37 and 36 reach it
     few = threshold_at_findings(peaks[:5], 0.1)
     assert all((scan < few).all() for scan in peaks[:5])
     with pytest.raises(ValueError, match="no normal scan"):

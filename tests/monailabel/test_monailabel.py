@@ -27,7 +27,7 @@ def test_info_lists_every_bundle_with_its_options(server):
     assert sorted(info["models"]) == sorted(info["trainers"]) == sorted(BUNDLES)
     for model in info["models"].values():
         assert model["type"] == "segmentation" and model["labels"] == {"anomaly": 1}
-        assert model["config"]["false_positive_rate"][:2] == ["1 finding in 4 scans", "1 finding in 10 scans"]
+        assert model["config"]["false_positive_rate"][:2] == ["1 in 4 normal scans", "1 finding in 10 scans"]
         assert model["config"]["smoothing"] == 0
         assert model["config"]["output"] == ["label map", "numbered findings", "anomaly map"]
         assert model["config"]["model_filename"] == ["model.pt"]
@@ -76,7 +76,7 @@ def test_operating_point_takes_effect_in_each_request(server, tmp_path, name):
     ]
     assert counts[0] < counts[1] < counts[2]
     few = int(voxels(inferred(server, tmp_path, name, "RAS")).sum())
-    named = inferred(server, tmp_path, name, "RAS", false_positive_rate="1 finding in 4 scans", grow="0.5 %")
+    named = inferred(server, tmp_path, name, "RAS", false_positive_rate="1 in 4 normal scans", grow="0.5 %")
     assert few == int(voxels(named).sum()) < counts[1]
 
 
@@ -84,7 +84,7 @@ WRONG = {
     "false_positive_rate": (
         "2 %",
         "false positive rate '2 %' found; this model is calibrated for 0.1, 0.05, 0.01, 0.005, 0.001, "
-        "'1 finding in 10 scans', '1 finding in 4 scans'",
+        "'1 finding in 10 scans', '1 in 4 normal scans'",
     ),
     "smoothing": ("wide", "smoothing 'wide' found; expected a number of slices, 0 or more"),
     "output": ("mask", "output 'mask' found; expected 'label map', 'numbered findings' or 'anomaly map'"),

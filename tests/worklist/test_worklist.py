@@ -81,7 +81,7 @@ def test_numbers_are_those_of_the_saved_maps(fitted, results) -> None:
     row = next(row for row in table(results) if row["file"] == "u0.png")
     scores = np.asarray(Image.open(results / row["anomaly_map"]))
     label = np.asarray(Image.open(results / row["label_map"]))
-    high, low = (read_threshold(fitted / "models/model.pt", point) for point in ("1 finding in 4 scans", 0.005))
+    high, low = (read_threshold(fitted / "models/model.pt", point) for point in ("1 in 4 normal scans", 0.005))
     assert ((label > 0) == (components(scores, np.float32(high), np.float32(min(high, low)))[0] > 0)).all()
     found = [finding for finding in table(results, "findings") if finding["file"] == "u0.png"]
     assert len(found) == int(row["findings"]) and sum(int(one["voxels"]) for one in found) == (label > 0).sum()

@@ -28,8 +28,8 @@ def threshold_at_findings(peaks: Sequence[Tensor], rate: float) -> float:
     a finding, and the promise is ``1 / (K + 1)``.
 
     Args:
-        peaks: of each normal scan, its :func:`finding_peaks`.
-        rate: findings a scan.
+        peaks: of each normal scan, its :func:`finding_peaks`, or only the highest, to count scans instead of findings.
+        rate: findings a scan, or share of scans with any.
     """
     if not len(peaks):
         raise ValueError("no normal scan found, at least one expected to choose a threshold by the findings in it")

@@ -3,8 +3,11 @@
 FALSE_POSITIVE_RATES = (0.10, 0.05, 0.01, 0.005, 0.001)
 """Shares of the foreground of normal validation images, from the most to the least sensitive threshold."""
 
-FREE_RESPONSE = {"1 finding in 10 scans": 0.1, "1 finding in 4 scans": 0.25}
-"""Points with at most so many false findings a normal scan, so that most of their label maps are empty, by name."""
+FREE_RESPONSE = {"1 finding in 10 scans": 0.1, "1 in 4 normal scans": 0.25}
+"""By what they promise of normal scans: at most so many false findings a scan, or any in at most so many scans."""
 
-DEFAULT_POINT = "1 finding in 4 scans"
+BY_SCANS = frozenset({"1 in 4 normal scans"})
+"""Those of :data:`FREE_RESPONSE` that count a scan once, however many findings it has."""
+
+DEFAULT_POINT = "1 in 4 normal scans"
 """The point of label maps where none is chosen; the first choice in every ``inference.json``."""

@@ -27,7 +27,7 @@ METRICS = (
         "image_aupr": ("Image AUPR", "average precision of the images"),
         "image_f1_max": ("Image F1, largest", "at the threshold that is best for the test set: an upper bound"),
         "froc": ("Lesions found, mean (FROC)", "over 1/4, 1/2, 1, 2, 4 and 8 false findings a scan"),
-        "lesion_sensitivity": ("Lesions found, calibrated", "at the threshold of 1 false finding in 4 normal scans"),
+        "lesion_sensitivity": ("Lesions found, calibrated", "at the threshold of 1 in 4 normal scans"),
         "false_findings_per_normal_scan": ("False findings a normal scan", "at that threshold"),
         "label_lesion_scans": ("Scans with their lesion marked", "at that threshold"),
         "label_empty_normal": ("Normal images with nothing marked", "at that threshold; slices count one by one"),
