@@ -69,6 +69,17 @@ def test_what_tells_no_class_does_not_stop_anybody(tmp_path, name):
     assert len(understand(written(tmp_path, *HARMLESS[name]), Options()).cases) == 4
 
 
+def test_own_tables_tell_nothing(tmp_path):
+    from dino_uad.worklist import tables
+
+    columns = (tables.SCAN_COLUMNS, tables.SLICE_COLUMNS, tables.FINDING_COLUMNS)
+    own = [f"eval/t{n}.csv = text {','.join(names)}|img1.png,scored" for n, names in enumerate(columns)]
+    json = (
+        'eval/scores.json = text {{"versions": {{"dino_uad": "1"}}, "scans": [{{"file": "img1.png", "findings": []}}]}}'
+    )
+    assert len(understand(written(tmp_path, "img{}.png", json, *own), Options()).cases) == 4
+
+
 def test_tables_beside_class_folders_are_not_asked_for(tmp_path):
     written(tmp_path, "normal/x{}.png", "sick/y{}.png", "labels.csv = text id,label|x1,0|y1,1")
     assert sum(case.anomalous for case in understand(tmp_path, Options()).cases) == 4

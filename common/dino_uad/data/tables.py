@@ -20,6 +20,8 @@ MOST = 0.8  # share of the images whose numbers a table lists, where their names
 LONGEST = 6  # columns shown
 
 TOKEN = re.compile(r"[^\s,;:\"'<>{}\[\]()|=\\/]+")
+OWN_COLUMNS, OWN_KEY = {"image_score", "voxel_x"}, re.compile('"dino[_-]uad"')
+"""In the tables that inference writes, and in the versions of its JSON files."""
 MARKED = re.compile(
     r'"(?:shapes|annotations?|regions|objects|bbox(?:es)?|boxes|polygons?|segmentation|labels?|class(?:es)?|'
     r'categor(?:y|ies)|findings?|diagnos[ei]s|disease|pathology|target)"\s*:',
@@ -86,9 +88,9 @@ def _tells(path: Path, text: str) -> bool:
     """Whether a file that names images says something of them."""
     suffix = path.suffix.lower()
     if suffix in (".json", ".jsonl"):
-        return bool(MARKED.search(text))
+        return bool(MARKED.search(text)) and not OWN_KEY.search(text)
     if columns := _columns(path, text):
-        return any(set(words(column)) - DESCRIPTIVE for column in columns)
+        return not OWN_COLUMNS & set(columns) and any(set(words(column)) - DESCRIPTIVE for column in columns)
     return suffix != ".txt" or any(len(line.split()) > 1 or "," in line for line in text.splitlines())
 
 
