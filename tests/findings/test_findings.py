@@ -1,5 +1,6 @@
 """Findings against closed forms: spheres, boxes, and what NIfTI says of a voxel's place."""
 
+import json
 import math
 
 import nibabel as nib
@@ -29,6 +30,7 @@ def test_a_sphere_has_its_volume_and_diameter() -> None:
     assert (sphere.voxel, sphere.world, sphere.slice) == ((30, 30, 20), (15.0, 15.0, 20.0), 21)
     assert (sphere.first_slice, sphere.last_slice, sphere.peak) == (11, 31, 10.0)
     assert sphere.voxels == (labels == 1).sum()
+    assert json.loads(json.dumps(sphere.as_dict()))["voxels"] == sphere.voxels
 
 
 def test_a_box_has_its_diagonals() -> None:

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from monai.data import MetaTensor
 
 from dino_uad.transforms.intensity import ScaleToUnitd
+from dino_uad.transforms.percentile import nonzero_percentile, percentile
 
 
 def scale(values, **options):
@@ -63,3 +64,15 @@ def test_any_finite_input_gives_finite_values_in_the_unit_range(values):
 def test_wrong_options(options):
     with pytest.raises(ValueError, match="expected"):
         ScaleToUnitd("image", **options)
+
+
+VALUES = st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 255.0])
+
+
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3), elements=VALUES), st.floats(0, 100))
+def test_percentiles_are_those_of_numpy(values, percent):
+    expected = np.percentile(values.astype(float), percent)
+    assert percentile(values.T, percent) == pytest.approx(expected, rel=1e-9, abs=1e-30)
+    if values.any():
+        expected = np.percentile(values[values != 0].astype(float), percent)
+        assert nonzero_percentile(values, percent) == pytest.approx(expected, rel=1e-9, abs=1e-30)

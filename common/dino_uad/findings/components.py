@@ -34,4 +34,11 @@ def components(scores: NDArray, threshold: float, grow: float | None = None) -> 
     seeded = np.zeros(count + 1, dtype=bool)
     seeded[labels[scores >= threshold]] = True
     numbers = np.where(seeded, np.cumsum(seeded), 0).astype(np.int32)
-    return numbers[labels], int(seeded.sum())
+    return renumber(labels, numbers), int(seeded.sum())
+
+
+def renumber(labels: NDArray[np.int32], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give every label ``k`` the number ``numbers[k]``, in place, a plane at a time: a volume fits only once."""
+    for plane in labels:
+        plane[...] = numbers[plane]
+    return labels

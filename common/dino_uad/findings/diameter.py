@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ def largest_diameter(voxels: NDArray, grid: ScanGrid) -> float:
     """Largest distance between two points of the voxels, corner to corner (maximum Feret diameter).
 
     Args:
-        voxels: indices ``[n,d]``, at least one.
+        voxels: indices ``[n,d]``, at least one; those of :func:`run_ends` are enough.
         grid: of their file.
 
     Returns:
@@ -33,6 +34,18 @@ def largest_slice_diameter(voxels: NDArray, grid: ScanGrid) -> float:
     order = np.argsort(at, kind="stable")
     slices = np.split(voxels[order], np.flatnonzero(np.diff(at[order])) + 1)
     return max(_diameter(part, plane, grid) for part in slices)
+
+
+def run_ends(mask: NDArray[np.bool_], axes: Sequence[int]) -> NDArray[np.bool_]:
+    """Those voxels of a mask that do not lie between two others along any of ``axes``.
+
+    All vertices of the convex hull are among them, of the whole and of every plane along ``axes``, and few others.
+    """
+    ends = mask.copy()
+    for axis in axes:
+        inner, before, after = (np.moveaxis(array, axis, 0) for array in (ends, mask, mask))
+        inner[1:-1] &= ~(before[:-2] & after[2:])
+    return ends
 
 
 def _diameter(voxels: NDArray, axes: NDArray, grid: ScanGrid) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dino_uad.findings.components import components
-from dino_uad.findings.diameter import largest_diameter, largest_slice_diameter
+from dino_uad.findings.components import components, renumber
+from dino_uad.findings.diameter import largest_diameter, largest_slice_diameter, run_ends
 from dino_uad.findings.grid import ScanGrid
 from dino_uad.findings.min_size import MinSize
 
@@ -78,44 +78,45 @@ def extract_findings(
         raise ValueError(f"map of shape {scores.shape} found, its file has {grid.shape}; expected equal shapes")
     min_size.require_fits(grid)
     labels, count = components(scores, threshold, grow)
-    places = [place for place in ndimage.find_objects(labels) if place is not None]
     found = []
-    for label, place in enumerate(places, start=1):
-        voxels = np.argwhere(labels[place] == label) + [axis.start for axis in place]
-        values = scores[tuple(voxels.T)]
-        if _size(voxels, grid, min_size.unit) >= min_size.size:
-            found.append((float(values.max()), label, voxels, voxels[int(values.argmax())]))
+    for label, place in enumerate(ndimage.find_objects(labels), start=1):
+        if place is not None and _size(mask := labels[place] == label, grid, min_size.unit) >= min_size.size:
+            found.append((float(scores[place].max(where=mask, initial=-np.inf)), label, place))
     found.sort(key=lambda item: (-item[0], item[1]))
+    findings = [_measured(n, peak, labels[p] == k, scores[p], p, grid) for n, (peak, k, p) in enumerate(found, start=1)]
     numbers = np.zeros(count + 1, dtype=np.int32)
-    for number, (_, label, _, _) in enumerate(found, start=1):
-        numbers[label] = number
-    findings = [_measured(n, peak, voxels, at, grid) for n, (peak, _, voxels, at) in enumerate(found, start=1)]
-    return numbers[labels], findings
+    numbers[[label for _, label, _ in found]] = np.arange(1, len(found) + 1)
+    return renumber(labels, numbers), findings
 
 
-def _size(voxels: NDArray, grid: ScanGrid, unit: str | None) -> float:
+def _size(mask: NDArray[np.bool_], grid: ScanGrid, unit: str | None) -> float:
     """In ``unit``; an area is that in the slice where it is largest."""
     if unit is None or unit == grid.unit:
-        return len(voxels) * grid.voxel_size
-    pixels = len(voxels) if grid.slice_axis is None else int(np.bincount(voxels[:, grid.slice_axis]).max())
-    return pixels * (grid.pixel_area if unit == "mm2" else 1.0)
+        return np.count_nonzero(mask) * grid.voxel_size
+    pixels = np.count_nonzero(mask, axis=grid.in_plane).max() if grid.slice_axis is not None else np.count_nonzero(mask)
+    return int(pixels) * (grid.pixel_area if unit == "mm2" else 1.0)
 
 
-def _measured(number: int, peak: float, voxels: NDArray, at: NDArray, grid: ScanGrid) -> Finding:
-    picture = grid.affine is None
-    slices = None if picture else voxels[:, grid.slice_axis] + 1 if grid.slice_axis is not None else np.ones(1, int)
+def _measured(
+    number: int, peak: float, mask: NDArray[np.bool_], scores: NDArray, place: tuple[slice, ...], grid: ScanGrid
+) -> Finding:
+    """A finding from its mask and scores in the box ``place``; of its voxels only the rim is ever listed."""
+    start = np.array([side.start for side in place])
+    at = start + np.unravel_index(int(np.argmax(mask & (scores == peak))), mask.shape)
+    rim = np.argwhere(run_ends(mask, grid.in_plane)) + start
+    picture, axis = grid.affine is None, grid.slice_axis
     return Finding(
         number=number,
-        voxels=len(voxels),
-        size=_size(voxels, grid, None),
+        voxels=int(np.count_nonzero(mask)),
+        size=_size(mask, grid, None),
         unit=grid.unit,
-        diameter=largest_diameter(voxels, grid),
-        slice_diameter=largest_slice_diameter(voxels, grid),
+        diameter=largest_diameter(rim, grid),
+        slice_diameter=largest_slice_diameter(rim, grid),
         diameter_unit="px" if picture else "mm",
         peak=peak,
         voxel=tuple(int(index) for index in at),
         world=None if picture else tuple(float(value) for value in grid.world(at[None])[0]),
-        slice=None if picture else 1 if grid.slice_axis is None else int(at[grid.slice_axis]) + 1,
-        first_slice=None if picture else int(slices.min()),
-        last_slice=None if picture else int(slices.max()),
+        slice=None if picture else 1 if axis is None else int(at[axis]) + 1,
+        first_slice=None if picture else 1 if axis is None else place[axis].start + 1,
+        last_slice=None if picture else 1 if axis is None else place[axis].stop,
     )

@@ -11,6 +11,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from dino_uad.transforms.percentile import nonzero_percentile, percentile
+
 
 class ScaleToUnitd(MapTransform):
     """Scales each image or whole volume ``[C,...]`` to [0, 1] float32.
@@ -69,22 +71,21 @@ class ScaleToUnitd(MapTransform):
         low, high = value_range(image, self.percentiles) if self.mode == "auto" else self.window
         if high <= low:
             return torch.zeros_like(image)
-        scaled = ((image - low) / (high - low)).clamp(0, 1)
-        background = image == 0
-        if self.mode == "auto" and low < 0 and background.float().mean() > 0.05:
-            scaled[background] = 0
-        return scaled
+        background = self.mode == "auto" and low < 0 and float((image == 0).sum()) > 0.05 * image.numel()
+        # In place from here on: a volume and what it becomes are all that is held.
+        scaled = (image - low).div_(high - low).clamp_(0, 1)
+        return scaled.masked_fill_(image == 0, 0) if background else scaled
 
 
 def value_range(image: Tensor, percentiles: Sequence[float]) -> tuple[float, float]:
     """Return the intensities that become 0 and 1; equal ones say that the image is constant."""
-    values = image.detach().cpu().numpy().ravel()
+    values = image.detach().as_subclass(Tensor).cpu().numpy()
     smallest, largest = float(values.min()), float(values.max())
     if smallest == largest:
         return smallest, largest
-    if smallest >= 0 and 127 < largest <= 255 and not np.mod(values, 1).any():
+    if smallest >= 0 and 127 < largest <= 255 and all((plane == np.rint(plane)).all() for plane in values[0]):
         return 0.0, 255.0
-    low = smallest if percentiles[0] == 0 else float(np.percentile(values, percentiles[0]))
-    high = float(np.percentile(values[values != 0], percentiles[1]))
+    low = smallest if percentiles[0] == 0 else percentile(values, percentiles[0])
+    high = nonzero_percentile(values, percentiles[1])
     # Nearly all non-zero voxels can be equal (a mask given as image): the percentiles then say nothing.
     return (low, high) if high > low else (smallest, largest)

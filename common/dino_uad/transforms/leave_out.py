@@ -73,7 +73,7 @@ class LeaveOutSlicesd(MapTransform):
         kept = torch.zeros(image.shape[-1], device=image.device)
         kept[choose(indices, lambda index: self._reason(shares[index]), left_out)] = 1
         log_left_out(image, 2, left_out, "slices score zero")
-        return image * kept
+        return image if kept.all() else image * kept
 
     def _reason(self, share: float) -> str | None:
         """Why a slice with this share of foreground is left out; None if it is not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -188,8 +189,8 @@ def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> Meta
         )
     if 0 in shape:
         raise ValueError(f"{path}: found shape {shape}, which has no pixels; expected at least 1 along each axis.")
-    bad = int((~torch.isfinite(image.as_tensor())).sum())
-    if bad:
+    if not all(math.isfinite(end) for end in image.as_tensor().aminmax()):  # NaN is one of its ends
+        bad = int((~torch.isfinite(image.as_tensor())).sum())
         raise ValueError(
             f"{path}: {bad} of {image.numel()} values are NaN or infinite; expected finite intensities. "
             "Replace them (for example by the background value) or leave the file out."

@@ -112,7 +112,7 @@ def save_volume(image: Tensor, path: Path) -> None:
     """Write ``[1,X,Y,Z]`` with the input file's shape and affine."""
     array = on_scan_grid(image)
     if image.dtype != torch.int16:
-        array = array.astype(np.uint8 if image.dtype in (torch.bool, torch.uint8) else np.float32)
+        array = array.astype(np.uint8 if image.dtype in (torch.bool, torch.uint8) else np.float32, copy=False)
     affine = np.asarray(image.meta["scan_affine"], float)
     volume = nib.Nifti1Image(array, affine)
     volume.header["descrip"] = NIFTI_MARK

@@ -70,8 +70,11 @@ def choose(candidates: Iterable[T], reason: Callable[[T], str | None], left_out:
 
 def foreground_share(image: Tensor) -> Tensor:
     """Share of pixels above 0 in any channel: of a slice ``[C,H,W]``, or ``[D]`` of the slices of ``[C,H,W,D]``."""
-    above = (torch.as_tensor(image).as_subclass(Tensor) > 0).any(dim=0)
-    return above.sum(dim=(0, 1)).double() / above.shape[:2].numel()
+    plain = torch.as_tensor(image).as_subclass(Tensor)
+    if plain.ndim == 4:
+        return torch.stack([foreground_share(plane) for plane in plain.unbind(-1)])
+    above = (plain > 0).any(dim=0)
+    return above.sum().double() / above.numel()
 
 
 def little_foreground(share: float, min_foreground: float) -> str | None:
