@@ -46,7 +46,7 @@ def peak_extra_megabytes(call: Call, device: torch.device, period: float = 0.001
         call()
         synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MEGABYTE
-    _return_free_memory()
+    return_free_memory()  # or the call would grow into it unseen
     process = psutil.Process()
     before = process.memory_info().rss
     with _Sampler(process, period) as sampler:
@@ -78,8 +78,8 @@ class _Sampler:
                 return
 
 
-def _return_free_memory() -> None:
-    """Give freed heap back to the system, or a call would grow into it unseen; only the GNU library can be asked."""
+def return_free_memory() -> None:
+    """Give freed heap back to the system, which it else keeps for later; only the GNU library can be asked."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):

@@ -8,6 +8,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
 from dino_uad.data import FAILED
+from dino_uad.measure import return_free_memory
 
 
 class ScanEvaluator(SupervisedEvaluator):
@@ -21,7 +22,10 @@ class ScanEvaluator(SupervisedEvaluator):
         if "image" not in batchdata:
             engine.state.output = []
             return engine.state.output
-        return super()._iteration(engine, batchdata)
+        return_free_memory()  # of reading and resizing a volume, before the network and the map take theirs
+        output = super()._iteration(engine, batchdata)
+        return_free_memory()
+        return output
 
     def run(self, global_epoch: int = 1) -> None:
         """Run over all scans; with none, handlers that act at the start and the end still do."""

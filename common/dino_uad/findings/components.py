@@ -32,7 +32,8 @@ def components(scores: NDArray, threshold: float, grow: float | None = None) -> 
     if low == threshold or count == 0:
         return labels, count
     seeded = np.zeros(count + 1, dtype=bool)
-    seeded[labels[scores >= threshold]] = True
+    for plane, values in zip(labels, scores, strict=True):
+        seeded[plane[values >= threshold]] = True
     numbers = np.where(seeded, np.cumsum(seeded), 0).astype(np.int32)
     return renumber(labels, numbers), int(seeded.sum())
 
