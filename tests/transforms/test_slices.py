@@ -5,6 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from dino_uad.transforms import FillLabeld
 from dino_uad.transforms.extract_slices import ExtractSlicesd
 
 
@@ -66,7 +67,7 @@ def test_liver_preset_masks_the_organ_and_flattens_its_histogram():
     with pytest.raises(ValueError, match="organ"):
         ExtractSlicesd(preset="liver_ct")({"image": MetaTensor(image)})
     with pytest.raises(ValueError, match="FillLabeld after"):
-        ExtractSlicesd(preset="liver_ct")({"image": MetaTensor(image), "label": (label > 0).to(torch.uint8)})
+        ExtractSlicesd(preset="liver_ct")(FillLabeld("label")({"image": MetaTensor(image), "label": MetaTensor(label)}))
 
 
 def test_label_of_another_size_is_refused(case):

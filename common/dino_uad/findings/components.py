@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 
-def components(scores: NDArray, threshold: float, grow: float | None = None) -> tuple[NDArray[np.int32], int]:
+def components(scores: NDArray, threshold: float, grow: float | None = None) -> tuple[NDArray[np.integer], int]:
     """Number the connected places where ``scores`` reach ``threshold`` (8-connected in 2-D, 26-connected in 3-D).
 
     With ``grow`` each place extends over all connected scores of at least that (hysteresis thresholding, Canny 1986,
@@ -20,7 +20,8 @@ def components(scores: NDArray, threshold: float, grow: float | None = None) -> 
         grow: smallest score of what belongs to it; ``threshold`` when None.
 
     Returns:
-        int32 labels like ``scores``, 0 outside and from 1 in scan order, and how many there are.
+        labels like ``scores``, int16 or, where there are many, int32; 0 outside and from 1 in scan order; and how many
+        there are.
 
     Raises:
         ValueError: ``grow`` is above ``threshold``.
@@ -28,17 +29,22 @@ def components(scores: NDArray, threshold: float, grow: float | None = None) -> 
     low = threshold if grow is None else grow
     if low > threshold:
         raise ValueError(f"findings grow down to a score: found {grow:g} above the threshold {threshold:g}")
-    labels, count = ndimage.label(scores >= low, np.ones((3,) * scores.ndim), output=np.int32)
+    marked, structure = scores >= low, np.ones((3,) * scores.ndim)
+    try:
+        labels, count = ndimage.label(marked, structure, output=np.int16)
+    except RuntimeError:  # more places than 16 bits number
+        labels, count = ndimage.label(marked, structure, output=np.int32)
+    del marked
     if low == threshold or count == 0:
         return labels, count
     seeded = np.zeros(count + 1, dtype=bool)
     for plane, values in zip(labels, scores, strict=True):
         seeded[plane[values >= threshold]] = True
-    numbers = np.where(seeded, np.cumsum(seeded), 0).astype(np.int32)
+    numbers = np.where(seeded, np.cumsum(seeded), 0).astype(labels.dtype)
     return renumber(labels, numbers), int(seeded.sum())
 
 
-def renumber(labels: NDArray[np.int32], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+def renumber(labels: NDArray[np.integer], numbers: NDArray[np.integer]) -> NDArray[np.integer]:
     """Give every label ``k`` the number ``numbers[k]``, in place, a plane at a time: a volume fits only once."""
     for plane in labels:
         plane[...] = numbers[plane]

@@ -58,7 +58,7 @@ class Finding:
 
 def extract_findings(
     scores: NDArray, grid: ScanGrid, threshold: float, grow: float | None = None, min_size: MinSize = ALL_SIZES
-) -> tuple[NDArray[np.int32], list[Finding]]:
+) -> tuple[NDArray[np.integer], list[Finding]]:
     """Find, measure and number what reaches ``threshold``.
 
     Args:
@@ -84,7 +84,7 @@ def extract_findings(
             found.append((float(scores[place].max(where=mask, initial=-np.inf)), label, place))
     found.sort(key=lambda item: (-item[0], item[1]))
     findings = [_measured(n, peak, labels[p] == k, scores[p], p, grid) for n, (peak, k, p) in enumerate(found, start=1)]
-    numbers = np.zeros(count + 1, dtype=np.int32)
+    numbers = np.zeros(count + 1, dtype=labels.dtype)
     numbers[[label for _, label, _ in found]] = np.arange(1, len(found) + 1)
     return renumber(labels, numbers), findings
 

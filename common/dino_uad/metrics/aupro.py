@@ -17,6 +17,8 @@ from dino_uad.metrics.histogram import DEFAULT_BINS, ScoreHistogram
 from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
 from dino_uad.transfer import move_together
 
+TOGETHER = 16  # images whose weights, 8 bytes a pixel, are held and moved at once
+
 
 class AUPRO(Metric):
     """``aupro``: mean overlap of ground-truth regions against the pixel false positive rate, area up to ``limit``.
@@ -57,9 +59,10 @@ class AUPRO(Metric):
     def update(self, output: tuple[Maps, Maps]) -> None:
         """Count the pixels of ``(y_pred, y)``; raises :class:`ValueError` for NaN or Inf scores, unequal shapes."""
         pairs = list(paired_images(*output))
-        weights = all_region_weights([mask[0] for _, mask in pairs], self._device)
-        for (scores, mask), weight in zip(pairs, weights, strict=True):
-            self.histogram.update(scores[0], mask[0], weight)
+        for some in (pairs[i : i + TOGETHER] for i in range(0, len(pairs), TOGETHER)):
+            weights = all_region_weights([mask[0] for _, mask in some], self._device)
+            for (scores, mask), weight in zip(some, weights, strict=True):
+                self.histogram.update(scores[0], mask[0], weight)
 
     def compute(self) -> float:
         """AUPRO over all processes; NaN, with a warning, without a region or without a normal pixel."""

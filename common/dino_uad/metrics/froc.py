@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from dino_uad.detector import finding_peaks
+from dino_uad.findings import components
 from dino_uad.metrics.maps import Maps, volumes_of, warn_undefined
 from dino_uad.parallel import all_reduce_sum, gather_rows
 
@@ -68,15 +70,17 @@ class FROC(Metric):
 
     def _add(self, scores: Tensor, mask: Tensor) -> None:
         """One scan: scores and mask ``[D,H,W]``."""
-        if not scores.isfinite().all():
+        if not all(map(math.isfinite, scores.aminmax())):
             raise ValueError("anomaly scores contain NaN or Inf, expected finite numbers")
-        labels, count = ndimage.label(mask.numpy(), np.ones((3, 3, 3)))
-        if count:
-            highest = ndimage.maximum(scores.float().numpy(), labels, range(1, count + 1))
-            self._lesions.append(torch.as_tensor(np.atleast_1d(highest), dtype=torch.float32))
+        labels, count = components(mask.numpy(), True)
+        values = scores.float().numpy()
+        places = enumerate(ndimage.find_objects(labels), start=1)
+        highest = [values[place].max(where=labels[place] == k, initial=-np.inf) for k, place in places]
+        self._lesions.append(torch.tensor(highest, dtype=torch.float32))
         grid = [min(side, CELLS) for side in scores.shape[1:]]
         cells = F.adaptive_max_pool2d(scores.float()[:, None], grid)[:, 0]
-        near = F.adaptive_max_pool2d(mask.float()[:, None], grid)[:, 0] > 0
+        # Slice by slice: a scan may have 10^8 voxels.
+        near = torch.cat([F.adaptive_max_pool2d(plane[None].float(), grid) for plane in mask]) > 0
         peaks = finding_peaks(cells.masked_fill(near, -torch.inf))
         peaks = peaks[peaks > cells.min()][:PEAKS]  # a map that is flat has none
         self._false.append(peaks)

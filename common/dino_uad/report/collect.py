@@ -108,7 +108,7 @@ class Collector:
             has_mask=item["has_mask"],
             score=float(item["image_score"]),
             average_precision=float(average_precision(*tied_levels(scores.flatten(), mask.flatten()))),
-            dice=self._dice(scores, mask),
+            dice=self._dice(overlap_counts(scores >= self.threshold, mask)),
             anomalous_fraction=float(mask.float().mean()),
             seconds=float(item["seconds"]),
         )
@@ -135,11 +135,14 @@ class Collector:
 
     def _add_volume(self, slices: Sequence[Mapping[str, Any]]) -> None:
         masked = all(item["has_mask"] for item in slices)
-        scores = torch.cat([item["pred"].flatten() for item in slices]).float()
-        mask = torch.cat([item["label"].flatten() for item in slices]) > 0
-        precision = float(average_precision(*tied_levels(scores, mask))) if masked else math.nan
-        highest = float(scores.max())
-        numbers = {"average precision": precision, "Dice": self._dice(scores, mask), "highest score": highest}
+        pixels, counts, highest = ScoreHistogram(2), torch.zeros(3, dtype=torch.long), -math.inf
+        for item in slices:  # one at a time: all of them sorted would take many times the volume
+            scores, mask = item["pred"][0].float(), item["label"][0] > 0
+            pixels.update(scores, mask)
+            counts += overlap_counts(scores >= self.threshold, mask)
+            highest = max(highest, float(scores.max()))
+        precision = float(average_precision(*pixels.counts)) if masked else math.nan
+        numbers = {"average precision": precision, "Dice": self._dice(counts), "highest score": highest}
         numbers = {name: value for name, value in numbers.items() if not math.isnan(value)}
         case = volume_case(self._name(slices[0]), slices, numbers, masked)
         if math.isnan(precision):
@@ -147,11 +150,10 @@ class Collector:
         else:
             self.volumes.add(precision, case)
 
-    def _dice(self, scores: Tensor, mask: Tensor) -> float:
-        if math.isnan(self.threshold) or not mask.any():
-            return math.nan
-        predicted = scores >= self.threshold
-        return float(2 * (predicted & mask).sum() / (predicted.sum() + mask.sum()))
+    def _dice(self, counts: Tensor) -> float:
+        """Of the counts of :func:`overlap_counts`; NaN without a threshold or an anomaly."""
+        both, predicted, marked = counts.tolist()
+        return 2 * both / (predicted + marked) if marked and not math.isnan(self.threshold) else math.nan
 
     def _name(self, item: Mapping[str, Any]) -> str:
         name, group = str(item["name"]), str(item["group"])
@@ -162,6 +164,11 @@ class Collector:
         # Processes take turns with the numbers, so that no two images share one.
         number = len(self._aliases) * parallel.world_size() + parallel.rank() + 1
         return self._aliases.setdefault(name, f"image {number}")
+
+
+def overlap_counts(predicted: Tensor, mask: Tensor) -> Tensor:
+    """How many pixels are in both, predicted, and in the mask."""
+    return torch.stack([(predicted & mask).sum(), predicted.sum(), mask.sum()])
 
 
 def _on_the_host(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import HistogramNormalize, MapTransform
+from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from dino_uad.transforms.mask_values import marked
+from dino_uad.transforms.mask_values import BINARY, marked
 from dino_uad.transforms.slice_choice import (
     ANNOTATED,
     choose,
@@ -96,7 +97,7 @@ class ExtractSlicesd(MapTransform):
         label = data.get(self.label_key) if self.label_key in self.keys else None
         if label is None and self.organ_masked:
             raise ValueError(f"{source(image)}: no label found; masking the organ needs one (1 organ, 2 anomaly)")
-        if self.organ_masked and not label.is_floating_point():
+        if self.organ_masked and getattr(label, "meta", {}).get(BINARY, False):
             raise ValueError(
                 f"{source(label)}: the label was made binary, but organ and anomaly must be told apart (1 and 2); "
                 "put FillLabeld after ExtractSlicesd"
@@ -112,7 +113,7 @@ class ExtractSlicesd(MapTransform):
         label = data.get(self.label_key) if self.label_key in self.keys else None
         if label is None or self.organ_masked or self.anomalous_above:
             return data
-        return {**data, self.label_key: label * 0 + marked(label).to(label.dtype)}
+        return {**data, self.label_key: convert_to_dst_type(marked(label), label, dtype=torch.uint8)[0]}
 
     def _slice(self, data: Mapping[Hashable, Any], index: int) -> dict[Hashable, Any]:
         item = {**data, "slice_index": index}
@@ -147,8 +148,11 @@ class ExtractSlicesd(MapTransform):
 
 
 def take_slice(volume: Tensor, axis: int, index: int) -> Tensor:
-    """Return slice ``[C,H,W]`` of ``[C,X,Y,Z]`` along spatial ``axis``, its affine that of the plane in space."""
-    plane = volume.as_subclass(Tensor).select(1 + axis, index).clone()
+    """Return slice ``[C,H,W]`` of ``[C,X,Y,Z]`` along spatial ``axis``, its affine that of the plane in space.
+
+    It shares the volume's memory: all slices take no more than the volume they come from.
+    """
+    plane = volume.as_subclass(Tensor).select(1 + axis, index)
     if not isinstance(volume, MetaTensor):
         return plane
     affine = volume.affine.clone()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+BINARY = "binary"
+"""Meta key of a label that has 0 and 1 only, because a transform made it so."""
 LABELS = 32  # labels are whole numbers from 1 to a few dozen,
 SPREAD = 8  # or a few levels far apart, as 0, 127, 255;
+MANY = 256  # more levels than that are neither
 FAINT = 0.1  # of the largest value: a level below it, beside large ones, is noise of compression
 
 
@@ -23,17 +26,29 @@ def marked(mask: Tensor) -> Tensor:
         mask: values of any shape; a picture's, which ``LoadScan`` divided by its type's largest, say so in their meta
             data (``unit_range``).
     """
-    values = mask.as_subclass(Tensor).float()
-    levels = torch.unique(values)
+    plain = mask.as_subclass(Tensor)
+    levels = _levels(plain)
+    if levels is None:
+        return plain >= float(plain.max()) / 2
     if len(levels) == 0 or levels[-1] <= 0:
-        return torch.zeros_like(values, dtype=torch.bool)
+        return torch.zeros_like(plain, dtype=torch.bool)
     if len(levels) == 2:
-        return values > (levels[0] + levels[1]) / 2
+        return plain > float(levels[0] + levels[1]) / 2
     scales = (255, 65535) if getattr(mask, "meta", {}).get("unit_range") else (1,)
     for scale in scales:
         whole = levels * scale
         if torch.allclose(whole, whole.round(), atol=1e-2):
             smallest, largest = whole[whole > 0.5][0], whole[-1]
             if largest <= LABELS or (len(levels) <= SPREAD and smallest >= FAINT * largest):
-                return values > 0
-    return values >= levels[-1] / 2
+                return plain > 0
+    return plain >= float(levels[-1]) / 2
+
+
+def _levels(values: Tensor) -> Tensor | None:
+    """The different values, sorted; None if they are more than any label map has. A part at a time, uncopied."""
+    found = torch.empty(0)
+    for plane in values.unbind(-1) if values.ndim > 1 else [values]:
+        found = torch.unique(torch.cat([found, plane.float().unique()]))
+        if len(found) > MANY:
+            return None
+    return found

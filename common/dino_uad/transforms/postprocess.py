@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
 
-from dino_uad.transforms.mask_values import marked
+from dino_uad.transforms.mask_values import BINARY, marked
 
 MOSTLY = 0.8  # share of an image; a label above it is likely normal tissue marked instead of the anomaly
 
@@ -77,8 +79,10 @@ class FillLabeld(MapTransform):
                     f"{_file(label, key)}: label of size {list(label.shape[1:])} found, its image has "
                     f"{list(image.shape[1:])}; expected equal sizes. Resample the label to the image's grid"
                 )
-            result[key] = marked(label).to(torch.uint8)
-            if result[key].float().mean() > MOSTLY:
+            result[key] = convert_to_dst_type(marked(label), label, dtype=torch.uint8)[0]
+            if isinstance(label, MetaTensor):
+                result[key].meta[BINARY] = True
+            if float(result[key].sum()) > MOSTLY * result[key].numel():
                 logger.warning(f"{_file(label, key)}: the label marks most of its image; is it inverted?")
         return result
 
