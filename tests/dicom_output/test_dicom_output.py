@@ -13,9 +13,14 @@ from scipy.spatial.transform import Rotation
 from dicom_series import LPS, write_radiograph, write_series
 from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
 from dino_uad.findings import ScanGrid, extract_findings
+from dino_uad.transforms import DicomReader
 from scans import affine_of
 
 SHAPE = (20, 16, 6)
+
+
+def source_of(path: Path, shape, affine, series=None) -> SourceScan:
+    return SourceScan.of(DicomReader(series).read(str(path)).frames, shape, affine)
 
 
 def scores() -> np.ndarray:
@@ -36,7 +41,7 @@ def made(request, tmp_path: Path):
         affine = affine @ np.diag([1, 1, -1, 1.0])
     folder = write_series(tmp_path / "series", np.arange(np.prod(SHAPE)).reshape(SHAPE), affine)
     labels, findings = extract_findings(scores(), ScanGrid(SHAPE, affine, 2), 1.0)
-    source = SourceScan.find(folder, SHAPE, affine)
+    source = source_of(folder, SHAPE, affine)
     segmentation = findings_segmentation(source, labels, affine, findings, "dpmm")
     report = findings_report(source, findings, "dpmm", segmentation)
     segmentation.save_as(tmp_path / "seg.dcm")
@@ -119,7 +124,7 @@ def test_a_resampled_scan_keeps_its_own_geometry(made):
     folder, affine, _, _, _ = made
     finer = affine @ np.diag([1, 1, 0.5, 1])
     shape = (*SHAPE[:2], 2 * SHAPE[2])
-    source = SourceScan.find(folder / "series", shape, finer)
+    source = source_of(folder / "series", shape, finer)
     assert source.slices is None
     values = np.repeat(scores(), 2, axis=2)
     labels, findings = extract_findings(values, ScanGrid(shape, finer, 2), 1.0)
@@ -135,7 +140,7 @@ def test_a_radiograph_without_geometry(tmp_path):
     values[4:9, 6:8] = 2
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     labels, findings = extract_findings(values, ScanGrid((30, 20), affine), 1.0)
-    source = SourceScan.find(path, labels.shape, affine)
+    source = source_of(path, labels.shape, affine)
     segmentation = findings_segmentation(source, labels, affine, findings, "dpmm")
     report = findings_report(source, findings, "dpmm", segmentation)
     segmentation.save_as(tmp_path / "seg.dcm")
@@ -145,7 +150,29 @@ def test_a_radiograph_without_geometry(tmp_path):
     assert {m.name.meaning for m in group.get_measurements()} == {"Area", "Diameter", "Peak anomaly score"}
 
 
-def test_no_dicom_is_said(tmp_path):
-    (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(ValueError, match="no DICOM image of 16 x 20 pixels"):
-        SourceScan.find(tmp_path, (20, 16, 3), np.eye(4))
+def test_another_size_is_said(made):
+    with pytest.raises(ValueError, match="no DICOM image of 20 x 16 pixels found, but one of 16 x 20"):
+        source_of(made[0] / "series", (16, 20, 3), np.eye(4))
+
+
+def test_files_without_preamble_are_found_by_the_reader_too(made, tmp_path):
+    folder, affine, labels, findings, source = made
+    for file in (folder / "series").iterdir():
+        file.write_bytes(file.read_bytes()[132:])
+    again = source_of(folder / "series", SHAPE, affine)
+    assert [one.SOPInstanceUID for one in again.headers] == [one.SOPInstanceUID for one in source.headers]
+    assert again.slices == source.slices == tuple(range(SHAPE[2]))
+    assert findings_segmentation(again, labels, affine, findings, "dpmm").number_of_segments == 2
+
+
+def test_of_two_phases_the_chosen_one_is_referred_to(tmp_path):
+    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+    for seed in (1, 2):
+        write_series(tmp_path / "both", np.full(SHAPE, seed), affine, seed=seed)
+    for file in (tmp_path / "both").iterdir():
+        header = dcmread(file)
+        header.SeriesNumber = int(header.pixel_array[0, 0])
+        header.save_as(file)
+    for series in ("1", "2"):
+        source = source_of(tmp_path / "both", SHAPE, affine, series)
+        assert {str(header.SeriesNumber) for header in source.headers} == {series}

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between DICOM's millimetres and RAS+, either way
 TOLERANCE = 0.05  # of a voxel, between a frame's position and the slice it became
+
+
+class SourceFrame(Protocol):
+    """What is asked of a frame of :class:`~dino_uad.transforms.dicom.DicomReader`."""
+
+    file: Path
+    index: int
+    """Of the frames of its file."""
+    frames: int
+    """How many frames its file has."""
+    shape: tuple[int, int]
+    """Rows and columns."""
+    position: tuple[float, ...] | None
+    """Of its first pixel, in DICOM's millimetres; None of a radiograph."""
 
 
 @dataclass(frozen=True)
@@ -32,78 +44,51 @@ class SourceScan:
     slices: tuple[int, ...] | None
 
     @classmethod
-    def find(cls, path: str | Path, shape: Sequence[int], affine: NDArray) -> SourceScan:
-        """The series behind an array.
+    def of(cls, frames: Sequence[SourceFrame], shape: Sequence[int], affine: NDArray) -> SourceScan:
+        """What an array was read from.
 
         Args:
-            path: the DICOM file, or the folder with the series.
+            frames: that the reader found, in the order of its slices.
             shape: of the array ``(X, Y)`` or ``(X, Y, Z)``, X along the rows of the frames.
             affine: ``[4,4]``, voxel indices to millimetres, RAS+.
 
         Raises:
-            ValueError: no DICOM image of that size is there.
+            ValueError: the frames have another size.
         """
-        size = (int(shape[1]), int(shape[0]))  # Rows, Columns
-        series: dict[str, list[Dataset]] = defaultdict(list)
-        for header in _headers(Path(path)):
-            if (header.get("Rows"), header.get("Columns")) == size:
-                series[header.SeriesInstanceUID].append(header)
-        if not series:
-            raise ValueError(f"{path}: no DICOM image of {size[0]} x {size[1]} pixels found")
-        depth = int(shape[2]) if len(shape) > 2 else 1
-        for headers in series.values():
-            placed = _placed(headers, depth, affine)
-            if placed is not None:
-                return placed
-        return cls(tuple(max(series.values(), key=len)), None)
+        rows, columns = frames[0].shape
+        if (columns, rows) != tuple(shape[:2]):
+            raise ValueError(
+                f"{frames[0].file}: no DICOM image of {shape[1]} x {shape[0]} pixels found, "
+                f"but one of {rows} x {columns}"
+            )
+        files = list(dict.fromkeys(frame.file for frame in frames))
+        headers = tuple(_header(file) for file in files)
+        places = _places(frames, int(shape[2]) if len(shape) > 2 else 1, affine)
+        whole = len(files) == len(frames) or (len(files) == 1 and len(frames) == frames[0].frames)
+        if places is None or not whole:
+            return cls(headers, None)
+        if len(files) == 1:  # in the order of the frames in the object, not of the slices
+            place_of = {frame.index: place for frame, place in zip(frames, places, strict=True)}
+            return cls(headers, tuple(place_of[index] for index in sorted(place_of)))
+        order = np.argsort(places)
+        return cls(tuple(headers[k] for k in order), tuple(range(len(order))))
 
 
-def _headers(path: Path) -> Iterator[Dataset]:
-    """The headers of the DICOM images at ``path``; other files are passed over."""
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        try:
-            header = dcmread(file, stop_before_pixels=True) if file.is_file() else Dataset()
-        except (InvalidDicomError, OSError, ValueError):
-            continue
-        if "Rows" in header and "SeriesInstanceUID" in header:
-            if "ImageOrientationPatient" not in header and "PatientOrientation" not in header:
-                header.PatientOrientation = None  # it may be empty, but not absent (PS3.3, C.7.6.1), and is in exports
-            yield header
+def _header(file: Path) -> Dataset:
+    header = dcmread(file, stop_before_pixels=True, force=True)
+    if "ImageOrientationPatient" not in header and "PatientOrientation" not in header:
+        header.PatientOrientation = None  # it may be empty, but not absent (PS3.3, C.7.6.1), and is in exports
+    return header
 
 
-def _placed(headers: Sequence[Dataset], depth: int, affine: NDArray) -> SourceScan | None:
-    """The files of one series that lie on the array's slices, if they fill them all."""
-    to_voxel = np.linalg.inv(affine) @ LPS
-    found: dict[int, tuple[Dataset, int]] = {}
-    frames = 0
-    for header in headers:
-        positions = _positions(header)
-        frames = max(frames, len(positions))
-        for frame, position in enumerate(positions):
-            if position is None:
-                if depth == 1 and len(headers) == len(positions) == 1:
-                    return SourceScan((header,), (0,))
-                return None
-            voxel = to_voxel @ [*position, 1.0]
-            slice_index = round(float(voxel[2]))
-            if np.abs(voxel[:3] - [0, 0, slice_index]).max() < TOLERANCE and 0 <= slice_index < depth:
-                found.setdefault(slice_index, (header, frame))
-    if len(found) != depth:
+def _places(frames: Sequence[SourceFrame], depth: int, affine: NDArray) -> list[int] | None:
+    """The array's slice that each frame became; None unless every slice is a frame."""
+    if len(frames) != depth:
         return None
-    if frames == 1:
-        return SourceScan(tuple(found[index][0] for index in range(depth)), tuple(range(depth)))
-    (header,) = {id(one): one for one, _ in found.values()}.values() if len(headers) == 1 else (None,)
-    if header is None or depth != frames:
-        return None
-    by_frame = {frame: index for index, (_, frame) in found.items()}
-    return SourceScan((header,), tuple(by_frame[frame] for frame in range(frames)))
-
-
-def _positions(header: Dataset) -> list[Any]:
-    """``ImagePositionPatient`` of each frame; None where a frame has none (a radiograph)."""
-    groups = header.get("PerFrameFunctionalGroupsSequence")
-    if groups is None:
-        return [header.get("ImagePositionPatient")]
-    shared = header.SharedFunctionalGroupsSequence[0] if "SharedFunctionalGroupsSequence" in header else Dataset()
-    planes = [(group if "PlanePositionSequence" in group else shared).get("PlanePositionSequence") for group in groups]
-    return [plane[0].get("ImagePositionPatient") if plane else None for plane in planes]
+    if frames[0].position is None:
+        return [0] if depth == 1 else None
+    voxels = np.array([frame.position for frame in frames]) @ (to_voxel := np.linalg.inv(affine) @ LPS)[:3, :3].T
+    voxels += to_voxel[:3, 3]
+    places = voxels[:, 2].round().astype(int)
+    on_grid = np.abs(voxels - np.c_[np.zeros((depth, 2)), places]).max() < TOLERANCE
+    return places.tolist() if on_grid and sorted(places) == list(range(depth)) else None

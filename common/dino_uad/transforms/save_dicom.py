@@ -12,12 +12,11 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import SaveImaged
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dino_uad.files import atomic_path
-from dino_uad.findings import Finding
-from dino_uad.transforms.dicom import is_dicom
-from dino_uad.transforms.save import SaveMapd, on_scan_grid
+from dino_uad.transforms.dicom import DicomReader, is_dicom
+from dino_uad.transforms.save import SaveMapd
+from dino_uad.transforms.threshold import NUMBERS
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ class SaveDicomd(SaveImaged):
     A DICOM Segmentation with a segment for each finding and a structured report (TID 1500) with their measurements,
     which refer to the source series and take over its patient and study, as the standard asks for: viewers and archives
     file them with the scan. Without a finding there is a report only. Place it after ``ThresholdMapd``, whose
-    ``findings`` it needs. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
+    findings and their numbers it needs. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
 
     Args:
         keys: the label map, a MetaTensor whose meta data came from ``LoadScand``.
@@ -64,7 +63,7 @@ class SaveDicomd(SaveImaged):
                 continue
             affine = np.asarray(image.meta["scan_affine"], float)
             try:
-                objects = self._objects(on_scan_grid(image), affine, result["findings"], path)
+                objects = self._objects(result, affine, path)
             except (ValueError, TypeError, AttributeError, KeyError) as error:
                 # An export that leaves out what the standard asks for: its maps are written all the same.
                 logger.warning("%s: no DICOM of its findings is written: %s", path.name, error)
@@ -76,22 +75,14 @@ class SaveDicomd(SaveImaged):
                 logger.info("saved %s", target)
         return result
 
-    def _objects(self, labels: NDArray, affine: NDArray, findings: list[Finding], path: Path) -> dict[str, Any]:
+    def _objects(self, item: Mapping[Hashable, Any], affine: NDArray, path: Path) -> dict[str, Any]:
         """Segmentation, if there is a finding, and report, by the end of their files' names."""
         from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
 
-        labels = numbered(labels, findings)
-        source = SourceScan.find(path, labels.shape, affine)
+        labels, findings = item[NUMBERS], item["findings"]
+        frames = DicomReader(item.get("series")).read(str(path)).frames  # those that the scan was read from
+        source = SourceScan.of(frames, labels.shape, affine)
         if not findings:
             return {"_sr.dcm": findings_report(source, findings, self.method, None)}
         segmentation = findings_segmentation(source, labels, affine, findings, self.method)
         return {"_seg.dcm": segmentation, "_sr.dcm": findings_report(source, findings, self.method, segmentation)}
-
-
-def numbered(labels: NDArray, findings: list[Finding]) -> NDArray[np.int32]:
-    """A label map with the findings' numbers, made of one that may only say where there are some."""
-    places, count = ndimage.label(labels > 0, np.ones((3,) * labels.ndim), output=np.int32)
-    number = np.zeros(count + 1, dtype=np.int32)
-    for finding in findings:
-        number[places[finding.voxel]] = finding.number
-    return number[places]

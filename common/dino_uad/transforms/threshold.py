@@ -6,10 +6,12 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dino_uad.detector import read_threshold
@@ -17,13 +19,16 @@ from dino_uad.findings import Finding, MinSize, ScanGrid, extract_findings
 from dino_uad.transforms.choices import growth, operating_point, output_kind
 from dino_uad.transforms.save import is_on_scan_grid, is_picture, on_scan_grid
 
+NUMBERS = "finding_numbers"
+"""Item key of the numbered label map, an int16 array in the shape of the file."""
+
 
 class ThresholdMapd(MapTransform):
     """Turns an anomaly map ``[1,...]`` on its file's grid into a label map, and lists what it marks.
 
     Each finding is a connected place that reaches the operating point's threshold somewhere, extends down to that of
     ``grow``, and is not smaller than ``min_size``. The list is put into the item as ``findings``, of
-    :class:`~dino_uad.findings.Finding`, whatever ``output`` is.
+    :class:`~dino_uad.findings.Finding`, whatever ``output`` is, and their numbers as :data:`NUMBERS`.
 
     The thresholds are read from the model file when the first map arrives: MONAI Label builds postprocessing apart from
     the network, so there is no loaded network to ask.
@@ -79,16 +84,17 @@ class ThresholdMapd(MapTransform):
                 # MONAI Label's scoring by dropout leaves Invertd out, and compares label maps on the network's grid.
                 result[key] = (result[key] >= self.thresholds[0]).to(torch.uint8)
                 continue
-            labels, result["findings"] = self._findings(result[key])
+            result[NUMBERS], result["findings"] = self._findings(result[key])
             if self.output != "anomaly map":
                 dtype = torch.int16 if self.output == "numbered findings" else torch.uint8
+                labels = torch.from_numpy(result[NUMBERS])
                 shown = labels if self.output == "numbered findings" else labels > 0
                 result[key] = convert_to_dst_type(shown.reshape(result[key].shape), result[key], dtype=dtype)[0]
         return result
 
-    def _findings(self, anomaly_map: Tensor) -> tuple[Tensor, list[Finding]]:
+    def _findings(self, anomaly_map: Tensor) -> tuple[NDArray[np.int16], list[Finding]]:
         grid = ScanGrid.from_meta(anomaly_map.meta, is_picture(anomaly_map), self.axcodes)
         labels, findings = extract_findings(on_scan_grid(anomaly_map), grid, *self.thresholds, self.min_size)
         if len(findings) > torch.iinfo(torch.int16).max:
             raise ValueError(f"{len(findings)} findings, more than a label map can number; raise min_size")
-        return torch.from_numpy(labels), findings
+        return labels.astype(np.int16, copy=False), findings

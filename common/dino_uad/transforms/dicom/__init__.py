@@ -4,4 +4,13 @@ from dino_uad.transforms.dicom.folder import DicomScan, dicom_patient, dicom_sca
 from dino_uad.transforms.dicom.frames import ANNOTATION, is_dicom
 from dino_uad.transforms.dicom.reader import DicomReader
 
-__all__ = ["ANNOTATION", "DicomReader", "DicomScan", "dicom_patient", "dicom_scans", "is_dicom", "require_one_stack"]
+__all__ = [
+    "ANNOTATION",
+    "DicomFrame",
+    "DicomReader",
+    "DicomScan",
+    "dicom_patient",
+    "dicom_scans",
+    "is_dicom",
+    "require_one_stack",
+]
