@@ -26,6 +26,7 @@ from dino_uad.detector.baseline import ImageBaseline
 from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.model_file import load_model
 from dino_uad.detector.normal_scans import NormalScans
+from dino_uad.detector.older_models import complete
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
 from dino_uad.detector.units import Units
 from dino_uad.detector.upsample import upsample_scores
@@ -231,44 +232,16 @@ class AnomalyDetector(nn.Module):
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
     ) -> None:
-        error_msgs += self._compare_fingerprint(state_dict.get(prefix + "fingerprint"))
+        error_msgs += fingerprint.mismatches(state_dict.get(prefix + "fingerprint"), self.facts)
         error_msgs += [
             f"{key}: NaN found in the checkpoint; it was damaged or its training failed, fit again"
             for key, value in state_dict.items()
             if key.startswith(prefix + "head.") and value.is_floating_point() and value.isnan().any()
         ]
-        state_dict.pop(prefix + "image_score_range", None)  # version 0.1 stored it, and nothing read it
-        known = dict(self.backbone.state_dict(prefix=prefix + "backbone."))
-        known[prefix + "baseline.share"] = self.baseline.share  # before there was "auto", the fingerprint alone said it
-        if prefix + "normal_scans.finding_thresholds" not in state_dict:
-            known |= self._uncalibrated(state_dict, prefix)
-        known |= NormalScans().state_dict(prefix=prefix + "normal_scans.")  # what an older model does not say
-        for key, value in known.items():
-            state_dict.setdefault(key, value)
+        complete(state_dict, prefix, self)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-
-    def _uncalibrated(self, state_dict: dict[str, Any], prefix: str) -> dict[str, Tensor]:
-        """What a ``model.pt`` of version 0.1 lacks: decisions on whole scans, thresholds finer than 1 %, units."""
-        stored = state_dict.get(prefix + "thresholds")
-        if stored is not None and stored.ndim == 1 and len(stored) < len(self.thresholds):
-            missing = stored.new_full((len(self.thresholds) - len(stored),), torch.nan)
-            state_dict[prefix + "thresholds"] = torch.cat([stored, missing])
-        known = Units().state_dict(prefix=prefix + "units.") | ImageBaseline().state_dict(prefix=prefix + "baseline.")
-        if stored is not None:
-            known[prefix + "pixel_thresholds"] = state_dict[prefix + "thresholds"]
-        return known
-
-    def _compare_fingerprint(self, stored: Tensor | None) -> list[str]:
-        if stored is None:
-            return ["no fingerprint found: this is not a checkpoint of an AnomalyDetector; fit it with train.json"]
-        if stored.dtype != torch.uint8 or stored.shape != self.fingerprint.shape:
-            return [f"fingerprint of {stored.dtype} {list(stored.shape)} found, uint8 [{fingerprint.SIZE}] expected"]
-        try:
-            return fingerprint.differences(fingerprint.decode(stored), self.facts)
-        except (ValueError, AttributeError) as error:
-            return [f"fingerprint cannot be read ({error}): the file is damaged"]
 
 
 def _checked_size(image_size: Sequence[int], backbone: DinoBackbone) -> tuple[int, int]:

@@ -44,6 +44,18 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
     ]
 
 
+def mismatches(stored: Tensor | None, facts: Mapping[str, Any]) -> list[str]:
+    """Why a checkpoint with the fingerprint ``stored`` is none of a network of these ``facts``; empty if it is one."""
+    if stored is None:
+        return ["no fingerprint found: this is not a checkpoint of an AnomalyDetector; fit it with train.json"]
+    if stored.dtype != torch.uint8 or stored.shape != (SIZE,):
+        return [f"fingerprint of {stored.dtype} {list(stored.shape)} found, uint8 [{SIZE}] expected"]
+    try:
+        return differences(decode(stored), facts)
+    except (ValueError, AttributeError) as error:
+        return [f"fingerprint cannot be read ({error}): the file is damaged"]
+
+
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     head = {f"head#{name}": value for name, value in facts.get("head", {}).items()}
     return {name: value for name, value in facts.items() if name != "head"} | head
