@@ -25,6 +25,8 @@ METRICS = {
     "froc": "FROC",
     "lesion_sensitivity_at_0.1": "lesions at 0.1 false",
     "lesion_sensitivity_at_1": "lesions at 1 false",
+    "label_dice_grow0.5": "Dice, label maps",
+    "label_lesion_scans": "scans marked",
 }
 COSTS = {
     "fit_seconds": ("fit s", 1),
@@ -84,7 +86,8 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
         "",
         f"{facts['images']} test images, {facts['image_size']} px, seeds {facts['seeds']}, {facts['device']}. "
         "Mean ± standard deviation over seeds; pixel metrics at the labels' size over all pixels; Dice at the "
-        "threshold for that false positive rate on normal validation pixels; fit time without the backbone; "
+        "threshold for that false positive rate on normal validation pixels; label maps: inference's, and the "
+        "share of scans with a lesion in which they mark it; fit time without the backbone; "
         "peak memory of the fit beyond what was held before it.",
         "",
     ]
