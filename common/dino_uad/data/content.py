@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from dino_uad.transforms import LoadScan, UnitPILReader
+from dino_uad.transforms import LoadScan, UnitPILReader, utf8_name
 
 FEW = 3  # values of a picture that are a mask's whatever they look like
 LABELS = 32  # values of a label map: whole numbers in volumes, or patches of one value in pictures
@@ -133,8 +133,9 @@ def image_size(path: Path) -> tuple[int, ...] | None:
     if name.endswith((".nrrd", ".nhdr", ".mha", ".mhd")):
         import itk
 
-        reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
+        with utf8_name(path) as readable:
+            reader = itk.ImageIOFactory.CreateImageIO(readable, itk.CommonEnums.IOFileMode_ReadMode)
+            reader.SetFileName(readable)
+            reader.ReadImageInformation()
         return tuple(int(reader.GetDimensions(axis)) for axis in range(reader.GetNumberOfDimensions()))
     return None

@@ -13,6 +13,7 @@ from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.files_of import files_of
 from dino_uad.transforms.foreground_mask import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
+from dino_uad.transforms.itk_reader import utf8_name
 from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
@@ -79,4 +80,5 @@ __all__ = [
     "require_one_stack",
     "tiff_mark",
     "to_patches",
+    "utf8_name",
 ]

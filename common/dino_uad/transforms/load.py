@@ -14,11 +14,12 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import ITKReader, MetaTensor
+from monai.data import MetaTensor
 from monai.data.image_reader import ImageReader
 from monai.transforms import LoadImage, LoadImaged
 
 from dino_uad.transforms.dicom import DicomReader, is_dicom
+from dino_uad.transforms.itk_reader import AnyNameITKReader
 from dino_uad.transforms.label_grid import Grid, bring_to_grid, full_affine
 from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.nifti import FloatNibabelReader
@@ -67,7 +68,7 @@ class LoadScan(LoadImage):
             warnings.simplefilter("ignore")  # about readers of MONAI's that are not used here
             super().__init__(image_only=image_only, dtype=np.float32, ensure_channel_first=True)
         # Tried from the last to the first, by file name; ITK takes what is left.
-        self.readers = [ITKReader(), DicomReader(), FloatNibabelReader(), UnitPILReader()]
+        self.readers = [AnyNameITKReader(), DicomReader(), FloatNibabelReader(), UnitPILReader()]
 
     def __call__(
         self,

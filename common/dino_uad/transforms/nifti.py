@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+
+import nibabel as nib
 import numpy as np
 from monai.data import NibabelReader
+
+logger = logging.getLogger(__name__)
+
+
+def geometry_doubts(image: nib.Nifti1Image) -> list[str]:
+    """What is odd in a NIfTI header's geometry, and what is made of it."""
+    if not isinstance(image.header, nib.Nifti1Header):
+        return []
+    doubts, header = [], image.header
+    if header["qform_code"] > 0 and header["sform_code"] > 0:
+        corners = nib.affines.apply_affine
+        ends = np.stack(np.meshgrid(*[(0, side - 1) for side in image.shape[:3]], indexing="ij"), -1).reshape(-1, 3)
+        apart = 0.0
+        if ends.shape[1] == 3:
+            apart = float(np.abs(corners(image.get_qform(), ends) - corners(image.get_sform(), ends)).max())
+        if apart > min(header.get_zooms()[:3]):
+            doubts.append(f"qform and sform put its voxels up to {apart:.1f} mm apart; the sform is used")
+    with nib.openers.ImageOpener(image.get_filename()) as file:
+        sizes = type(header).from_fileobj(file, check=False)["pixdim"][1:4]
+    if header["sform_code"] == 0 and (sizes <= 0).any():
+        doubts.append(
+            f"voxel sizes of {' x '.join(f'{size:g}' for size in sizes)} mm in its header, taken for "
+            f"{' x '.join(f'{size:g}' for size in header.get_zooms()[:3])}; millimetres and millilitres may be wrong"
+        )
+    return doubts
 
 
 class FloatNibabelReader(NibabelReader):
@@ -11,6 +39,13 @@ class FloatNibabelReader(NibabelReader):
 
     def __init__(self) -> None:
         super().__init__(squeeze_non_spatial_dims=True)
+
+    def get_data(self, img):
+        """Return the values and meta data; warn where the header contradicts itself."""
+        for image in img if isinstance(img, list | tuple) else [img]:
+            for doubt in geometry_doubts(image):
+                logger.warning("%s: %s", image.get_filename(), doubt)
+        return super().get_data(img)
 
     def _get_array_data(self, img, filename):
         kind = img.get_data_dtype()

@@ -22,6 +22,7 @@ VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, "white is zero"  # a TIFF tag, and our note of its value 0
+SUBFILE_TYPE, REDUCED, TRANSPARENCY = 254, 1, 4  # a TIFF tag, and bits of it
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
@@ -31,7 +32,8 @@ class UnitPILReader(PILReader):
     1-bit, 8-bit and 16-bit pictures are divided by their type's largest value; palettes, CMYK and other colour spaces
     become RGB; transparency is composited on black. Float TIFFs within [0, 1] are taken as they are. Other float and
     32-bit integer pictures have no natural range: they keep their values and get ``meta["unit_range"] = False``, which
-    asks ``ScaleToUnitd`` to scale them. EXIF rotation is ignored, so that maps lie on the stored pixels.
+    asks ``ScaleToUnitd`` to scale them. Of a pyramid of resolutions the first, full page is read. EXIF rotation is
+    ignored, so that maps lie on the stored pixels.
 
     The meta data holds ``affine`` (:data:`PICTURE_AFFINE`), ``spatial_shape`` ``(W, H)``, ``unit_range``, and in
     ``type_range`` by what stored values were divided.
@@ -51,7 +53,7 @@ class UnitPILReader(PILReader):
         (name,) = (data,) if isinstance(data, str | Path) else data
         with Image.open(name, **{**self.kwargs, **kwargs}) as picture:
             # A camera's JPEG (MPO) carries its preview behind the picture.
-            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO" and not _is_pyramid(picture):
                 raise ValueError(
                     f"it has {picture.n_frames} pages, one was expected; save the pages as single files, "
                     "or the stack as a NIfTI volume"
@@ -75,6 +77,16 @@ class UnitPILReader(PILReader):
             "type_range": 65535.0 if img.mode.startswith("I;16") else 1.0 if img.mode in ("1", "F", "I") else 255.0,
         }
         return np.moveaxis(array, 0, 1), meta
+
+
+def _is_pyramid(picture: Image.Image) -> bool:
+    """Whether the pages of a TIFF behind the first are smaller copies of it, or its transparency; goes back to it."""
+    kinds = []
+    for page in range(1, picture.n_frames):
+        picture.seek(page)
+        kinds.append(getattr(picture, "tag_v2", {}).get(SUBFILE_TYPE, 0) & (REDUCED | TRANSPARENCY))
+    picture.seek(0)
+    return all(kinds)
 
 
 def unit_array(picture: Image.Image) -> tuple[np.ndarray, bool]:
