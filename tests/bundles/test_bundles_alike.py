@@ -43,7 +43,8 @@ MAY_DIFFER = {
         "train#handlers#3#settings",
         "train#handlers#3#early_stop",
         "train#handlers#6",  # what is measured before a validation
-        "train#handlers#7",  # the learning rate
+        "train#handlers#7",
+        "train#schedule",  # the learning rate
         "train#trainer#max_steps",
         "train#trainer#_target_",
         "train#trainer#network",
@@ -112,3 +113,9 @@ def test_shared_keys_stand_in_the_same_order(bundle: str, file: str):
     place = {key: number for number, (key, _) in enumerate(leaves(config(REFERENCE, file)))}
     shared = [key for key, _ in leaves(config(bundle, file)) if key in place]
     assert all(place[first] < place[second] for first, second in pairwise(shared))
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_no_training_handler_is_found_by_its_position(bundle):
+    """MONAI Label puts one before them."""
+    assert not [value for _, value in leaves(config(bundle, "train.json")) if "@train#handlers#" in str(value)]

@@ -20,17 +20,21 @@ class OneCycle:
     Args:
         optimizer: whose learning rate it sets; the rate it was made with is the highest.
         rising: share of the steps until then.
+        enabled: False leaves the learning rate as it is, and has no state.
     """
 
-    def __init__(self, optimizer: Optimizer, rising: float = 0.3) -> None:
+    def __init__(self, optimizer: Optimizer, rising: float = 0.3, enabled: bool = True) -> None:
         if not 0 < rising < 1:
             raise ValueError(f"rising is {rising!r}; expected the share of the steps at which the rate is highest")
         self.optimizer = optimizer
         self.rising = float(rising)
+        self.enabled = bool(enabled)
         self.scheduler: OneCycleLR | None = None
 
     def attach(self, engine: Engine) -> None:
         """Plan the steps of a trainer that knows how many it will make, and follow them."""
+        if not self.enabled:
+            return
         steps = engine.state.max_epochs * engine.state.epoch_length
         highest = self.optimizer.defaults["lr"]
         self.scheduler = OneCycleLR(self.optimizer, highest, total_steps=steps, pct_start=self.rising)
