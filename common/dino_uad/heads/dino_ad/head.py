@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dino_uad.heads.dino_ad.kmeans import kmeans
+from dino_uad.heads.growing import GrowingRows
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask, patch_mean
 from dino_uad.parallel import all_reduce_sum, gather_rows
@@ -67,7 +68,7 @@ class DinoADHead(Head):
         self.register_buffer("class_tokens", torch.empty(0, embed_dim))
         self.register_buffer("centroids", torch.empty(0, n_clusters, embed_dim, dtype=torch.float16))
         self.register_buffer("normal_mean_std", torch.zeros(2))  # a standard deviation of 0 means not calibrated
-        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._pending = (GrowingRows(), GrowingRows())  # class tokens and centroids
         self._moments = torch.zeros(3, dtype=torch.float64)
 
     def deciding(self) -> dict[str, Any]:
@@ -83,16 +84,16 @@ class DinoADHead(Head):
         rows = embeddings.float().flatten(2).transpose(1, 2)
         foreground = nonempty_mask(mask, embeddings).flatten(1)
         clusters = kmeans(rows, self.n_clusters, foreground, seed=self.seed)
-        tokens = gather_rows(_unit(cls))
-        self._pending.append((tokens, gather_rows(_unit(clusters.centroids).half())))
-        return {"images": float(sum(len(tokens) for tokens, _ in self._pending))}
+        for pending, rows in zip(self._pending, (_unit(cls), _unit(clusters.centroids).half()), strict=True):
+            pending.append(gather_rows(rows))
+        return {"images": float(len(self._pending[0]))}
 
     def end_epoch(self) -> None:
         """Make the gathered images the model; a second pass over the data replaces the first."""
-        if not sum(len(tokens) for tokens, _ in self._pending):
+        if not len(self._pending[0]):
             raise RuntimeError("DINO-AD was given no normal image: check the training data list")
-        self.class_tokens, self.centroids = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
-        self._pending = []
+        self.class_tokens, self.centroids = (pending.joined() for pending in self._pending)
+        self._pending = (GrowingRows(), GrowingRows())
 
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
         """Add the cosine distances of the foreground patches of normal validation images to the statistics."""
