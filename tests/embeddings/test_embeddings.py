@@ -225,3 +225,19 @@ def test_cache_key_of_a_transform_does_not_change_when_it_is_used(tmp_path):
     transform(dict(image))
     assert describe(transform) == before
     assert describe(Compose([LoadScand("image"), InPlaneResized("image", (14, 14))])) != before
+
+
+def test_a_gpus_batches_are_read_ahead_in_their_order(tmp_path, monkeypatch):
+    data = embeddings(tmp_path, 5)
+    expected = list(EmbeddingLoader(data, 2, shuffle=True))
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor), tensor)[1])
+    data.device = torch.device("cuda")
+    found = list(EmbeddingLoader(data, 2, shuffle=True))
+    assert len(found) == 3 and len(pinned) == sum(map(len, found))
+    for one, other in zip(found, expected, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in other)
+    monkeypatch.setattr(EmbeddingDataset, "batch", lambda *_: (_ for _ in ()).throw(OSError("disk gone")))
+    with pytest.raises(OSError, match="disk gone"):
+        list(EmbeddingLoader(data, 2))

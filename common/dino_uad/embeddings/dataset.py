@@ -22,9 +22,9 @@ from dino_uad.detector import Foreground
 from dino_uad.embeddings.hold_out import hold_out
 from dino_uad.embeddings.identity import entry_key, store_facts
 from dino_uad.embeddings.shard import Record
+from dino_uad.embeddings.slices import Slices, unchanged
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
-from dino_uad.embeddings.with_foreground import WithForeground, flattened
-from dino_uad.errors import explain
+from dino_uad.embeddings.with_foreground import WithForeground
 from dino_uad.transforms import to_patches
 
 logger = logging.getLogger(__name__)
@@ -206,9 +206,14 @@ class EmbeddingDataset(Dataset):
         )
 
     def _embed(self, entries: Sequence[int]) -> Iterator[tuple[int, Record | None]]:
-        """Yield ``(entry, record)``, None if it was skipped, running the backbone on batches that may span entries."""
-        loader = DataLoader(self.slices(entries), batch_size=None, num_workers=self.num_workers, collate_fn=_unchanged)
+        """Yield ``(entry, record)``, None if it was skipped, running the backbone on batches that may span entries.
+
+        A batch is fetched from the device when the next one is on its way there, so that a GPU need not wait.
+        """
+        loader = DataLoader(self.slices(entries), batch_size=None, num_workers=self.num_workers, collate_fn=unchanged)
         waiting: list[tuple[int, list[dict[str, Tensor]]]] = []
+        running: list[tuple[int, int]] = []
+        results: Record = {}
         skipped: Counter[str] = Counter()
         with tqdm(total=len(entries), desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
             for entry, (slices, problem) in zip(entries, loader, strict=True):
@@ -219,9 +224,12 @@ class EmbeddingDataset(Dataset):
                     continue
                 waiting.append((entry, slices))
                 if sum(len(s) for _, s in waiting) >= self.batch_size:
-                    yield from self._flush(waiting)
+                    started = [(entry, len(s)) for entry, s in waiting], self._run(waiting)
+                    yield from _fetch(running, results)
+                    running, results = started
                     waiting = []
-            yield from self._flush(waiting)
+            yield from _fetch(running, results)
+            yield from _fetch([(entry, len(s)) for entry, s in waiting], self._run(waiting))
         if skipped:
             logger.warning(f"skipped {skipped.total()} unreadable of {len(entries)}: " + "; ".join(skipped))
 
@@ -231,59 +239,36 @@ class EmbeddingDataset(Dataset):
         return Slices(chosen, self.transform, self.on_error)
 
     @torch.inference_mode()
-    def _flush(self, waiting: list[tuple[int, list[dict[str, Tensor]]]]) -> Iterator[tuple[int, Record]]:
+    def _run(self, waiting: list[tuple[int, list[dict[str, Tensor]]]]) -> Record:
+        """Start the backbone on all slices of some entries; joined, on the device, empty without a slice."""
         slices = [s for _, group in waiting for s in group]
-        merged: Record = {}
-        if slices:
-            done = [self._forward(slices[i : i + self.batch_size]) for i in range(0, len(slices), self.batch_size)]
-            merged = {key: torch.cat([part[key] for part in done]) for key in done[0]}
-        start = 0
-        for entry, group in waiting:
-            stop = start + len(group)
-            # Copies: a view would keep the embeddings of all waiting entries until the last of them is written.
-            yield entry, {key: value[start:stop].clone() for key, value in merged.items()} if group else {}
-            start = stop
+        done = [self._forward(slices[i : i + self.batch_size]) for i in range(0, len(slices), self.batch_size)]
+        return {key: torch.cat([part[key] for part in done]) for key in done[0]} if done else {}
 
     def _forward(self, slices: list[dict[str, Tensor]]) -> Record:
         backbone = self.backbone.to(self.device)
-        embeddings, cls = backbone(stack_images([s["image"] for s in slices]).to(self.device, torch.float32))
-        record = {"embedding": embeddings.half().contiguous().cpu(), "cls": cls.float().cpu()}
+        images = stack_images([s["image"] for s in slices])
+        images = images.pin_memory() if images.device != self.device and torch.cuda.is_available() else images
+        embeddings, cls = backbone(images.to(self.device, torch.float32, non_blocking=True))
+        record = {"embedding": embeddings.half().contiguous(), "cls": cls.float()}
         if "foreground" in slices[0]:
             masks = torch.stack([s["foreground"] for s in slices])
-            record["foreground"] = to_patches(masks, tuple(embeddings.shape[-2:])).bool().cpu()
-        if not record["embedding"].isfinite().all():
-            raise ValueError("the backbone gave NaN or Inf, or a value beyond half precision; check the image values")
+            record["foreground"] = to_patches(masks, tuple(embeddings.shape[-2:])).bool()
         return record
 
 
-class Slices(Dataset):
-    """Entries as slices ``([{"image": ..., ...}, ...], why it was skipped or None)``: all that a worker is handed.
+def _fetch(entries: Sequence[tuple[int, int]], results: Record) -> Iterator[tuple[int, Record]]:
+    """The records of entries, given with their numbers of slices, from the device.
 
-    Args:
-        data, transform, on_error: of the :class:`EmbeddingDataset`.
+    Raises:
+        ValueError: an embedding is not a number.
     """
-
-    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable, on_error: str = "raise") -> None:
-        self.data = data
-        self.transform = transform
-        self.on_error = on_error
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, item: int) -> tuple[list[dict[str, Tensor]], str | None]:
-        entry = self.data[item]
-        try:
-            slices = self.transform(dict(entry))
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            return [], f"{Path(str(entry.get('image'))).name}: {explain(error)}"
-        keep = ("image", "foreground")
-        return [
-            {k: torch.as_tensor(one[k]).as_subclass(Tensor) for k in keep if k in one} for one in flattened(slices)
-        ], None
-
-
-def _unchanged(item: Any) -> Any:
-    return item
+    results = {key: value.cpu() for key, value in results.items()}
+    if results and not results["embedding"].isfinite().all():
+        raise ValueError("the backbone gave NaN or Inf, or a value beyond half precision; check the image values")
+    start = 0
+    for entry, count in entries:
+        stop = start + count
+        # Copies: a view would keep the embeddings of all entries until the last of them is written.
+        yield entry, {key: value[start:stop].clone() for key, value in results.items()} if count else {}
+        start = stop

@@ -33,6 +33,7 @@ def store_facts(transform: Callable, backbone: DinoBackbone) -> dict[str, Any]:
             "final_norm": backbone.final_norm,
             "joined": backbone.joined,
             "precision": backbone.precision,
+            **({"compiled": True} if backbone.compiled else {}),
         },
         "code": code_version(),
         "transform": describe(transform),

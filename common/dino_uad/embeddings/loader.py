@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dino_uad import parallel
+from dino_uad.embeddings.ahead import pinned_ahead
 from dino_uad.embeddings.dataset import EmbeddingDataset
 
 
@@ -55,6 +56,12 @@ class EmbeddingLoader:
         return -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        if self.dataset.device.type == "cuda" and torch.cuda.is_available():
+            self.dataset.build()  # ranks work together on that, which is not for a thread
+            return pinned_ahead(self._batches())
+        return self._batches()
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
         count = len(self.dataset)
         order = torch.arange(count)
         if self.shuffle:
