@@ -19,7 +19,7 @@ from dino_uad.measure import peak_extra_megabytes
 QUICK = Settings(torch.device("cpu"), 1, repeats=1, quick=True)
 
 
-SINGLE = ["em", "sklearn", "score", "ar", "ar_training", "forward", "fit", "pixels", "coreset", "nearest"]
+SINGLE = ["em", "sklearn", "score", "ar", "ar_training", "forward", "fit", "pixels", "coreset", "nearest", "throughput"]
 
 
 @pytest.mark.parametrize("name", SINGLE)

@@ -14,6 +14,7 @@ from dino_uad.bench.rows import (
     scoring,
     selection,
     start,
+    throughput,
     training,
     transformer,
     whole_fit,
@@ -36,11 +37,12 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "nearest_ranks": ranks.nearest_ranks,
     "fit_all": whole_fit.whole_fit_unabridged,
     "options": transformer.options,
+    "throughput": throughput.throughput,
     "memory": memory.memory,
 }
 DISTRIBUTED = ("em_ranks", "nearest_ranks")
 """Rows that have something to measure under ``torchrun``."""
-ON_REQUEST = ("fit_all", "options", "memory")
+ON_REQUEST = ("fit_all", "options", "throughput", "memory")
 """Rows that run only when they are named, because they take minutes."""
 PEERS = {"sklearn": "sklearn"}
 """Packages without which a row has nothing to compare with."""

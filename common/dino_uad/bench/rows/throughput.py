@@ -1,0 +1,130 @@
+"""Images a second: the backbone in batches, each head after it, and what an epoch of a fit takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dino_uad.backbones import DinoBackbone
+from dino_uad.bench.row import Row
+from dino_uad.bench.settings import Settings
+from dino_uad.bench.synthetic import patch_embeddings
+from dino_uad.heads import Head
+from dino_uad.heads.anomaly_dino import AnomalyDinoHead
+from dino_uad.heads.dino_ad import DinoADHead
+from dino_uad.heads.dpmm import DPMMHead
+from dino_uad.heads.spatial_ar import SpatialARHead
+from dino_uad.measure import peak_extra_megabytes
+
+ARCH = "dinov2_vits14"  # speed does not depend on the weights, so random ones do
+DIM = 384
+SLICES = 7500  # of the fit whose epochs are counted
+EPOCHS = 40
+
+
+def throughput(settings: Settings) -> Row:
+    """Slices of 448 px in batches, at the aims for one H100; elsewhere figures without an aim."""
+    side, batch, normal = settings.size((32, 64, 360), (4, 2, 12))
+    size = {"image": f"{14 * side} px", "batch": batch, "normal images": normal, "slices of a fit": SLICES}
+    row = Row("throughput", "Images a second", size, settings)
+    gpu = settings.device.type == "cuda"
+    with torch.inference_mode():
+        _embedding(row, side, batch, at_least=1500 if gpu else None)
+        _scoring(row, side, batch, normal, at_most=5 if gpu else None)
+    _fits(row, side, at_most=120 if gpu else None)
+    if gpu and not settings.quick:
+        _large_bank(row)
+    return row
+
+
+def _embedding(row: Row, side: int, batch: int, at_least: float | None) -> None:
+    images = torch.rand(batch, 1, 14 * side, 14 * side, device=row.settings.device)
+    variants: dict[str, Callable[[], object]] = {}
+    for precision in ("float32", "bfloat16"):
+        for compiled in (False, True) if row.settings.device.type == "cuda" else (False,):
+            options = {"precision": precision, "compiled": compiled}
+            backbone = DinoBackbone(ARCH, weights="random", **options).to(row.settings.device)
+            name = f"embedding, {precision}{', compiled' if compiled else ''}"
+            variants[name] = lambda backbone=backbone: backbone(images)
+    row.time(variants)
+    fastest = max(batch / row.timings[name].wall_median for name in variants if "bfloat16" in name)
+    row.figure("embedding, float32", batch / row.timings["embedding, float32"].wall_median, "/s")
+    row.figure("embedding, bfloat16, the faster way", fastest, "/s", at_least=at_least)
+
+
+def _scoring(row: Row, side: int, batch: int, normal: int, at_most: float | None) -> None:
+    device = row.settings.device
+    embeddings = patch_embeddings(batch, side, DIM).to(device)
+    cls = functional.normalize(embeddings.float().mean(dim=(2, 3)), dim=1)
+    heads = _fitted(patch_embeddings(normal, side, DIM, seed=1).to(device), row.settings)
+    row.time({name: lambda head=head: head.score(embeddings, cls) for name, head in heads.items()})
+    for name in heads:
+        row.figure(f"{name}, an image in a batch", 1000 * row.timings[name].wall_median / batch, "ms", at_most=at_most)
+        row.check(f"{name}, one image alone, relative", _alone(heads[name], embeddings, cls), 1e-3)
+
+
+def _fitted(normal: Tensor, settings: Settings) -> dict[str, Head]:
+    """Heads as in the bundles, after one batch of normal images."""
+    components, hidden, clusters = settings.size((500, 256, 24), (10, 16, 2))
+    torch.manual_seed(0)
+    heads: dict[str, Head] = {
+        "DPMM": DPMMHead(DIM, components, reg_covar=0.1 / DIM),
+        "Spatial AR": SpatialARHead(DIM, hidden, dilations=(1, 1, 1, 1), direction="both"),
+        "DINO-AD": DinoADHead(DIM, clusters, n_support=10, similarity="max", normalization="none"),
+        "AnomalyDINO": AnomalyDinoHead(DIM, retrieve=20),
+    }
+    cls = functional.normalize(normal.float().mean(dim=(2, 3)), dim=1)
+    for head in heads.values():
+        head.to(normal.device).eval()
+        if isinstance(head, SpatialARHead):
+            head.batches_seen += 1
+            continue
+        for part, token in zip(normal.split(12), cls.split(12), strict=True):
+            head.fit_batch(part, token)
+        head.end_epoch()
+    return heads
+
+
+def _alone(head: Head, embeddings: Tensor, cls: Tensor) -> float:
+    """Largest relative difference between the score of one image in a batch and by itself."""
+    together, alone = head.score(embeddings, cls)[:1], head.score(embeddings[:1], cls[:1])
+    return float((together - alone).abs().max() / together.abs().max())
+
+
+def _fits(row: Row, side: int, at_most: float | None) -> None:
+    """All epochs of a fit from the pace of one step, embeddings on the device."""
+    components, hidden = row.settings.size((500, 256), (10, 16))
+    embeddings = patch_embeddings(12, side, DIM).to(row.settings.device)
+    mixture = DPMMHead(DIM, components, reg_covar=0.1 / DIM).to(row.settings.device)
+    network = SpatialARHead(DIM, hidden, dilations=(1, 1, 1, 1), direction="both").to(row.settings.device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+
+    def em_step() -> None:
+        with torch.no_grad():
+            mixture.fit_batch(embeddings)
+
+    def ar_step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        batch = embeddings[:8].float()
+        sum(functional.mse_loss(one, batch) for one in network(batch)).backward()
+        optimizer.step()
+
+    row.time({"DPMM, a step of 12 images": em_step, "Spatial AR, a step of 8 images": ar_step})
+    for name, images in (("DPMM, a step of 12 images", 12), ("Spatial AR, a step of 8 images", 8)):
+        seconds = row.timings[name].wall_median * SLICES / images * EPOCHS
+        method = name.split(",")[0]
+        row.figure(f"{method}, {EPOCHS} epochs of {SLICES} slices at this pace", seconds, "s", at_most=at_most)
+
+
+def _large_bank(row: Row) -> None:
+    """A bank of 7.7 million rows on the device, and one image searched in it."""
+    rows = 7_700_000
+    bank = torch.randint(-32767, 32767, (rows, DIM), dtype=torch.int16, device=row.settings.device)
+    head = AnomalyDinoHead(DIM).to(row.settings.device)
+    head.bank = bank
+    image = patch_embeddings(1, 32, DIM).to(row.settings.device)
+    extra = peak_extra_megabytes(lambda: head.score(image), row.settings.device)
+    row.figure(f"bank of {rows} rows and a search in it", bank.nbytes / 1e9 + extra / 1e3, "GB", at_most=6)
