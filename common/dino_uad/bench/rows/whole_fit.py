@@ -97,6 +97,8 @@ def whole_fit_unabridged(settings: Settings) -> Row:
 class _Cached:
     """Embeddings in memory, as :class:`~dino_uad.embeddings.dataset.EmbeddingDataset` holds them once it is built."""
 
+    device = torch.device("cpu")  # nothing to read ahead
+
     def __init__(self, embeddings: Tensor) -> None:
         self._embeddings = embeddings
 

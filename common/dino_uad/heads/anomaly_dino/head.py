@@ -124,9 +124,9 @@ class AnomalyDinoHead(Head):
         if not self._references.kept:
             raise RuntimeError("AnomalyDINO was given no normal image: check the training data list")
         here = torch.tensor([one.rows is not None for one in self._references.kept])
+        self.class_tokens = torch.stack([one.token for one in self._references.kept])
         self.bank = self._references.join_rows(self.bank)
         references = self._references.kept
-        self.class_tokens = torch.stack([one.token for one in references])
         self.ends = torch.tensor([one.count for one in references], device=self.bank.device).cumsum(0)
         self._part = Part.of_images(self.ends, here) if self._divides else None
         self._restart()

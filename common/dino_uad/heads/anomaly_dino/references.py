@@ -14,7 +14,7 @@ class Reference(NamedTuple):
     key: float
     rows: Tensor | None
     count: int
-    token: Tensor
+    token: Tensor | None
 
 
 class References:
@@ -51,12 +51,13 @@ class References:
         return sum(one.count for one in self.kept)
 
     def join_rows(self, empty: Tensor) -> Tensor:
-        """All rows that are here, ``[M,C]`` like ``empty``; each image's are forgotten once copied, not kept twice."""
+        """All rows that are here, ``[M,C]`` like ``empty``; each image's, and its token, are forgotten once copied."""
         here = [one.rows for one in self.kept if one.rows is not None]
-        self.kept = [one._replace(rows=None) for one in self.kept]
-        bank, start = empty.new_empty(sum(map(len, here)), empty.shape[1]), 0
-        while here:
-            rows = here.pop(0)
-            bank[start : start + len(rows)] = rows
-            start += len(rows)
+        self.kept = [one._replace(rows=None, token=None) for one in self.kept]
+        stop = sum(map(len, here))
+        bank = empty.new_empty(stop, empty.shape[1])
+        while here:  # the last first: a heap shrinks from its end
+            rows = here.pop()
+            bank[stop - len(rows) : stop] = rows
+            stop -= len(rows)
         return bank
