@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dino_uad.heads.growing import GrowingRows
+
 
 class Reference(NamedTuple):
     """An image: the random key by which references are drawn, its rows if they are here, their number, its token."""
@@ -31,6 +33,7 @@ class References:
     def __init__(self, shots: int | None, views: int, seed: int) -> None:
         self.shots, self.views = shots, views
         self.kept: list[Reference] = []
+        self._rows = GrowingRows()  # of all images, where none is forgotten
         self._generator = torch.Generator().manual_seed(seed)
         self._seen = 0
         self._key = 0.0
@@ -40,6 +43,9 @@ class References:
         if self._seen % self.views == 0:
             self._key = torch.rand((), generator=self._generator, dtype=torch.float64).item()
         self._seen += 1
+        if self.shots is None and rows is not None:
+            self._rows.append(rows)
+            rows = rows.new_empty(0, rows.shape[1])
         self.kept.append(Reference(self._key, rows, count, token))
         if self.shots is not None:
             keys = set(sorted({one.key for one in self.kept})[: self.shots])
@@ -51,13 +57,7 @@ class References:
         return sum(one.count for one in self.kept)
 
     def join_rows(self, empty: Tensor) -> Tensor:
-        """All rows that are here, ``[M,C]`` like ``empty``; each image's, and its token, are forgotten once copied."""
+        """All rows that are here, ``[M,C]`` like ``empty``; which are forgotten, and so are the tokens."""
         here = [one.rows for one in self.kept if one.rows is not None]
         self.kept = [one._replace(rows=None, token=None) for one in self.kept]
-        stop = sum(map(len, here))
-        bank = empty.new_empty(stop, empty.shape[1])
-        while here:  # the last first: a heap shrinks from its end
-            rows = here.pop()
-            bank[stop - len(rows) : stop] = rows
-            stop -= len(rows)
-        return bank
+        return self._rows.take() if len(self._rows) else torch.cat([empty[:0], *here])

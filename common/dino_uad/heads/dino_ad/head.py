@@ -92,7 +92,7 @@ class DinoADHead(Head):
         """Make the gathered images the model; a second pass over the data replaces the first."""
         if not len(self._pending[0]):
             raise RuntimeError("DINO-AD was given no normal image: check the training data list")
-        self.class_tokens, self.centroids = (pending.joined() for pending in self._pending)
+        self.class_tokens, self.centroids = (pending.take() for pending in self._pending)
         self._pending = (GrowingRows(), GrowingRows())
 
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
