@@ -43,7 +43,6 @@ MAY_DIFFER = {
         "train#handlers#3#settings",
         "train#handlers#3#early_stop",
         "train#handlers#6",  # what is measured before a validation
-        "train#handlers#7",
         "train#schedule",  # the learning rate
         "train#trainer#max_steps",
         "train#trainer#_target_",
