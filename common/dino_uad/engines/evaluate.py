@@ -66,9 +66,14 @@ class DetectorEvaluator(SupervisedEvaluator):
         count = len(batchdata["image"])
         items = [{key: values[i] for key, values in batchdata.items()} for i in range(count)]
         thresholds = _foreground_thresholds(engine.network, items)
+        maps = self._block(items)
         with engine.mode(engine.network):
             chunks = [
-                self._predict(items[i : i + self.max_batch], *(part[i : i + self.max_batch] for part in thresholds))
+                self._predict(
+                    items[i : i + self.max_batch],
+                    None if maps is None else maps[i : i + self.max_batch],
+                    *(part[i : i + self.max_batch] for part in thresholds),
+                )
                 for i in range(0, count, self.max_batch)
             ]
             if engine.state.iteration % engine.state.epoch_length == 0 and isinstance(engine.network, AnomalyDetector):
@@ -78,7 +83,14 @@ class DetectorEvaluator(SupervisedEvaluator):
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
-    def _predict(self, items: list[dict[str, Any]], *thresholds: Tensor) -> list[dict[str, Any]]:
+    def _block(self, items: Sequence[Mapping[str, Any]]) -> Tensor | None:
+        """Memory ``[B,1,h,w]`` for the maps of labels of one size: of a volume, whose metrics then need no copy."""
+        shapes = {item["label"].shape for item in items}
+        if len(shapes) != 1:
+            return None
+        return torch.empty((len(items), *shapes.pop()), dtype=torch.float32, device=self.state.device)
+
+    def _predict(self, items: list[dict[str, Any]], maps: Tensor | None, *thresholds: Tensor) -> list[dict[str, Any]]:
         start = time.perf_counter()
         device = self.state.device
         images = torch.stack([item["image"] for item in items]).to(device, torch.float32)
@@ -88,12 +100,14 @@ class DetectorEvaluator(SupervisedEvaluator):
         synchronize(device)
         seconds = (time.perf_counter() - start) / len(items)
         masks = move_together([item["label"] > 0 for item in items], device)
-        return [
-            item
-            | {key: values[i] for key, values in predicted.items()}
-            | {"pred": resize_like(predicted["pred"][i], mask), "mask": mask, "seconds": seconds}
-            for i, (item, mask) in enumerate(zip(items, masks, strict=True))
-        ]
+        output = []
+        for i, (item, mask) in enumerate(zip(items, masks, strict=True)):
+            pred = resize_like(predicted["pred"][i], mask)
+            if maps is not None:
+                pred = maps[i].copy_(pred)
+            own = {key: values[i] for key, values in predicted.items()}
+            output.append(item | own | {"pred": pred, "mask": mask, "seconds": seconds})
+        return output
 
     def _forget(self, engine: DetectorEvaluator) -> None:
         engine.state.batch = engine.state.output = None

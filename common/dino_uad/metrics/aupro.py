@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -59,10 +59,9 @@ class AUPRO(Metric):
     def update(self, output: tuple[Maps, Maps]) -> None:
         """Count the pixels of ``(y_pred, y)``; raises :class:`ValueError` for NaN or Inf scores, unequal shapes."""
         pairs = list(paired_images(*output))
-        for some in (pairs[i : i + TOGETHER] for i in range(0, len(pairs), TOGETHER)):
-            weights = all_region_weights([mask[0] for _, mask in some], self._device)
-            for (scores, mask), weight in zip(some, weights, strict=True):
-                self.histogram.update(scores[0], mask[0], weight)
+        weights = all_region_weights([mask[0] for _, mask in pairs], self._device)
+        for (scores, mask), weight in zip(pairs, weights, strict=True):
+            self.histogram.update(scores[0], mask[0], weight)
 
     def compute(self) -> float:
         """AUPRO over all processes; NaN, with a warning, without a region or without a normal pixel."""
@@ -75,17 +74,18 @@ class AUPRO(Metric):
         return value
 
 
-def all_region_weights(masks: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
-    """:func:`region_weights` of many masks.
+def all_region_weights(masks: Sequence[Tensor], device: torch.device | str) -> Iterator[Tensor]:
+    """:func:`region_weights` of many masks, one after the other; of a volume's slices all at once are twice its size.
 
     Args:
         masks: bool ``[H,W]`` or ``[H,W,D]`` each, of any sizes; regions are found on the CPU.
-        device: where the weights go, all in one copy.
+        device: where the weights go, :data:`TOGETHER` in one copy.
 
-    Returns:
+    Yields:
         float64, of the masks' shapes.
     """
-    return move_together([region_weights(mask) for mask in move_together(masks, "cpu")], device)
+    for some in (masks[i : i + TOGETHER] for i in range(0, len(masks), TOGETHER)):
+        yield from move_together([region_weights(mask) for mask in move_together(some, "cpu")], device)
 
 
 def region_weights(mask: Tensor) -> Tensor:

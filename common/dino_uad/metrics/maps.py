@@ -53,8 +53,25 @@ def volumes_of(maps: Maps, masks: Maps, scans: Sequence[str | None]) -> Iterator
     for i, (pair, scan) in enumerate(zip(paired_images(maps, masks), scans, strict=True)):
         volumes.setdefault(i if scan is None else scan, []).append(pair)
     for slices in volumes.values():
-        scores, mask = (torch.cat([part.cpu() for part in parts]) for parts in zip(*slices, strict=True))
+        scores, mask = (joined([part.cpu() for part in parts]) for parts in zip(*slices, strict=True))
         yield scores, mask
+
+
+def joined(planes: Sequence[Tensor]) -> Tensor:
+    """Planes ``[1,H,W]`` as one ``[D,H,W]``: a view where they lie one behind the other in memory, else a copy."""
+    first = planes[0]
+    start, size, storage = first.storage_offset(), first.numel(), first.untyped_storage().data_ptr()
+    one_block = all(
+        plane.is_contiguous()
+        and (plane.shape, plane.dtype, plane.device) == (first.shape, first.dtype, first.device)
+        and plane.untyped_storage().data_ptr() == storage
+        and plane.storage_offset() == start + k * size
+        for k, plane in enumerate(planes)
+    )
+    if not one_block:
+        return torch.cat(list(planes))
+    height, width = first.shape[1:]
+    return first.as_strided((len(planes), height, width), (size, width, 1), start)
 
 
 def warn_undefined(values: Mapping[str, float], reason: str) -> None:
