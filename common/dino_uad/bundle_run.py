@@ -10,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +84,33 @@ def init(folder: str = "bundles") -> list[str]:
         f"wrote {', '.join(path.name for path in targets.values())} to {folder}; each one's docs/README.md says how on"
     )
     return [str(target) for target in targets.values()]
+
+
+def training(bundle: str, folder: Path, dataset_dir: str | Path, image_size: int, **overrides: Any) -> ConfigParser:
+    """The ``train.json`` of a bundle, for a fit in this process (:func:`fit`) whose model goes into ``folder``.
+
+    Args:
+        bundle: its name or folder.
+        folder: for model and results; embeddings are cached beside it, where fits of several bundles share them.
+        dataset_dir: the training images.
+        image_size: side of the network's input in pixels.
+        overrides: other config keys.
+    """
+    from monai.bundle import ConfigParser
+
+    root = find_bundle(bundle)
+    parser = ConfigParser()
+    parser.read_config(root / "configs" / "train.json")
+    places = {"ckpt_dir": str(folder), "output_dir": str(folder), "cache_dir": str(folder.parent / "cache")}
+    size = {"image_size": [image_size, image_size]}
+    parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **places, **size, **overrides})
+    return parser
+
+
+def fit(parser: ConfigParser) -> None:
+    """Run a :func:`training`; the parser then has the fitted ``network``."""
+    for step in ("initialize", "run"):
+        parser.get_parsed_content(step)
 
 
 def command(bundle: Path, workflow: str, **overrides: Any) -> list[str]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 from dino_uad.bundle_run import find_bundle
 from dino_uad.data import datalist
 from dino_uad.detector import AnomalyDetector, fingerprint, fitted_slices, flagged_shares, read_model
+from dino_uad.embeddings import EmbeddingLoader
 from dino_uad.files import atomic_path, save_torch
 from dino_uad.handlers import ScanTally, score
 from dino_uad.handlers import calibrate as calibrate_network
@@ -72,13 +73,11 @@ def calibrate(
         )
     torch_device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
     parser = fitted_config(root, path, overrides)
-    parser["network_def#checkpoint"] = str(path)
     reading = {key: value for key, value in parser["train_data"].items() if key in DATA_OPTIONS}
-    parser["val_data"] = datalist(dataset_dir, "all", normal_only=True, **reading)
-    parser["validate#dataset#stand_in"] = None  # there are no training images here
-    parser["cache_dir"], parser["on_error"], parser["device"] = cache_dir, on_error, torch_device
-    network: AnomalyDetector = parser.get_parsed_content("network_def").to(torch_device).eval()
-    loader = parser.get_parsed_content("validate#dataloader")
+    scans = datalist(dataset_dir, "all", normal_only=True, **reading)
+    parser["on_error"], parser["device"] = on_error, torch_device
+    network, loader = fitted_on(parser, scans, cache_dir)
+    network.to(torch_device)
     before = measured(network, loader, torch_device)
     calibrate_network(network, loader, torch_device)
     after = measured(network, loader, torch_device)
@@ -116,10 +115,20 @@ def fitted_config(root: Path, path: Path, overrides: Mapping[str, Any]) -> Confi
     told_by_model["slices"] = {**parser["slices"], **fitted_slices(path), "stride": 1}
     for key, value in overrides.items():
         check_override(key, value, parser.get())
-    for key, value in {**told_by_model, "bundle_root": str(root), **overrides}.items():
+    told_by_model |= {"bundle_root": str(root), "network_def#checkpoint": str(path)}
+    for key, value in {**told_by_model, **overrides}.items():
         if value is not None:
             parser[key] = value
     return parser
+
+
+def fitted_on(
+    parser: ConfigParser, scans: Sequence[Mapping[str, Any]], cache_dir: str | None
+) -> tuple[AnomalyDetector, EmbeddingLoader]:
+    """The network of a :func:`fitted_config`, and the embeddings of normal scans that are not the fit's."""
+    parser["val_data"], parser["cache_dir"] = list(scans), cache_dir
+    parser["validate#dataset#stand_in"] = None  # there are no training images here
+    return parser.get_parsed_content("network_def").eval(), parser.get_parsed_content("validate#dataloader")
 
 
 @torch.inference_mode()

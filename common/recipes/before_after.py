@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from monai.bundle import ConfigParser
 from torch import Tensor
 
-from dino_uad.bundle_run import find_bundle
+from dino_uad.bundle_run import fit, training
 from dino_uad.demo import make_demo
 from dino_uad.files import atomic_path
 from dino_uad.transforms import InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
@@ -52,9 +51,10 @@ def draw(out: str, bundle: str = "anomaly_dino", image_size: int = 224, seed: in
     images, labels = shown(data / "test", image_size)
     maps = []
     for name, steps in (("before", OFF), ("after", {})):
-        network = fitted(bundle, folder / name, data, image_size, {**steps, **overrides})
+        parser = training(bundle, folder / name, data, image_size, **{**steps, **overrides})
+        fit(parser)
         with torch.inference_mode():
-            maps.append(network.eval()(images)[:, 0].numpy())
+            maps.append(parser.get_parsed_content("network").eval()(images)[:, 0].numpy())
     figure = Figure(figsize=(1.6 * len(images) + 1, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, len(images))
@@ -73,19 +73,6 @@ def draw(out: str, bundle: str = "anomaly_dino", image_size: int = 224, seed: in
             figure.colorbar(drawn, ax=list(row), shrink=0.8)
     with atomic_path(folder / "before_after.png") as temporary:
         figure.savefig(temporary, dpi=80)
-
-
-def fitted(bundle: str, folder: Path, data: Path, image_size: int, overrides: dict[str, Any]) -> Any:
-    """The detector after the bundle's training."""
-    root = find_bundle(bundle)
-    parser = ConfigParser()
-    parser.read_config(root / "configs" / "train.json")
-    places = {"ckpt_dir": str(folder), "output_dir": str(folder), "cache_dir": str(folder.parent / "cache")}
-    parser.update({"bundle_root": str(root), "dataset_dir": str(data), **places, "image_size": [image_size] * 2})
-    parser.update(overrides)
-    for step in ("initialize", "run"):
-        parser.get_parsed_content(step)
-    return parser.get_parsed_content("network")
 
 
 def shown(folder: Path, image_size: int) -> tuple[Tensor, np.ndarray]:

@@ -19,7 +19,7 @@ from scipy import stats
 from torch import Tensor
 
 from dino_uad.bundle_run import find_bundle
-from dino_uad.calibrate import fitted_config
+from dino_uad.calibrate import fitted_config, fitted_on
 from dino_uad.data import datalist
 from dino_uad.detector import ConformalTable, scan_scores
 from dino_uad.handlers import score
@@ -78,13 +78,8 @@ def normal_scores(
     """Image scores ``[n]`` and patients of the normal images of some splits."""
     root = find_bundle(bundle)
     path = Path(model) if model else root / "models" / "model.pt"
-    parser = fitted_config(root, path, overrides)
-    parser["network_def#checkpoint"] = str(path)
-    parser["val_data"] = [one for split in splits for one in datalist(dataset_dir, split, normal_only=True)]
-    parser["validate#dataset#stand_in"] = None
-    parser["cache_dir"] = cache_dir
-    network = parser.get_parsed_content("network_def").eval()
-    loader = parser.get_parsed_content("validate#dataloader")
+    scans = [one for split in splits for one in datalist(dataset_dir, split, normal_only=True)]
+    network, loader = fitted_on(fitted_config(root, path, overrides), scans, cache_dir)
     found, groups = [], []
     for batch in loader:
         raw = score(network, batch, "cpu")

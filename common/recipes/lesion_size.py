@@ -24,7 +24,7 @@ from monai.bundle import ConfigParser
 from scipy import ndimage
 from torch import Tensor
 
-from dino_uad.bundle_run import find_bundle
+from dino_uad.bundle_run import fit, training
 from dino_uad.demo import SPACING, Anatomy, acquire, make_anatomy, make_demo, smooth_noise
 from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.files import atomic_path
@@ -65,28 +65,15 @@ def measure(
     names = bundles.split(",") if isinstance(bundles, str) else list(bundles)
     results = {}
     for bundle in names:
-        parser = fitted(bundle, folder / bundle, data / "slices", arch, image_size, overrides)
+        settings = {"network_def#backbone#arch": arch, **overrides}
+        parser = training(bundle, folder / bundle, data / "slices", image_size, **settings)
+        fit(parser)
         results[bundle] = curves(parser, images, masks)
     lines = [line for bundle in names for line in (f"## {bundle}", "", *table(results[bundle]), "")]
     with atomic_path(folder / "lesion_size.md") as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
     draw(results, folder / "lesion_size.png")
     print("\n".join(lines))
-
-
-def fitted(
-    bundle: str, folder: Path, data: Path, arch: str, image_size: int, overrides: dict[str, Any]
-) -> ConfigParser:
-    """The bundle's training on the generated slices, after it ran."""
-    root = find_bundle(bundle)
-    parser = ConfigParser()
-    parser.read_config(root / "configs" / "train.json")
-    places = {"ckpt_dir": str(folder), "output_dir": str(folder), "cache_dir": str(folder.parent / "cache")}
-    parser.update({"bundle_root": str(root), "dataset_dir": str(data), **places, "image_size": [image_size] * 2})
-    parser.update({"network_def#backbone#arch": arch, **overrides})
-    for step in ("initialize", "run"):
-        parser.get_parsed_content(step)
-    return parser
 
 
 def shown(number: int, image_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

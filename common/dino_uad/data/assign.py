@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dino_uad.data.case import LAYOUTS, Case, Options
+from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options
 from dino_uad.data.split import draw_test, split_groups
 
 
@@ -56,8 +56,7 @@ def _draw_all(root: Path, cases: list[Case], options: Options) -> tuple[list[Cas
     if not usable:
         raise ValueError(
             f"{root}: all {len(cases)} images are anomalous, by their masks or folders: no normal images for training. "
-            "Add images of normal cases, in a folder called normal or with blank masks. If the masks do not mark "
-            "anomalies but organs, pass them over with --train_data#mask_pattern none (from Python mask_pattern='none')"
+            f"Add images of normal cases, in a folder called normal or with blank masks; {WAY_OUT}"
         )
     always, notes = anomalous - usable.keys(), []
     mixed = anomalous & usable.keys()

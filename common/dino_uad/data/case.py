@@ -16,6 +16,13 @@ LAYOUTS = """expected one of
 See what is made of a folder with: python -m dino_uad check DIR"""
 
 
+WAY_OUT = (
+    "masks that do not mark anomalies (but organs) are passed over with --train_data#mask_pattern none (from Python "
+    "mask_pattern='none')"
+)
+"""How a message about masks ends."""
+
+
 @dataclass(frozen=True)
 class Case:
     """An image with what is known of it."""

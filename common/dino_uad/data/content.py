@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from dino_uad.transforms import LoadScan, UnitPILReader, utf8_name
+from dino_uad.data.verify import scan_loader
+from dino_uad.transforms import UnitPILReader, utf8_name
 
 FEW = 3  # values of a picture that are a mask's whatever they look like
 LABELS = 32  # values of a label map: whole numbers in volumes, or patches of one value in pictures
@@ -53,7 +54,7 @@ def _count(path: Path, size: int, changed: int) -> int | None:
         middle = np.asanyarray(nib.load(path).dataobj[..., shape[-1] // 2])
         if len(np.unique(middle)) > LABELS and not _two_clusters(middle):
             return None
-    values = np.asarray(_loader()(path))
+    values = np.asarray(scan_loader()(path))
     levels = np.unique(values)
     if len(levels) <= LABELS and (levels == np.rint(levels)).all():
         return len(levels) if values.size > 8 * len(levels) else None
@@ -66,11 +67,6 @@ def _different_bytes(path: Path, size: int) -> int:
     with open(path, "rb") as file:
         file.seek((size - length) // 2)
         return len(set(file.read(length)))
-
-
-@cache
-def _loader() -> LoadScan:
-    return LoadScan()  # once: making one asks for every reader that MONAI knows
 
 
 def _count_in_picture(path: Path) -> int | None:

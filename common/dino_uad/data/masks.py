@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 from string import ascii_letters
 
-from dino_uad.data.case import Options
+from dino_uad.data.case import WAY_OUT, Options
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.roles import BOXES, Role
 from dino_uad.data.verify import overlap
@@ -17,10 +17,6 @@ from dino_uad.data.words import MASKS, QUALIFIERS, READERS, SIDES, words
 Labels = dict[Path, tuple[Path, ...]]
 
 SAME_PLACE = 0.5  # of the smaller of two masks; parts of one annotation share less
-WAY_OUT = (
-    "masks that do not mark anomalies (but organs) are passed over with --train_data#mask_pattern none (from Python "
-    "mask_pattern='none')"
-)
 
 
 def labels_of(

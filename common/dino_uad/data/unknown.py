@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,18 +50,21 @@ def refuse_unknown(
 
 def _refuse_half_masked(root: Path, cases: Sequence[Case], undecided: Sequence[Role], pairing: Pairing) -> None:
     """Ask where one volume of a case has a mask and another one has none: CT and PET, or a series and its frames."""
-    masked: dict[tuple, list[Case]] = defaultdict(list)
+    by_group: dict[tuple, Case] = {}
+    by_name: dict[tuple, Case] = {}
     for case in cases:
         if case.labels and case.image.volume:
-            masked[case.image.folders].append(case)
+            by_group.setdefault((case.image.folders, case.group), case)
+            by_name.setdefault((case.image.folders, pairing.case(case.image)), case)
     groups = {case.image: case.group for case in cases}
     for image in undecided:
-        for other in masked.get(image.folders, ()):
-            same = image.branch and groups[image] == other.group
-            name = pairing.case(other.image)
-            if same or (name and pairing.case(image)[: len(name)] == name):
-                raise ValueError(
-                    f"{root}: {image.relative} has no mask, but {other.image.relative} of the same case has "
-                    f"({other.labels[0].relative_to(root)}); expected one image a case, or a mask for each. Choose "
-                    "with pattern, as in --train_data#pattern '*flair*' (or '*_0000*', 'folder/*')."
-                )
+        name = pairing.case(image)
+        others = [by_name.get((image.folders, name[:end])) for end in range(1, len(name) + 1)]
+        others.append(by_group.get((image.folders, groups[image])) if image.branch else None)
+        other = next(filter(None, others), None)
+        if other is not None:
+            raise ValueError(
+                f"{root}: {image.relative} has no mask, but {other.image.relative} of the same case has "
+                f"({other.labels[0].relative_to(root)}); expected one image a case, or a mask for each. Choose "
+                "with pattern, as in --train_data#pattern '*flair*' (or '*_0000*', 'folder/*')."
+            )

@@ -35,12 +35,12 @@ def _identity(path: Path) -> tuple[Path, int, int]:
 
 @cache
 def _has_anomaly(label: Path, size: int, changed: int) -> bool:
-    return bool((_loader()(label) > 0).any())
+    return bool((scan_loader()(label) > 0).any())
 
 
 @cache
 def _overlap(labels: tuple[tuple[Path, int, int], ...]) -> float:
-    masks = [marked(_loader()(label)).any(dim=0) for label, *_ in labels]
+    masks = [marked(scan_loader()(label)).any(dim=0) for label, *_ in labels]
     shares = [0.0]
     for one, other in combinations(masks, 2):
         smaller = int(min(one.sum(), other.sum()))
@@ -50,8 +50,9 @@ def _overlap(labels: tuple[tuple[Path, int, int], ...]) -> float:
 
 
 @cache
-def _loader() -> LoadScan:
-    return LoadScan()  # once: making one asks for every reader that MONAI knows
+def scan_loader() -> LoadScan:
+    """The one reader of a process: making one asks for every reader that MONAI knows."""
+    return LoadScan()
 
 
 def labels_of_item(item: Mapping[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ ANOMALOUS = DISEASES | _set(
     "unhealthy pathological sick positive"
 )
 """Words of an anomalous image's folder or name that need no normal one beside them to be understood."""
-FINDINGS = ANOMALOUS | _set("disease diseases finding findings positive patient patients case cases pathology")
+FINDINGS = ANOMALOUS | _set("disease diseases finding findings patient patients case cases pathology")
 
 IMAGES = _set(
     "img imgs image images imaging input inputs scan scans original originals orig photo photos picture pictures"

@@ -22,6 +22,8 @@ class ScanEvaluator(SupervisedEvaluator):
         if "image" not in batchdata:
             engine.state.output = []
             return engine.state.output
+        if batchdata["image"].ndim < 5:
+            return super()._iteration(engine, batchdata)
         return_free_memory()  # of reading and resizing a volume, before the network and the map take theirs
         output = super()._iteration(engine, batchdata)
         return_free_memory()

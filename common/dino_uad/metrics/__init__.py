@@ -3,7 +3,7 @@
 from dino_uad.metrics.aupro import AUPRO
 from dino_uad.metrics.bootstrap import group_keys
 from dino_uad.metrics.curves import average_precision, tied_levels
-from dino_uad.metrics.dice import DiceAtThresholds
+from dino_uad.metrics.dice import DiceAtThresholds, dice_of_counts, overlap_counts
 from dino_uad.metrics.froc import FROC
 from dino_uad.metrics.histogram import ScoreHistogram
 from dino_uad.metrics.image_curves import ImageCurves
@@ -32,11 +32,13 @@ __all__ = [
     "ScoreHistogram",
     "ThresholdAtFPR",
     "average_precision",
+    "dice_of_counts",
     "group_keys",
     "grouped_images",
     "grouped_pixels",
     "images",
     "is_anomalous",
+    "overlap_counts",
     "permutation_test",
     "pixels",
     "scans",

@@ -110,6 +110,11 @@ def resolve_thresholds(thresholds: Thresholds, fprs: Sequence[float]) -> Tensor:
     return resolved
 
 
+def overlap_counts(predicted: Tensor, mask: Tensor) -> Tensor:
+    """True positives, predicted and actual pixels of two bool tensors of one shape, int64 ``[3]``."""
+    return torch.stack([(predicted & mask).sum(), predicted.sum(), mask.sum()])
+
+
 def dice_of_counts(counts: Tensor) -> Tensor:
     """True positives, predicted and actual pixels ``[3 or more, ...]`` to Dice ``[...]``."""
     return 2 * counts[0] / (counts[1] + counts[2])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.findings import components
-from dino_uad.metrics.dice import Thresholds, dice_of_counts, resolve_thresholds
+from dino_uad.metrics.dice import Thresholds, dice_of_counts, overlap_counts, resolve_thresholds
 from dino_uad.metrics.maps import Maps, volumes_of, warn_undefined
 from dino_uad.parallel import all_reduce_sum
 
@@ -72,7 +72,7 @@ class LabelMaps(Metric):
         values, counts = scores.float().numpy(), []
         for level, low in enumerate(lows):  # one after the other: a scan may have 10^8 voxels
             label = torch.from_numpy(components(values, high, low)[0] > 0)
-            counts.append(torch.stack([(label & mask).sum(), label.sum(), mask.sum()]))
+            counts.append(overlap_counts(label, mask))
             if level == 0:
                 normal, empty = (~one.flatten(1).any(dim=1) for one in (mask, label))
         counts = torch.stack(counts, dim=1).double()

@@ -13,7 +13,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.metrics import ScoreHistogram, average_precision, group_keys, is_anomalous, tied_levels
+from dino_uad.metrics import (
+    ScoreHistogram,
+    average_precision,
+    dice_of_counts,
+    group_keys,
+    is_anomalous,
+    overlap_counts,
+    tied_levels,
+)
 from dino_uad.report.shown_cases import Case, CaseSketch, shrink
 from dino_uad.transfer import move_together
 
@@ -151,9 +159,8 @@ class Collector:
             self.volumes.add(precision, case)
 
     def _dice(self, counts: Tensor) -> float:
-        """Of the counts of :func:`overlap_counts`; NaN without a threshold or an anomaly."""
-        both, predicted, marked = counts.tolist()
-        return 2 * both / (predicted + marked) if marked and not math.isnan(self.threshold) else math.nan
+        """Of the counts of :func:`~dino_uad.metrics.overlap_counts`; NaN without a threshold or an anomaly."""
+        return float(dice_of_counts(counts)) if counts[2] > 0 and not math.isnan(self.threshold) else math.nan
 
     def _name(self, item: Mapping[str, Any]) -> str:
         name, group = str(item["name"]), str(item["group"])
@@ -164,11 +171,6 @@ class Collector:
         # Processes take turns with the numbers, so that no two images share one.
         number = len(self._aliases) * parallel.world_size() + parallel.rank() + 1
         return self._aliases.setdefault(name, f"image {number}")
-
-
-def overlap_counts(predicted: Tensor, mask: Tensor) -> Tensor:
-    """How many pixels are in both, predicted, and in the mask."""
-    return torch.stack([(predicted & mask).sum(), predicted.sum(), mask.sum()])
 
 
 def _on_the_host(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

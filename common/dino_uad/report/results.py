@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dino_uad.detector import FALSE_POSITIVE_RATES
+from dino_uad.detector import DEFAULT_POINT, FALSE_POSITIVE_RATES
 from dino_uad.metrics import tied_levels
 from dino_uad.report import charts, operating_curves, overview, panels, volumes
 from dino_uad.report.collect import Collector
@@ -27,7 +27,7 @@ METRICS = (
         "image_aupr": ("Image AUPR", "average precision of the images"),
         "image_f1_max": ("Image F1, largest", "at the threshold that is best for the test set: an upper bound"),
         "froc": ("Lesions found, mean (FROC)", "over 1/4, 1/2, 1, 2, 4 and 8 false findings a scan"),
-        "lesion_sensitivity": ("Lesions found, calibrated", "at the threshold of 1 in 4 normal scans"),
+        "lesion_sensitivity": ("Lesions found, calibrated", f"at the threshold of {DEFAULT_POINT}"),
         "false_findings_per_normal_scan": ("False findings a normal scan", "at that threshold"),
         "label_lesion_scans": ("Scans with their lesion marked", "at that threshold"),
         "label_empty_normal": ("Normal images with nothing marked", "at that threshold; slices count one by one"),

@@ -17,20 +17,21 @@ def geometry_doubts(image: nib.Nifti1Image) -> list[str]:
         return []
     doubts, header = [], image.header
     if header["qform_code"] > 0 and header["sform_code"] > 0:
-        corners = nib.affines.apply_affine
+        place = nib.affines.apply_affine
         ends = np.stack(np.meshgrid(*[(0, side - 1) for side in image.shape[:3]], indexing="ij"), -1).reshape(-1, 3)
         apart = 0.0
         if ends.shape[1] == 3:
-            apart = float(np.abs(corners(image.get_qform(), ends) - corners(image.get_sform(), ends)).max())
+            apart = float(np.abs(place(image.get_qform(), ends) - place(image.get_sform(), ends)).max())
         if apart > min(header.get_zooms()[:3]):
             doubts.append(f"qform and sform put its voxels up to {apart:.1f} mm apart; the sform is used")
-    with nib.openers.ImageOpener(image.get_filename()) as file:
-        sizes = type(header).from_fileobj(file, check=False)["pixdim"][1:4]
-    if header["sform_code"] == 0 and (sizes <= 0).any():
-        doubts.append(
-            f"voxel sizes of {' x '.join(f'{size:g}' for size in sizes)} mm in its header, taken for "
-            f"{' x '.join(f'{size:g}' for size in header.get_zooms()[:3])}; millimetres and millilitres may be wrong"
-        )
+    if header["sform_code"] == 0:
+        with nib.openers.ImageOpener(image.get_filename()) as file:  # what nibabel has mended in `header`
+            sizes = type(header).from_fileobj(file, check=False)["pixdim"][1:4]
+        if (sizes <= 0).any():
+            said, taken = (" x ".join(f"{size:g}" for size in three) for three in (sizes, header.get_zooms()[:3]))
+            doubts.append(
+                f"voxel sizes of {said} mm in its header, taken for {taken}; millimetres and millilitres may be wrong"
+            )
     return doubts
 
 

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Events
 
 from dino_uad.backbones import DinoBackbone
+from dino_uad.bench.bundle_heads import METHODS, make_head
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import patch_embeddings
@@ -17,10 +18,6 @@ from dino_uad.detector import AnomalyDetector
 from dino_uad.embeddings import EmbeddingDataset, EmbeddingLoader, EmbeddingStore, entry_key, store_facts
 from dino_uad.engines import AutoregressiveLoss, EmbeddingTrainer, HeadTrainer, PrepareEmbedding
 from dino_uad.handlers import FinishFit, MeasureResiduals
-from dino_uad.heads import Head
-from dino_uad.heads.anomaly_dino import AnomalyDinoHead
-from dino_uad.heads.dino_ad import DinoADHead
-from dino_uad.heads.dpmm import DPMMHead
 from dino_uad.heads.spatial_ar import SpatialARHead
 from dino_uad.measure import MEGABYTE, peak_extra_megabytes
 
@@ -28,21 +25,6 @@ ARCH = "dino_uad_tiny14"
 SIDE = 16  # patches along 224 px
 BATCH = 12
 LOOKS = 10  # of the memory during an epoch
-
-METHODS = ("dpmm", "spatial_ar", "dino_ad", "anomaly_dino")
-
-
-def make_head(method: str, dim: int, settings: Settings) -> Head:
-    """The head with the settings of its bundle; smaller for a quick run."""
-    components, hidden, clusters = settings.size((500, 256, 24), (20, 8, 2))
-    if method == "dpmm":
-        return DPMMHead(dim, n_components=components, reg_covar=0.1 / dim)
-    if method == "spatial_ar":
-        options = {"direction": "both", "covariance": "full", "standardize": True}
-        return SpatialARHead(dim, hidden, dilations=(1, 1, 1, 1), **options)
-    if method == "dino_ad":
-        return DinoADHead(dim, clusters, n_support=10, similarity="max", normalization="none")
-    return AnomalyDinoHead(dim, retrieve=20)
 
 
 def memory(settings: Settings) -> Row:

@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from dino_uad.backbones import DinoBackbone
+from dino_uad.bench.bundle_heads import METHODS, make_head
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import patch_embeddings
 from dino_uad.heads import Head
 from dino_uad.heads.anomaly_dino import AnomalyDinoHead
-from dino_uad.heads.dino_ad import DinoADHead
-from dino_uad.heads.dpmm import DPMMHead
 from dino_uad.heads.spatial_ar import SpatialARHead
 from dino_uad.measure import peak_extra_megabytes
 
@@ -27,11 +26,11 @@ EPOCHS = 40
 
 def throughput(settings: Settings) -> Row:
     """Slices of 448 px in batches, at the aims for one H100; elsewhere figures without an aim."""
-    side, batch, normal = settings.size((32, 64, 360), (4, 2, 12))
+    side, batch, normal = settings.size((32, 64, 360), (4, 2, 36))
     size = {"image": f"{14 * side} px", "batch": batch, "normal images": normal, "slices of a fit": SLICES}
     row = Row("throughput", "Images a second", size, settings)
     gpu = settings.device.type == "cuda"
-    with torch.inference_mode():
+    with torch.no_grad():
         _embedding(row, side, batch, at_least=1500 if gpu else None)
         _scoring(row, side, batch, normal, at_most=5 if gpu else None)
     _fits(row, side, at_most=120 if gpu else None)
@@ -68,19 +67,16 @@ def _scoring(row: Row, side: int, batch: int, normal: int, at_most: float | None
 
 def _fitted(normal: Tensor, settings: Settings) -> dict[str, Head]:
     """Heads as in the bundles, after one batch of normal images."""
-    components, hidden, clusters = settings.size((500, 256, 24), (10, 16, 2))
     torch.manual_seed(0)
-    heads: dict[str, Head] = {
-        "DPMM": DPMMHead(DIM, components, reg_covar=0.1 / DIM),
-        "Spatial AR": SpatialARHead(DIM, hidden, dilations=(1, 1, 1, 1), direction="both"),
-        "DINO-AD": DinoADHead(DIM, clusters, n_support=10, similarity="max", normalization="none"),
-        "AnomalyDINO": AnomalyDinoHead(DIM, retrieve=20),
-    }
+    heads = {name: make_head(method, DIM, settings) for method, name in METHODS.items()}
     cls = functional.normalize(normal.float().mean(dim=(2, 3)), dim=1)
     for head in heads.values():
         head.to(normal.device).eval()
         if isinstance(head, SpatialARHead):
             head.batches_seen += 1
+            for part in normal.split(12):
+                head.measure_residuals(part.float())
+            head.end_measuring()
             continue
         for part, token in zip(normal.split(12), cls.split(12), strict=True):
             head.fit_batch(part, token)
@@ -96,10 +92,9 @@ def _alone(head: Head, embeddings: Tensor, cls: Tensor) -> float:
 
 def _fits(row: Row, side: int, at_most: float | None) -> None:
     """All epochs of a fit from the pace of one step, embeddings on the device."""
-    components, hidden = row.settings.size((500, 256), (10, 16))
     embeddings = patch_embeddings(12, side, DIM).to(row.settings.device)
-    mixture = DPMMHead(DIM, components, reg_covar=0.1 / DIM).to(row.settings.device)
-    network = SpatialARHead(DIM, hidden, dilations=(1, 1, 1, 1), direction="both").to(row.settings.device).train()
+    mixture, network = (make_head(one, DIM, row.settings).to(row.settings.device) for one in ("dpmm", "spatial_ar"))
+    network.train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
 
     def em_step() -> None:

@@ -33,6 +33,7 @@ class Bfloat16Pass:
         relative: part of the bound relative to the similarity.
     """
 
+    name = "products of bfloat16"
     relative = torch.finfo(torch.bfloat16).eps / 2
 
     def __init__(self, queries: Tensor) -> None:
@@ -73,6 +74,7 @@ class Int8Pass:
         error, relative: as of :class:`Bfloat16Pass`.
     """
 
+    name = "products of 8-bit integers"
     relative = 0.0
 
     def __init__(self, queries: Tensor) -> None:

@@ -101,8 +101,8 @@ def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Te
 
 def search_name(queries: Tensor, bank: Tensor, k: int = 1) -> str:
     """How :func:`nearest_neighbours` would search, in words."""
-    first = getattr(_choose_search(queries, bank, k), "keywords", {}).get("first")
-    return "plain float32 scan" if first is None else first.__doc__.splitlines()[0].split(",")[0].rstrip(".").lower()
+    search = _choose_search(queries, bank, k)
+    return "plain float32 scan" if search is _scan else search.keywords["first"].name
 
 
 def _choose_search(queries: Tensor, bank: Tensor, k: int) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:

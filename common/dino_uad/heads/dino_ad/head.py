@@ -84,8 +84,8 @@ class DinoADHead(Head):
         rows = embeddings.float().flatten(2).transpose(1, 2)
         foreground = nonempty_mask(mask, embeddings).flatten(1)
         clusters = kmeans(rows, self.n_clusters, foreground, seed=self.seed)
-        for pending, rows in zip(self._pending, (_unit(cls), _unit(clusters.centroids).half()), strict=True):
-            pending.append(gather_rows(rows))
+        for pending, learned in zip(self._pending, (_unit(cls), _unit(clusters.centroids).half()), strict=True):
+            pending.append(gather_rows(learned))
         return {"images": float(len(self._pending[0]))}
 
     def end_epoch(self) -> None:

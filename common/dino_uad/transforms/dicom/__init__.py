@@ -6,7 +6,6 @@ from dino_uad.transforms.dicom.reader import DicomReader
 
 __all__ = [
     "ANNOTATION",
-    "DicomFrame",
     "DicomReader",
     "DicomScan",
     "dicom_patient",
