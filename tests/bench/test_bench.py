@@ -34,6 +34,11 @@ def test_timed_code_is_right(name):
     json.dumps(row, allow_nan=False)
 
 
+def test_memory_of_a_volume_is_measured_for_inference_and_evaluation():
+    row = ROWS["volume"](QUICK).to_json()
+    assert [figure["name"].split(",")[0] for figure in row["figures"][::2]] == ["inference", "evaluate"]
+
+
 def test_memory_of_a_fit_is_measured_for_each_method():
     row = ROWS["memory"](QUICK).to_json()
     assert [figure["name"].split(",")[1].strip() for figure in row["figures"][1::2]] == [*memory.METHODS]

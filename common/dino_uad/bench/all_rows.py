@@ -17,6 +17,7 @@ from dino_uad.bench.rows import (
     throughput,
     training,
     transformer,
+    volume,
     whole_fit,
 )
 from dino_uad.bench.settings import Settings
@@ -31,6 +32,7 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "forward": transformer.forward,
     "fit": whole_fit.whole_fit,
     "pixels": pixels.pixel_curves,
+    "volume": volume.volume,
     "coreset": selection.coreset,
     "nearest": neighbours.nearest,
     "em_ranks": ranks.mixture_ranks,

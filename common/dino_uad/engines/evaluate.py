@@ -18,7 +18,6 @@ from dino_uad.data import collate_slices
 from dino_uad.detector import AnomalyDetector
 from dino_uad.engines.batch import unpack
 from dino_uad.measure import synchronize
-from dino_uad.transfer import move_together
 
 
 class EmbeddingEvaluator(SupervisedEvaluator):
@@ -66,6 +65,8 @@ class DetectorEvaluator(SupervisedEvaluator):
         count = len(batchdata["image"])
         items = [{key: values[i] for key, values in batchdata.items()} for i in range(count)]
         thresholds = _foreground_thresholds(engine.network, items)
+        for item, mask in zip(items, self._masks(items), strict=True):
+            item["mask"] = mask
         maps = self._block(items)
         with engine.mode(engine.network):
             chunks = [
@@ -83,6 +84,12 @@ class DetectorEvaluator(SupervisedEvaluator):
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
+    def _masks(self, items: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+        """The masks of a batch, on the device; on any they lie one behind the other, as the maps of a volume do."""
+        packed = [torch.empty(0, dtype=torch.bool), *((item["label"] > 0).flatten() for item in items)]
+        parts = torch.cat(packed).to(self.state.device).split([item["label"].numel() for item in items])
+        return [part.view(item["label"].shape) for part, item in zip(parts, items, strict=True)]
+
     def _block(self, items: Sequence[Mapping[str, Any]]) -> Tensor | None:
         """Memory ``[B,1,h,w]`` for the maps of labels of one size: of a volume, whose metrics then need no copy."""
         shapes = {item["label"].shape for item in items}
@@ -99,14 +106,13 @@ class DetectorEvaluator(SupervisedEvaluator):
         predicted = {key: value.float() for key, value in predicted.items()}
         synchronize(device)
         seconds = (time.perf_counter() - start) / len(items)
-        masks = move_together([item["label"] > 0 for item in items], device)
         output = []
-        for i, (item, mask) in enumerate(zip(items, masks, strict=True)):
-            pred = resize_like(predicted["pred"][i], mask)
+        for i, item in enumerate(items):
+            pred = resize_like(predicted["pred"][i], item["mask"])
             if maps is not None:
                 pred = maps[i].copy_(pred)
             own = {key: values[i] for key, values in predicted.items()}
-            output.append(item | own | {"pred": pred, "mask": mask, "seconds": seconds})
+            output.append(item | own | {"pred": pred, "seconds": seconds})
         return output
 
     def _forget(self, engine: DetectorEvaluator) -> None:

@@ -112,7 +112,8 @@ def resolve_thresholds(thresholds: Thresholds, fprs: Sequence[float]) -> Tensor:
 
 def overlap_counts(predicted: Tensor, mask: Tensor) -> Tensor:
     """True positives, predicted and actual pixels of two bool tensors of one shape, int64 ``[3]``."""
-    return torch.stack([(predicted & mask).sum(), predicted.sum(), mask.sum()])
+    # A sum of bools is one of an int64 copy: eight bytes a voxel.
+    return torch.stack([part.count_nonzero() for part in (predicted & mask, predicted, mask)])
 
 
 def dice_of_counts(counts: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ def paired_tensors(maps: Maps, masks: Maps) -> Iterator[tuple[Tensor, Tensor]]:
                 "expected equal shapes: invert the preprocessing of the map, or resize it to the label"
             )
         # A MetaTensor would carry its affine through every operation. Masks may be stored as 0/1 or 0/255.
-        yield scores.detach().as_subclass(torch.Tensor), mask.detach().as_subclass(torch.Tensor) > 0.5
+        plain = mask.detach().as_subclass(torch.Tensor)
+        yield scores.detach().as_subclass(torch.Tensor), plain if plain.dtype == torch.bool else plain > 0.5
 
 
 def paired_images(maps: Maps, masks: Maps) -> Iterator[tuple[Tensor, Tensor]]:

@@ -33,7 +33,8 @@ def marked(mask: Tensor) -> Tensor:
     if len(levels) == 0 or levels[-1] <= 0:
         return torch.zeros_like(plain, dtype=torch.bool)
     if len(levels) == 2:
-        return plain > float(levels[0] + levels[1]) / 2
+        middle = levels.mean() if plain.is_floating_point() else levels.mean().floor()
+        return plain > middle.to(plain.dtype)  # of another type torch would compare a float copy of the volume
     scales = (255, 65535) if getattr(mask, "meta", {}).get("unit_range") else (1,)
     for scale in scales:
         whole = levels * scale
