@@ -56,7 +56,7 @@ def kmeans(
         raise ValueError("every image needs at least one unmasked row; found an image with none")
     # Distances are differences of squares: without the mean they keep their digits.
     centre = (rows * mask[..., None]).sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None]
-    rows = rows - centre
+    rows = (rows - centre).contiguous()  # embeddings come channel by channel, of which products are six times slower
     norms = rows.square().sum(dim=2)
     if init is not None:
         starts = [init.float() - centre]
@@ -86,27 +86,40 @@ def _plus_plus(rows: Tensor, norms: Tensor, mask: Tensor, uniform: Tensor) -> Te
         # All remaining rows coincide with a centroid: any unmasked row will do.
         index = torch.where(cumulative[:, -1:] > 0, index, mask.to(torch.uint8).argmax(dim=1, keepdim=True))
         centroids.append(rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2])))
-        nearest = _squared_distance(rows, norms, torch.cat(centroids, dim=1)).amin(dim=2)
-        weight = nearest * mask
+        distance = _squared_distance(rows, norms, centroids[-1])[..., 0] * mask
+        weight = distance if len(centroids) == 1 else weight.minimum(distance)
     return torch.cat(centroids, dim=1)
 
 
 def _lloyd(rows: Tensor, norms: Tensor, mask: Tensor, centroids: Tensor, max_iter: int) -> Clusters:
-    assignment = None
+    result = centroids.clone()
+    moving = torch.arange(len(rows), device=rows.device)  # images that go on: most stop long before the last one
+    images, assignment = (rows, norms, mask), None
     for _ in range(max_iter):
-        distance = _squared_distance(rows, norms, centroids)
+        distance = _squared_distance(*images[:2], centroids)
         previous, assignment = assignment, distance.argmin(dim=2)
-        if previous is not None and torch.equal(previous, assignment):
-            break
-        member = functional.one_hot(assignment, centroids.shape[1]).to(rows) * mask[..., None]
-        size = member.sum(dim=1)
-        means = (member.transpose(1, 2) @ rows) / size.clamp_min(1)[..., None]
-        empty = size[..., None] == 0
-        centroids = torch.where(empty, _farthest(rows, distance, mask, size), means) if empty.any() else means
-    distance = _squared_distance(rows, norms, centroids)
-    assignment = distance.argmin(dim=2)
-    own = centroids.gather(1, assignment[..., None].expand_as(rows))
-    return Clusters(centroids, assignment, ((rows - own).square().sum(dim=2) * mask).sum(dim=1))
+        if previous is not None:
+            moved = (previous != assignment).any(dim=1)
+            if not moved.all():
+                result[moving] = centroids
+                moving, centroids, distance, assignment = (a[moved] for a in (moving, centroids, distance, assignment))
+                images = tuple(a[moved] for a in images)
+            if not len(moving):
+                break
+        centroids = _means(images[0], images[2], distance, assignment)
+    result[moving] = centroids
+    assignment = _squared_distance(rows, norms, result).argmin(dim=2)
+    own = result.gather(1, assignment[..., None].expand_as(rows))
+    return Clusters(result, assignment, ((rows - own).square().sum(dim=2) * mask).sum(dim=1))
+
+
+def _means(rows: Tensor, mask: Tensor, distance: Tensor, assignment: Tensor) -> Tensor:
+    """The mean ``[B,K,C]`` of every cluster's rows; a row far from all centroids where it has none."""
+    member = functional.one_hot(assignment, distance.shape[2]).to(rows) * mask[..., None]
+    size = member.sum(dim=1)
+    means = (member.transpose(1, 2) @ rows) / size.clamp_min(1)[..., None]
+    empty = size[..., None] == 0
+    return torch.where(empty, _farthest(rows, distance, mask, size), means) if empty.any() else means
 
 
 def _farthest(rows: Tensor, distance: Tensor, mask: Tensor, size: Tensor) -> Tensor:
