@@ -33,7 +33,7 @@ def test_masks_are_used_as_they_are_or_made_of_what_they_hold():
 
 @pytest.mark.parametrize("metric", [FROC(0.9), LabelMaps(0.9, (0.8,), (0.05,))])
 def test_a_metric_holds_little_beside_a_volume(metric):
-    # Marked voxels, their numbers in 16 bits and one more bool, beside the four bytes of a score; and what is held once.
+    # Marked voxels, their numbers in 16 bits and one more bool, beside the four bytes of a score.
     maps = torch.nn.functional.interpolate(torch.rand(1, 1, 8, 32, 32), (64, 512, 512), mode="trilinear")[0, 0, :, None]
     masks = maps > 0.95
     output = list(maps), list(masks), ["scan"] * len(maps)
