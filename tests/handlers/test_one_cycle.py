@@ -59,3 +59,13 @@ def test_another_number_of_steps_is_another_schedule():
 def test_a_share_that_is_none(rising):
     with pytest.raises(ValueError, match=f"rising is {rising}; expected the share"):
         Fit(rising=rising)
+
+
+def test_one_that_is_off_leaves_the_rate_and_has_no_state():
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    schedule = OneCycle(optimizer, enabled=False)
+    engine = Engine(lambda engine, batch: None)
+    schedule.attach(engine)
+    engine.run([0, 1], max_epochs=2)
+    assert optimizer.param_groups[0]["lr"] == 0.3 and schedule.defaults == schedule.state_dict() == {}
+    schedule.load_state_dict({})

@@ -39,7 +39,7 @@ class FitCheckpoint:
     optimizer, epoch, and the best state so far) belongs in one file that is replaced atomically.
 
     Args:
-        save_dict: what to save; ``model`` is the detector, others (an optimizer) may follow; what is None is left out.
+        save_dict: what to save; ``model`` is the detector, others (an optimizer, a schedule) may follow.
         path: the checkpoint file, removed once the fit is complete. Not ``*.pt``: MONAI Label takes every such file
             in the models' folder for a model.
         evaluator: engine whose key metric selects the model; it must have run before this handler.
@@ -49,7 +49,7 @@ class FitCheckpoint:
 
     def __init__(
         self,
-        save_dict: Mapping[str, Stateful | None],
+        save_dict: Mapping[str, Stateful],
         path: str,
         evaluator: Engine,
         settings: Mapping[str, Any] | None = None,
@@ -57,7 +57,7 @@ class FitCheckpoint:
     ) -> None:
         if "model" not in save_dict:
             raise ValueError(f"save_dict has keys {sorted(save_dict)}; 'model' is missing")
-        self.save_dict = {name: thing for name, thing in save_dict.items() if thing is not None}
+        self.save_dict = dict(save_dict)
         self.path = Path(path)
         self.evaluator = evaluator
         self.settings = dict(settings or {})

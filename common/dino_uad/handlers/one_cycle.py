@@ -43,12 +43,13 @@ class OneCycle:
     @property
     def defaults(self) -> dict[str, Any]:
         """What a fit must share to go on with another's state, under the name that torch's optimizers have for it."""
-        return {"rising": self.rising, "steps": self.scheduler.total_steps}
+        return {"rising": self.rising, "steps": self.scheduler.total_steps} if self.scheduler else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Where in the cycle it is."""
-        return self.scheduler.state_dict()
+        return self.scheduler.state_dict() if self.scheduler else {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on where it was."""
-        self.scheduler.load_state_dict(dict(state_dict))
+        if self.scheduler:
+            self.scheduler.load_state_dict(dict(state_dict))
