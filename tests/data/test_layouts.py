@@ -117,6 +117,44 @@ def test_images_and_masks_with_names_of_their_own(tmp_path, image, mask):
     assert anomalous(cases) == {image.format(k, k) for k in range(1, 5)}
 
 
+@pytest.mark.parametrize(
+    "name", ["x{}_brain_mask.png", "x{}_lungmask.png", "Disc_Cup_Masks/x{}.png", "x{}_aparc+aseg.png"]
+)
+def test_masks_of_organs_are_asked_for(tmp_path, name):
+    files = [f"x{k}.png" for k in range(1, 6)] + [f"{name.format(k)} = mask" for k in (1, 2)]
+    with pytest.raises(
+        ValueError, match=r"2 of 2 masks are called after organs .*mask_pattern '\*(\w+)\*'; .*none"
+    ) as error:
+        understood(tmp_path, *files)
+    marked = understood(tmp_path, mask_pattern=re.search(r"'(\*\w+\*)'", str(error.value))[1])
+    assert anomalous(marked) == set(files[:2])
+    assert not anomalous(understood(tmp_path, mask_pattern="none"))
+
+
+def test_masks_that_mark_normal_images_are_asked_for(tmp_path):
+    files = [
+        f"{name}/{place}/{k}.png{what}"
+        for name in ("Normal", "COVID")
+        for k in range(4)
+        for place, what in (("images", ""), ("masks", " = mask"))
+    ]
+    with pytest.raises(
+        ValueError, match=r"4 images are normal by their folders.*Normal/images/0\.png.*mask_pattern none"
+    ):
+        understood(tmp_path, *files)
+    assert len(anomalous(understood(tmp_path, mask_pattern="none"))) == 4
+
+
+def test_accents_count_the_same_composed_and_apart(tmp_path):
+    files = [f"caf\u00e9{k}.png" for k in range(4)] + ["cafe\u03010_mask.png = mask"]
+    assert anomalous(understood(tmp_path, *files)) == {files[0]}
+
+
+def test_one_bare_mask_of_several_volumes_is_that_of_the_chosen_one(tmp_path):
+    files = [f"c{k}/{name}" for k in range(4) for name in ("PET.nii.gz", "anatomy.nii.gz", "SEG.nii.gz = mask")]
+    assert len(anomalous(understood(tmp_path, *files, pattern="*PET*"))) == 4
+
+
 def test_one_mask_that_fits_no_image_is_an_error_though_others_fit(tmp_path):
     files = [f"p{k}.png" for k in range(4)] + ["p0_mask.png = mask", "p1_mask.png = mask", "q9_mask.png = mask"]
     with pytest.raises(ValueError, match=r"1 of 3 masks \(such as q9_mask.png: the name says mask\) go with no image"):
@@ -157,6 +195,10 @@ CLASSES = {
     "lung": ("Normal cases", "Malignant cases", "Bengin cases"),
     "controls": ("healthy_controls", "p2_epilepsy"),
     "denied": ("normal", "not_normal"),
+    "German": ("Normal", "Nicht normal"),
+    "Turkish": ("SAĞLIKLI", "HASTA"),
+    "counted": ("0-No", "1-Yes"),
+    "in one word": ("TumorNegative", "TumorPositive"),
 }
 
 
@@ -174,7 +216,14 @@ def test_a_normal_folder_makes_its_siblings_anomalous_in_every_split(tmp_path, n
 
 @pytest.mark.parametrize(
     "names",
-    [("glioma", "meningioma"), ("BCC", "MEL", "NV"), ("0", "1", "2"), ("grade0", "grade1"), ("covid", "non-covid")],
+    [
+        ("0 absent", "1 present"),
+        ("glioma", "meningioma"),
+        ("BCC", "MEL", "NV"),
+        ("0", "1", "2"),
+        ("grade0", "grade1"),
+        ("covid", "non-covid"),
+    ],
 )
 def test_classes_without_a_normal_word_ask(tmp_path, names):
     files = [f"train/{name}/{k}.png" for name in names for k in range(3)]
@@ -205,6 +254,19 @@ PATIENTS = {
     "sessions": ([f"p{p}/ses-{s}/t1.nii.gz" for p in range(3) for s in (1, 2)], ["p0", "p1", "p2"]),
     "a class is none": ([f"normal_{k}.png" for k in range(4)], [f"normal_{k}" for k in range(4)]),
     "a counter is none": ([f"slice_{k}.png" for k in range(4)], [f"slice_{k}" for k in range(4)]),
+    "slices in words": ([f"pat{p}_slice00{k}.png" for p in range(4) for k in "12"], [f"pat{p}" for p in range(4)]),
+    "views": (
+        [f"P_{p}_{s}_{v}.png" for p in range(4) for s in "LR" for v in ("CC", "MLO")],
+        [f"P_{p}" for p in range(4)],
+    ),
+    "augmented": (
+        [f"q{p}{a}.png" for p in range(4) for a in ("", "_flip", " - Copy", "_rot90")],
+        [f"q{p}" for p in range(4)],
+    ),
+    "visits": ([f"sub-{p}_ses-{s}_T1w.nii.gz" for p in range(3) for s in "12"], [f"sub-{p}" for p in range(3)]),
+    "dates": ([f"q{p}_200{y}0103.nii.gz" for p in range(3) for y in "12"], [f"q{p}" for p in range(3)]),
+    "stripped": ([f"q{p}_T1{b}.nii.gz" for p in range(3) for b in ("", "_brain")], [f"q{p}" for p in range(3)]),
+    "only dates": ([f"scan_200{y}0103.nii.gz" for y in "123"], [f"scan_200{y}0103" for y in "123"]),
     "a fold is none": (
         [f"fold{f}/a{p}_{k}.png" for f in "12" for p in "12" for k in "12"],
         [f"fold{f}/a{p}" for f in "12" for p in "12"],
@@ -216,6 +278,18 @@ PATIENTS = {
 def test_patients(tmp_path, name):
     files, groups = PATIENTS[name]
     assert sorted({case.group for case in understood(tmp_path, *files)}) == groups
+
+
+def test_slices_of_too_few_patients_are_told_of(tmp_path):
+    layouts.write(tmp_path, [f"pat1_slice{k:03d}.png" for k in range(6)])
+    assert "look like slices of 1 patient (pat1), too few" in understand(tmp_path, Options()).notes[0]
+
+
+@pytest.mark.parametrize("name", ["{s}/good/q{p}_{k}.png", "{s}/good/q{p}/{k}.png"])
+def test_patients_whom_folders_put_into_two_splits_are_told_of(tmp_path, name):
+    layouts.write(tmp_path, [name.format(s=s, p=p, k=k) for s in ("train", "test") for p in range(4) for k in range(2)])
+    assert "4 patients are in several splits by their folders" in " ".join(understand(tmp_path, Options()).notes)
+    assert "in several" not in " ".join(understand(tmp_path, Options(group_pattern=r"(.*)")).notes)
 
 
 def test_a_group_pattern_sees_the_folders(tmp_path):

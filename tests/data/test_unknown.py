@@ -30,9 +30,17 @@ TABLES = {
         'a.json = text {{"images": [{{"file_name": "x1.jpg"}}], "annotations": []}}',
         "a.json names images",
     ),
-    "labelme": ("x{}.jpg", 'x{}.json = text {{"shapes": []}}', "x1.json has the name of x1.jpg"),
-    "YOLO": ("x{}.jpg", "x{}.txt = text 0 0.5 0.5 0.1 0.1", "x1.txt has the name of x1.jpg"),
-    "a report": ("x{}.jpg", "reports/x{}.txt = text Nodule in the left lung.", "reports/x1.txt has the name of x1.jpg"),
+    "labelme": ("x{}.jpg", 'x{}.json = text {{"shapes": []}}', "x1.json goes with x1.jpg"),
+    "YOLO": ("x{}.jpg", "x{}.txt = text 0 0.5 0.5 0.1 0.1", "x1.txt goes with x1.jpg"),
+    "a report": ("x{}.jpg", "reports/x{}.txt = text Nodule in the left lung.", "reports/x1.txt goes with x1.jpg"),
+    "RSNA": ("s/ID_0001{}eaf.png", "y.csv = text ID,Label|ID_00011eaf_any,1", "y.csv names images"),
+    "MIMIC": ("p10/p1000003{}/s5/a.jpg", "y.csv = text subject_id,Edema|10000031,1", "y.csv names images"),
+    "INbreast": ("{0}058690_6c_CC.png", "y.csv = text File Name;ACR|1058690;4", "y.csv names images"),
+    "CQ500": ("CQ500CT{0} CQ500CT{0}/x.nii.gz", "r.csv = text name,ICH|CQ500-CT-1,1", "r.csv names images"),
+    "LIDC": ("LIDC-000{0}/s/ = dicom", "LIDC-000{0}/s/06{0}.xml = text <a/>", "061.xml goes with LIDC-0001/s"),
+    "DDTI": ("{}_1.jpg", "{}.xml = text <a/>", "1.xml goes with 1_1.jpg"),
+    "studies": ("p1/s504{}/a.jpg", "r/s504{}.txt = text Nodule left", "s5041.txt goes with p1/s5041/a.jpg"),
+    "closed": ("x{}.jpg", "labels.pkl", "labels.pkl is called as labels are"),
     "MATLAB": ("x{}.png", "x{}.mat", "x1.mat has the name of x1.png"),
 }
 
@@ -55,6 +63,7 @@ def test_tables_that_may_tell_classes_are_asked_for(tmp_path, name):
 
 HARMLESS = {
     "a list of names": ("img{}.png", "train_list.txt = text img1.png|img2.png"),
+    "checksums": ("img{}.png", f"md5.txt = text {'a1' * 16}  img1.png|{'b2' * 16}  img2.png"),
     "people": ("sub-0{0}/sub-0{0}_T1w.nii.gz", "participants.tsv = text participant_id\tage\tsex|sub-01\t3\tF"),
     "side files": ("sub-0{0}/sub-0{0}_T1w.nii.gz", 'sub-0{0}/sub-0{0}_T1w.json = text {{"Manufacturer": "x"}}'),
     "a note": ("img{}.png", "README.txt = text Images of normal people"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dino_uad.data.assign import assign_splits
-from dino_uad.data.case import LAYOUTS, Case, Options, Understood
+from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options, Understood
 from dino_uad.data.classes import Classes
 from dino_uad.data.content import count_values, size_or_none
 from dino_uad.data.masks import Labels, labels_of
@@ -73,6 +73,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
         for own in [labels.get(image.path, ())]
     ]
     _refuse_missing_masks(root, cases)
+    _refuse_marks_on_normal(root, cases)
     refuse_unknown(root, cases, undecided, [role for role in roles if role.unread], pairing)
     if labels and undecided:
         notes.append(
@@ -86,6 +87,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
         notes.append("no masks: image-level metrics only")
     if any(case.trainable and case.anomalous for case in cases):
         notes.append("of annotated volumes the fit takes the slices without annotation")
+    notes += [patients.doubt] if patients.doubt else []
     if not splits:
         return Understood(root, cases, passed, patients.patients_from, "none", notes)
     cases, splits_from, more = assign_splits(root, cases, options)
@@ -173,6 +175,17 @@ def _annotated_splits(images: list[Role], labels: Labels, classes: Classes) -> t
     kept = [image for image in images if image.split not in unknown]
     reason = "images of a split without any annotation"
     return kept, [replace(image, role=PASSED, reason=reason) for image in images if image.split in unknown]
+
+
+def _refuse_marks_on_normal(root: Path, cases: Sequence[Case]) -> None:
+    marked = [case for case in cases if case.labels and not case.anomalous and has_anomaly(case.labels)]
+    if marked:
+        one = marked[0]
+        raise ValueError(
+            f"{root}: {len(marked)} images are normal by their folders or names, but their masks mark something (such "
+            f"as {one.image.relative}: {one.labels[0].relative_to(root)}); expected blank masks, or none. Move "
+            f"anomalous images away; {WAY_OUT}"
+        )
 
 
 def _refuse_missing_masks(root: Path, cases: Sequence[Case]) -> None:

@@ -73,7 +73,7 @@ def check(
                 values["images"][f"{split}, {'anomalous' if anomalous else 'normal'}"] = look(
                     cases, values["notes"], series
                 )
-    values["notes"] += [*same_file_in_two_splits(understood.cases), *masks_that_contradict(understood.cases)]
+    values["notes"] += [*same_file_in_two_splits(understood.cases), *blank_masks(understood.cases)]
     print(as_text(values))
     for name, facts in values["images"].items():
         print(f"  {name}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
@@ -129,13 +129,7 @@ def same_file_in_two_splits(cases: Sequence[Case]) -> list[str]:
     return [f"{len(copies)} images are in two splits (such as {one.image.relative} and {other.image.relative})"]
 
 
-def masks_that_contradict(cases: Sequence[Case]) -> list[str]:
-    """Notes where a mask says otherwise than its image's folder."""
-    labelled = [case for case in cases if case.labels]
-    blank = [case for case in labelled if case.anomalous and not has_anomaly(case.labels)]
-    marks = [case for case in labelled if not case.anomalous and has_anomaly(case.labels)]
-    notes = []
-    for found, what in ((blank, "anomalous images have a blank mask"), (marks, "normal images have a mask with marks")):
-        if found:
-            notes.append(f"{len(found)} {what} (such as {found[0].image.relative})")
-    return notes
+def blank_masks(cases: Sequence[Case]) -> list[str]:
+    """A note where an image's folder says anomalous, and its mask is blank."""
+    blank = [case for case in cases if case.labels and case.anomalous and not has_anomaly(case.labels)]
+    return [f"{len(blank)} anomalous images have a blank mask (such as {blank[0].image.relative})"] if blank else []

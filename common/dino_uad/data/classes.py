@@ -95,7 +95,7 @@ class Classes:
     def _normal(self, folder: str, siblings: Collection[str]) -> bool:
         if self.declared:
             return any(fnmatch(folder, text) for text in self.declared)
-        return is_normal(folder) or (folder == "no" and "yes" in siblings)
+        return is_normal(folder) or (_spoken(folder) == ("no",) and ("yes",) in map(_spoken, siblings))
 
     def _declares(self, text: str, image: Role) -> bool:
         return any(fnmatch(folder, text) for folder in image.branch) or matches(
@@ -127,7 +127,21 @@ class Classes:
         if all(GRADES & {word.rstrip("0123456789") for word in words(folder)} for folder in siblings):
             return True
         named = [folder for folder in siblings if not _names_no_class(folder)]
-        return len(named) > 1 and all(is_anomalous(name) or not any(c.isdigit() for c in name) for name in named)
+        counted = _enumerated(named)
+        plain = [name if not counted else " ".join(_spoken(name)) for name in named]
+        return len(named) > 1 and all(is_anomalous(name) or not any(c.isdigit() for c in name) for name in plain)
+
+
+def _spoken(folder: str) -> tuple[str, ...]:
+    """The words of a folder's name that are no numbers."""
+    return tuple(word for word in words(folder) if not word.isdecimal())
+
+
+def _enumerated(folders: Sequence[str]) -> bool:
+    """Whether a number counts folders of different names, from 0 or 1 on: ``0-No``, ``1-Yes``; no patients then."""
+    numbers = sorted(int(word) for folder in folders for word in words(folder) if word.isdecimal())
+    spoken = {_spoken(folder) for folder in folders} - {()}
+    return len(spoken) == len(folders) and numbers in ([*range(len(folders))], [*range(1, len(folders) + 1)])
 
 
 def _names_no_class(folder: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import takewhile
@@ -12,7 +13,7 @@ from dino_uad.data.case import WAY_OUT, Options
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.roles import BOXES, Role
 from dino_uad.data.verify import overlap
-from dino_uad.data.words import MASKS, QUALIFIERS, READERS, SIDES, words
+from dino_uad.data.words import FINDINGS, MASKS, ORGANS, QUALIFIERS, READERS, SIDES, SOLITARY, words
 
 Labels = dict[Path, tuple[Path, ...]]
 
@@ -59,6 +60,8 @@ def labels_of(
     if not options.joins_masks:
         for image, several in joined:
             _refuse_different(root, image, several)
+    if not options.mask_patterns:
+        _refuse_organs(root, [(chosen[path], mask) for path, several in found.items() for mask in several])
     notes = []
     if joined:
         image, several = joined[0]
@@ -98,6 +101,23 @@ def _refuse_pictures_of_volumes(root: Path, found: Sequence[tuple[Role, Sequence
         raise ValueError(
             f"{root}: {other.relative} is a mask ({other.reason}) of {image.relative}, but one is a picture, the other "
             f"a volume; expected a mask on its image's grid. {advice}; {WAY_OUT}"
+        )
+
+
+def _refuse_organs(root: Path, found: Sequence[tuple[Role, Role]]) -> None:
+    """Ask whether masks that are called after an organ, and no finding, mark anomalies."""
+    organs = []
+    for image, mask in found:
+        said = {word for name in (*mask.folders, mask.stem) for word in words(name)}
+        said -= {word for name in (*image.folders, image.stem) for word in words(name)}
+        if said & ORGANS and not said & (FINDINGS | SOLITARY):
+            organs.append((image, mask, min(said & ORGANS)))
+    if organs:
+        image, mask, organ = organs[0]
+        raise ValueError(
+            f"{root}: {len(organs)} of {len(found)} masks are called after organs (such as {mask.relative}: {organ}); "
+            "expected marks of anomalies. If that is what they mark, say so with --train_data#mask_pattern "
+            f"'*{re.search(organ, mask.relative, re.IGNORECASE)[0]}*'; {WAY_OUT}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from dino_uad.data.roles import Role
+from dino_uad.data.roles import IMAGE, Role
 from dino_uad.data.words import (
     BIDS_ENTITY,
     BIDS_MASK,
@@ -77,6 +77,8 @@ class Pairing:
             branch = branch[:-1]
         found = _in_split(self._folder.get(branch, []), mask)
         below = {image.branch[len(branch) :] for image in found}
+        if len({self.case(image) for image in found}) > 1:  # CT, PET and SEG: that of the volume that pattern chose
+            found = [image for image in found if image.role == IMAGE]
         one_case = len({self.case(image) for image in found}) == 1
         # pre/FLAIR and orig/FLAIR are one case, 01/FLAIR and 02/FLAIR are two.
         numbered = len(below) > 1 and any(c.isdigit() for folders in below for folder in folders for c in folder)

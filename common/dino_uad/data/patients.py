@@ -8,11 +8,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dino_uad.data.roles import Role
-from dino_uad.data.words import ANOMALOUS, CONTAINERS, GRADES, NO_NAME, NORMAL, is_anomalous, is_normal, words
+from dino_uad.data.words import (
+    ANOMALOUS,
+    CONTAINERS,
+    GRADES,
+    NO_NAME,
+    NORMAL,
+    SEQUENCE_END,
+    is_anomalous,
+    is_normal,
+    words,
+)
 from dino_uad.transforms import dicom_patient
 
+COUNTED = r"(?:slice|slc|sl|s|z|img|image|im|frame|f|layer)"
 SLICE_NUMBER = re.compile(
-    r"[ _.-]*\(?(?:(?<=[ _.-])(?:slice|sl|s|z|img|image))?[ _-]?(?<=[ _.(-])\d{1,4}\)?$", re.IGNORECASE
+    rf"^(?:slice|slc|frame)[ _-]?\d{{1,5}}[ _.-]+(?=.)|[ _.-]+{COUNTED}\d{{1,5}}$|[ _.-]*\(?(?<=[ _.(-])\d{{1,4}}\)?$",
+    re.IGNORECASE,
+)
+NAMED_SLICE = re.compile(r"(?:^|[ _.-])(?:slice|slc|sl|frame)[ _-]?\d{1,5}(?=$|[ _.-])", re.IGNORECASE)
+"""A number that a word calls a slice's."""
+VIEW = re.compile(  # of one patient: sides, views, planes, dates, visits, copies, and what processing made of them
+    r"[ _.-]+(?:\(?(?:left|right|l|r|od|os|cc|mlo|pa|ap|lat|lateral|frontal|axial|coronal|sagittal|slice|frame|"
+    r"aug|augmented|orig|original|h?flip(?:ped)?|vflip|rot(?:ated)?|copy|copie|kopie|"
+    r"brain|bet|stripped|n|bfc|reg|registered|norm|preproc|preprocessed|resampled)\d{0,3}\)?|"
+    r"(?:ses|session|visit|tp|time ?point|scan|week|month|year)[ _-]?\d+|baseline|follow-?up|mr\d|rf[.][0-9a-f]+|"
+    r"(?:19|20)\d\d([ _.-]?)\d\d\1\d\d(?!\d).*)$",
+    re.IGNORECASE,
 )
 TIME_POINT = re.compile(r"(?<=\d{5})-\d{3}$")  # BraTS: BraTS-GLI-00001-000 is patient 00001's first scan
 FEWEST = 3
@@ -24,6 +46,8 @@ class Patients:
 
     groups: list[str]
     patients_from: str
+    doubt: str = ""
+    """What a person should know of it."""
 
 
 def find_patients(
@@ -52,9 +76,8 @@ def find_patients(
     if all(folders):
         return Patients(folders, "told by folders")
     groups = [folder or name for folder, name in zip(folders, by_name.groups, strict=True)]
-    return Patients(
-        groups, f"told by folders; elsewhere {by_name.patients_from}" if any(folders) else by_name.patients_from
-    )
+    told = f"told by folders; elsewhere {by_name.patients_from}" if any(folders) else by_name.patients_from
+    return Patients(groups, told, by_name.doubt)
 
 
 def _matched(pattern: str, image: Role) -> str:
@@ -100,14 +123,22 @@ def _names_class(folder: str) -> bool:
 def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequence[tuple[str, ...]]) -> Patients:
     names = [case(image) or image.stem for image in images]
     volumes = all(image.volume for image in images)
-    cut = [(TIME_POINT if volumes else SLICE_NUMBER).sub("", name) for name in names]
+    cut = [_patient_of(name, TIME_POINT if volumes else SLICE_NUMBER) for name in names]
     places = [(image.split, image.branch) for image in images]
     size, total = Counter(zip(places, cut, strict=True)), Counter(places)
     starts = [
-        name if not start or (not volumes and _counts(start, size[place, start], total[place])) else start
+        name if not start or (start != name and _counts(start, size[place, start], total[place])) else start
         for name, start, place in zip(names, cut, places, strict=True)
     ]
-    if not volumes and len(set(zip(branches, starts, strict=True))) < FEWEST:
+    doubt = ""
+    if len(set(zip(branches, starts, strict=True))) < (2 if volumes else FEWEST):
+        few = sorted({start for start, name in zip(starts, names, strict=True) if NAMED_SLICE.search(name)})
+        if few and len(names) > len(few):
+            doubt = (
+                f"the names look like slices of {len(few)} patient{'s'[: len(few) - 1]} ({', '.join(few)}), too few to "
+                "draw splits from: each counts as a patient, so that splits and intervals promise too much. Add "
+                "patients, or sort them into train, valid and test folders"
+            )
         starts = names
     often = {name for name, count in Counter(names).items() if count > 1}
     groups = []
@@ -119,8 +150,15 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
         return Patients(groups, "told by the names of volumes")
     known = starts != names
     return Patients(
-        groups, "told by names less their slice numbers" if known else "not known, every image counts as one"
+        groups, "told by names less their slice numbers" if known else "not known, every image counts as one", doubt
     )
+
+
+def _patient_of(name: str, number: re.Pattern[str]) -> str:
+    """A name without its slice's number (or the scan's), and without what else may differ between one patient's."""
+    rest = VIEW.sub("", number.sub("", VIEW.sub("", name)))
+    rest = rest if rest == name else SEQUENCE_END.sub("", rest) or rest
+    return rest if rest == name else _patient_of(rest, VIEW)
 
 
 def _counts(start: str, size: int, total: int) -> bool:

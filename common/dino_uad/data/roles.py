@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
+from unicodedata import normalize
 
 from dino_uad.data.walk import OTHER, RESULT, VOLUME, Found, walk
 from dino_uad.data.words import DERIVED, IMAGES, MASKS, QUALIFIERS, SOLITARY, SPLIT_OF, split_word, words
@@ -152,4 +153,4 @@ def _without(gone: Set[str], folder: str) -> str:
         gone = gone | QUALIFIERS
     rest = [word for word in said if word not in gone]
     # A name that says nothing of a role is kept as it is, for people to recognise.
-    return folder.casefold() if len(rest) == len(said) else " ".join(rest)
+    return normalize("NFC", folder).casefold() if len(rest) == len(said) else " ".join(rest)

@@ -10,7 +10,7 @@ from dino_uad.data.pairs import Pairing
 from dino_uad.data.roles import Role
 from dino_uad.data.tables import table_of
 
-ALL_NORMAL = "say that they are: --train_data#normal '*' (from Python normal='*')"
+ALL_NORMAL = "say that they are: --train_data#normal '*' (from Python normal='*'; of some a pattern, '*_0.png')"
 
 
 def refuse_unknown(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from itertools import pairwise
 
 
@@ -11,28 +12,29 @@ def _set(text: str) -> frozenset[str]:
 
 
 SPLITS = {
-    "train": _set("train training tr trainset"),
+    "train": _set("train training tr trainset trainval"),
     "valid": _set("valid val validation dev"),
     "test": _set("test testing ts testset holdout"),
 }
 SPLIT_OF = {word: split for split, names in SPLITS.items() for word in names}
 
 NORMAL = _set(
-    "good normal normals norm healthy control controls hc unaffected negative negatives nodisease nofinding nofindings "
-    "notumor notumour nodr nondemented uninfected defectfree ok"
+    "good normal normals norm healthy control controls hc unaffected negative negatives neg nondemented uninfected ok "
+    "gesund gesunde normale normales normaux normali sain saine sains sano sana sanos saudavel saudável sağlıklı "
+    "sağlikli saglikli unauffällig"
 )
 """Words of a normal image's folder. So is any of :data:`FINDINGS` after a word of :data:`NO`: ``no_tumor``."""
-NO = _set("no non not without")
+NO = _set("no non not without nicht kein keine ohne pas sans sin sem senza niet geen")
 DISEASES = _set(
     "lesion lesions tumor tumors tumour tumours cancer malignant benign pneumonia tuberculosis glioma meningioma "
     "pituitary metastasis metastases haemorrhage hemorrhage bleeding stroke infarct infarction ischemia edema oedema "
     "effusion nodule nodules polyp polyps melanoma nevus carcinoma adenocarcinoma sarcoma cyst cysts stone stones "
     "fracture fractures cnv dme drusen dr glaucoma cataract infected parasitized demented covid covid19 malaria "
-    "hernia ulcer ulcers esophagitis mass masses calcification calcifications"
+    "hernia ulcer ulcers esophagitis mass masses calcification calcifications defect defects befund"
 )
 ANOMALOUS = DISEASES | _set(
-    "ungood bad abnormal anomalous anomaly anomalies defect defects defective faulty diseased "
-    "unhealthy pathological sick positive"
+    "ungood bad abnormal abnormals anomalous anomaly anomalies defective faulty diseased unhealthy pathological sick "
+    "positive positives pos krank malade malades enfermo enferma hasta anormal anormale anormales"
 )
 """Words of an anomalous image's folder or name that need no normal one beside them to be understood."""
 FINDINGS = ANOMALOUS | _set("disease diseases finding findings patient patients case cases pathology")
@@ -45,14 +47,24 @@ MASKS = _set(
     "etiqueta etiquetas seg segs segm segms segment segmentation segmentations segmented segmentierung segmentacion "
     "segmentacao segmentazione dseg probseg pseg gt groundtruth groundtruths ground truth annotation annotations "
     "annotated annot annots anno annos ann roi rois manual manuals contour contours outline outlines delineation "
-    "delineations gtv overlay overlays marking markings superpixels 1stho 2ndho"
+    "delineations gtv overlay overlays marking markings superpixels 1stho 2ndho aseg aparc wmparc parcellation "
+    "parcellations"
 )
 DERIVED = _set("heatmap heatmaps saliency gradcam prediction predictions predicted pred preds")
 """Words of pictures that somebody made of images; they are passed over."""
-QUALIFIERS = FINDINGS | _set(
-    "wmh wml infection consensus expert experts rater raters reader readers observer instance instances final "
-    "corrected edited refined combined merged all whole core enhancing binary bin left right liver lung lungs brain "
-    "kidney prostate heart organ attribute v1 v2 v3 reg registered native and"
+ORGANS = _set(
+    "organ organs liver lung lungs brain skull kidney kidneys prostate heart spleen pancreas bladder breast aorta bone "
+    "bones vert vertebra vertebrae hippocampus ventricle ventricles tissue tissues gm csf body skin fov foreground "
+    "background disc disk cup vessel vessels aseg aparc wmparc parcellation parcellations"
+)
+QUALIFIERS = (
+    FINDINGS
+    | ORGANS
+    | _set(
+        "wmh wml infection consensus expert experts rater raters reader readers observer instance instances final "
+        "corrected edited refined combined merged all whole core enhancing binary bin left right attribute v1 v2 v3 "
+        "reg registered native and"
+    )
 )
 """What a mask's name may say beyond its image's: what is marked, and by whom."""
 READERS = _set("manual annotator annotators rater raters reader readers observer observers expert experts")
@@ -63,7 +75,8 @@ SOLITARY = _set("wmh wml lesion lesions tumor tumour infarct stroke infection")
 """Whole names of masks: ``wmh.nii.gz`` beside ``FLAIR.nii.gz``."""
 
 SEQUENCES = _set(
-    "flair t1 t1w t1c t1ce t1n t1gd t2 t2w t2f t2star pd pdw adc dwi swi swan ct cta mr mri mra pet pt us bold cbf 0000"
+    "flair t1 t1w t1c t1ce t1n t1gd t2 t2w t2f t2star pd pdw adc dwi swi swan ct cta ctres mr mri mra pet pt suv us "
+    "bold cbf 0000"
 )
 """Ends of an image's name that say which sequence or channel it is."""
 CONTAINERS = _set(
@@ -86,9 +99,18 @@ DESCRIPTIVE = _set(
 """Words of a table's columns that describe a person or a file and tell no class."""
 
 BIDS_MASK = re.compile(r"_(?:desc|label)-[^_]+", re.IGNORECASE)
-BIDS_ENTITY = re.compile(r"_(?:space|desc|label|res|den|hemi)-[^_]+", re.IGNORECASE)
+BIDS_ENTITY = re.compile(r"_(?:space|desc|label|seg|res|den|hemi)-[^_]+", re.IGNORECASE)
 SEPARATOR = re.compile(r"[\s_.\-+,;()\[\]&]+")
 NUMBERED = re.compile(r"^([a-z]+?)(\d+)$")
+GLUED = re.compile(
+    "^(?:({no})({finding})|({what})({mask}))$".format(
+        no="|".join(sorted(NO, key=len)),
+        finding="|".join(FINDINGS),
+        what="|".join(QUALIFIERS),
+        mask="|".join([*(word for word in MASKS if len(word) > 2), "free", "negative", "positive"]),
+    )
+)
+"""Two words in one: ``notumor``, ``tumorfree``, ``brainmask``."""
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<!\dst|\dnd|\drd|\dth)(?<=[a-z])(?=[A-Z]{2,}$)")
 
 
@@ -101,13 +123,16 @@ def words(name: str) -> tuple[str, ...]:
     """Lower-case words of a name: ``P1_lesionMask-2`` is ``p1 lesion mask 2``.
 
     A word that says what the file is loses its number (``img0001`` is ``img 0001``); others (``p001``, ``t1``) do not.
+    Accents count the same composed and apart, as macOS writes them.
     """
     result: list[str] = []
-    for word in SEPARATOR.split(HUMP.sub("_", name)):
-        part = word.lower()
+    for word in SEPARATOR.split(HUMP.sub("_", unicodedata.normalize("NFC", name))):
+        part = word.lower().replace("\u0307", "")  # of the Turkish dotted I
         numbered = NUMBERED.match(part)
         if numbered and numbered[1] in MASKS | IMAGES and part not in MASKS:
             result += numbered.groups()
+        elif glued := GLUED.match(part):
+            result += filter(None, glued.groups())
         elif part:
             result.append(part)
     return tuple(result)
