@@ -98,6 +98,38 @@ def test_a_shard_cut_anywhere_is_made_again(tmp_path):
     assert_equal(whole(store, store.find(["1"])["1"]), record("1", 1))
 
 
+@pytest.mark.parametrize("bit", [0, 6])
+def test_no_changed_byte_is_read_in_silence(bit, tmp_path):
+    records = {"1": record("1", 2), "2": record("2", 3), "3": {}, "4": record("4", 1)}
+    path = EmbeddingStore(tmp_path, FACTS).folder / "a.safetensors"
+    write_shard(path, records)
+    content = path.read_bytes()
+    outcomes = set()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+        store = EmbeddingStore(tmp_path, FACTS)
+        found = store.find(records)
+        try:
+            for key, one in found.items():
+                assert_equal(whole(store, one), records[key])
+            outcomes.add(f"{len(found)} found")
+        except ValueError as error:
+            assert "damaged" in str(error) and "start the run again" in str(error)
+            outcomes.add("refused")
+    # Any byte but 0 is a true bool, so some changes are none.
+    assert outcomes - {"4 found"} == {"0 found", "refused"}
+
+
+def test_what_disappears_while_it_is_read_is_named(tmp_path):
+    store = EmbeddingStore(tmp_path, FACTS)
+    store.append("1", record("1", 1))
+    store.flush()
+    place = store.find(["1"])["1"]
+    shards(store.folder)[0].unlink()
+    with pytest.raises(FileNotFoundError, match=f"{place.shard} is gone .* start it again"):
+        whole(store, place)
+
+
 def write_forever(folder, first):
     store_module.SHARD_BYTES = 20_000
     store = EmbeddingStore(folder, FACTS)

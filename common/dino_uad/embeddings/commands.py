@@ -11,10 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from dino_uad.embeddings.identity import code_version
-from dino_uad.embeddings.shard import empty_rows, read_contents
+from dino_uad.embeddings.shard import DAMAGE, empty_rows, read_contents
 from dino_uad.embeddings.store import FACTS, shards
 from dino_uad.files import DAY, remove_leftovers
 
@@ -129,7 +127,7 @@ def _contents(path: Path) -> list[tuple[str, int]] | None:
     """What is in a shard; None if it is damaged."""
     try:
         return read_contents(path)
-    except (SafetensorError, KeyError, TypeError, ValueError):
+    except DAMAGE:
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -13,10 +14,9 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError
 
 from dino_uad.digests import digest_facts
-from dino_uad.embeddings.shard import Record, count_slices, empty_rows, read_contents, read_rows, write_shard
+from dino_uad.embeddings.shard import DAMAGE, Record, count_slices, empty_rows, read_contents, read_rows, write_shard
 from dino_uad.files import atomic_path, remove_leftovers
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class EmbeddingStore:
         self.folder = Path(cache_dir) / f"{facts['backbone']['arch']}-{digest_facts(facts)[:16]}"
         self._pending: dict[str, Record] = {}
         self._since = 0.0
+        self._verified: dict[str, int] = {}  # for each shard one bit a row
 
     def find(self, keys: Iterable[str]) -> dict[str, Place]:
         """Places of those entries that are on disk; damaged shards are removed with a warning."""
@@ -126,22 +127,49 @@ class EmbeddingStore:
             self._pending = {}
 
     def read(self, places: Sequence[tuple[str, int]]) -> Record:
-        """Copies of single slices, given by shard and row, stacked in that order."""
-        result = empty_rows(self.folder / places[0][0], len(places))
+        """Copies of single slices, given by shard and row, stacked in that order; each is verified once.
+
+        Raises:
+            FileNotFoundError: somebody removed a shard.
+            ValueError: a shard is damaged; it is removed, so that the next run makes its embeddings again.
+        """
+        result: Record = {}
         for shard, (rows, into) in _by_shard(places).items():
-            read_rows(self.folder / shard, rows, result, into)
+            path, verified = self.folder / shard, self._verified.get(shard, 0)
+            try:
+                result = result or empty_rows(path, len(places))
+                read_rows(path, rows, result, into, verify={row for row in rows if not verified >> row & 1})
+            except FileNotFoundError as error:
+                raise FileNotFoundError(
+                    f"{path} is gone or may not be read any more, though this run began with it: start it again; what "
+                    "is missing is embedded again. Do not prune a cache while a run reads it"
+                ) from error
+            except DAMAGE as error:
+                _remove(path)
+                raise ValueError(
+                    f"{path} is damaged ({error}) and was removed: start the run again; its embeddings are made again. "
+                    "If this happens often, check the disk"
+                ) from error
+            self._verified[shard] = functools.reduce(lambda bits, row: bits | 1 << row, rows, verified)
         return result
 
     @staticmethod
     def _contents(path: Path) -> list[tuple[str, int]]:
         try:
             return read_contents(path)
-        except FileNotFoundError:  # pruned meanwhile
-            return []
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except FileNotFoundError:
+            if path.exists():  # safetensors says the same of a file that may not be read
+                logger.warning(f"cache file {path} may not be read; its embeddings are made again")
+            return []  # or pruned meanwhile
+        except DAMAGE as error:
             logger.warning(f"cache file {path.name} is damaged ({error}); its embeddings are made again")
-            path.unlink(missing_ok=True)
+            _remove(path)
             return []
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # a cache that may only be read
+        path.unlink()
 
 
 def shards(folder: Path) -> list[Path]:
