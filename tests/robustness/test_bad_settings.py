@@ -107,3 +107,13 @@ def test_every_bundle_checks_its_overrides_and_shortens_tracebacks():
         if "initialize" in config:
             targets = [step.get("_target_") for step in config["initialize"] if isinstance(step, dict)]
             assert targets[:2] == ["dino_uad.errors.short_tracebacks", "dino_uad.overrides.check_overrides"], path
+        # By a name of its own MONAI's handler prints tracebacks past the root's handlers.
+        handlers = [part for part in _parts(config) if part.get("_target_") == "StatsHandler"]
+        assert all(part["name"] is None for part in handlers), path
+
+
+def _parts(config):
+    if isinstance(config, dict):
+        yield config
+    for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        yield from _parts(part)

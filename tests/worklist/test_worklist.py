@@ -205,6 +205,18 @@ def test_a_damaged_list_is_named(tmp_path) -> None:
         RunStore(tmp_path, "run")
 
 
+def test_a_full_disk_is_no_damage(tmp_path) -> None:
+    store = RunStore(tmp_path, "run")
+    store._base.execute("pragma max_page_count = 8")
+    with pytest.raises(OSError, match="worklist.sqlite .*full.*; free space"):
+        store.add("a.png", "1", {"status": "scored", "image_score": 1.0}, picture=bytes(100_000))
+    store.close()
+    (tmp_path / "worklist.sqlite").rename(tmp_path / "moved")
+    (tmp_path / "worklist.sqlite").mkdir()
+    with pytest.raises(OSError, match="choose another folder"):
+        RunStore(tmp_path, "run")
+
+
 def test_the_summary_of_a_slice_is_what_the_network_says(fitted) -> None:
     detector = dino_uad.load(
         workflows.BUNDLES / "dpmm",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ create table if not exists scan (
     picture blob);
 create index if not exists by_score on scan (failed, score desc, source);
 """
+NO_LIST = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""What SQLite says of a file that something else wrote; all other errors are the system's."""
 ORDER = "order by failed, score desc, source"
 
 
@@ -32,12 +35,8 @@ class RunStore:
         self.path = Path(folder) / NAME
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.run = run
-        try:
+        with self._explained():
             self._base = self._opened()
-        except sqlite3.DatabaseError as error:
-            raise ValueError(
-                f"{self.path}: damaged, or no list of this package ({error}); remove it, and all files are scored again"
-            ) from error
 
     def _opened(self) -> sqlite3.Connection:
         base = sqlite3.connect(self.path, isolation_level=None, timeout=60)
@@ -67,7 +66,8 @@ class RunStore:
         texts = [json.dumps(value) for value in (row, list(slices), list(findings))]
         failed = int(row["status"] != "scored")
         values = (_stored(source), state, self.run, failed, row.get("image_score"), *texts, picture)
-        self._base.execute("insert or replace into scan values (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        with self._explained():
+            self._base.execute("insert or replace into scan values (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def states(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """File, state and row of all that were scored."""
@@ -104,6 +104,19 @@ class RunStore:
     def close(self) -> None:
         """Close the file."""
         self._base.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what to do: of a file that is not a list, and of a disk that is full or may not be written."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in NO_LIST:
+                raise ValueError(
+                    f"{self.path}: damaged, or no list of this package ({error}); remove it, and all files are scored "
+                    "again"
+                ) from error
+            raise OSError(f"cannot write {self.path} ({error}); free space or choose another folder") from error
 
 
 def _stored(source: str) -> bytes:
