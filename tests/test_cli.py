@@ -1,6 +1,7 @@
 """The command line: verbs, wrong arguments, JSON, and a quick start."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -134,3 +135,9 @@ def test_failure_is_one_message_with_status_1(tmp_path):
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ") and "Traceback" not in ended.stderr
     assert "Traceback" in subprocess.run([*line, "--debug"], capture_output=True, text=True).stderr
+
+
+def test_ctrl_c_is_one_word_and_the_end_that_shells_expect():
+    code = "from dino_uad.errors import short_tracebacks; short_tracebacks(); raise KeyboardInterrupt"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "interrupted\n")

@@ -57,7 +57,10 @@ def short_tracebacks(debug: bool = False) -> None:
         return
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, Exception):  # Ctrl-C
+        if issubclass(kind, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)  # Python then ends as shells expect of Ctrl-C
+            return
+        if not issubclass(kind, Exception):
             sys.__excepthook__(kind, error, trace)
             return
         print(f"error: {explain(error)}", file=sys.stderr)
