@@ -208,7 +208,7 @@ def test_a_damaged_list_is_named(tmp_path) -> None:
 def test_a_full_disk_is_no_damage(tmp_path) -> None:
     store = RunStore(tmp_path, "run")
     store._base.execute("pragma max_page_count = 8")
-    with pytest.raises(OSError, match="worklist.sqlite .*full.*; free space"):
+    with pytest.raises(OSError, match=r"worklist\.sqlite .*full.*; free space"):
         store.add("a.png", "1", {"status": "scored", "image_score": 1.0}, picture=bytes(100_000))
     store.close()
     (tmp_path / "worklist.sqlite").rename(tmp_path / "moved")

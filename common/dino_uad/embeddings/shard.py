@@ -4,7 +4,7 @@ Safetensors is the file format, and the page cache of the system keeps what is r
 own, nor LMDB, whose single writer and file locks suit neither several ranks nor network drives, nor zarr, one more
 dependency, which would write a file a chunk as well. Any safetensors tool reads a shard.
 
-Safetensors notices a file that was cut. Bytes that changed, on a disk that fails or under a file system that lost a page,
+Safetensors notices a file that was cut. Bytes that changed, on a failing disk or where a file system lost a page,
 it does not: the contents and each row have a CRC-32 of their own.
 """
 
