@@ -266,6 +266,7 @@ PATIENTS = {
     "visits": ([f"sub-{p}_ses-{s}_T1w.nii.gz" for p in range(3) for s in "12"], [f"sub-{p}" for p in range(3)]),
     "dates": ([f"q{p}_200{y}0103.nii.gz" for p in range(3) for y in "12"], [f"q{p}" for p in range(3)]),
     "stripped": ([f"q{p}_T1{b}.nii.gz" for p in range(3) for b in ("", "_brain")], [f"q{p}" for p in range(3)]),
+    "TCGA": ([f"TCGA_CS_{p}_20000902_{k}.png" for p in "123" for k in "12"], [f"TCGA_CS_{p}_20000902" for p in "123"]),
     "only dates": ([f"scan_200{y}0103.nii.gz" for y in "123"], [f"scan_200{y}0103" for y in "123"]),
     "a fold is none": (
         [f"fold{f}/a{p}_{k}.png" for f in "12" for p in "12" for k in "12"],
@@ -385,7 +386,50 @@ def test_annotations_in_dicom_are_named_and_never_passed_over_in_silence(tmp_pat
     }
 
 
-CONTENT = ("png", "soft.png", "small.jpg", "colour.png", "six.png", "nrrd", "mha", "nii", "soft.nii")
+def picture(path: Path, values: np.ndarray) -> None:
+    Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("kind", ["alpha", "palette"])
+@pytest.mark.parametrize("name", ["x1_mask.png", "x1 drawn.png"])
+def test_masks_without_colour_are_named_and_call_no_image_normal(tmp_path, kind, name):
+    layouts.write(tmp_path, [f"x{k}.png" for k in range(4)])
+    mark = np.pad(np.ones((5, 5), np.uint8), (4, layouts.SIDE - 9))
+    if kind == "alpha":
+        mask = Image.merge("LA", [Image.fromarray(0 * mark), Image.fromarray(255 * mark)])
+    else:
+        mask = Image.fromarray(mark).convert("P")
+        mask.putpalette([0] * 768)
+    mask.save(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}: the mask has no value above 0.*Export it again"):
+        understood(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x1 drawn.png", "m1.png"])
+def test_what_looks_like_a_mask_of_another_size_is_asked_for(tmp_path, name):
+    layouts.write(tmp_path, [f"x{k}.png" for k in range(4)])
+    picture(tmp_path / name, 255 * np.pad(np.ones((4, 4)), 2))
+    with pytest.raises(ValueError, match=rf"{name}: 2 values\), and fit no image by name and size"):
+        understood(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["image{}-{}.png", "marked{1}/image{0}.png"])
+def test_copies_that_readers_drew_on_are_asked_for(tmp_path, name):
+    """As in RIGA, where image1-1 to image1-6 are image1 with the contours of six readers."""
+    rng = np.random.default_rng(0)
+    layouts.write(tmp_path, [name.format(0, k) for k in range(2)])  # makes the folders
+    for k in range(4):
+        values = rng.integers(0, 255, (64, 64, 3))
+        picture(tmp_path / f"image{k}.png", values)
+        for reader in range(2):
+            values[20:40, 20 : 24 + reader] = 0, 0, 255
+            picture(tmp_path / name.format(k, reader), values)
+    with pytest.raises(ValueError, match=r"looks like .*image0.png with something drawn on it \(\d\d % of"):
+        understood(tmp_path)
+    assert len(understood(tmp_path, image_pattern="*", group_pattern=r"image\d")) == 12
+
+
+CONTENT = ("png", "soft.png", "small.jpg", "colour.png", "six.png", "parcels.nii", "nrrd", "mha", "nii", "soft.nii")
 
 
 @pytest.mark.parametrize("what", CONTENT)
@@ -397,6 +441,8 @@ def test_masks_are_known_by_their_values(tmp_path, what):
     labels = np.zeros((64, 64, 12) if volume else (64, 64), np.uint8)
     for k in range(1, 7 if kind == "six" else 2):
         labels[8 * k : 8 * k + 7, 20:40] = k * (1 if volume else 40)
+    if kind == "parcels":
+        labels = rng.integers(0, 90, (8, 8, 4)).repeat(8, 0).repeat(8, 1).repeat(3, 2).astype(np.uint8)
     soft = ndimage.gaussian_filter(labels.astype(np.float32), 0.7)
     if volume:
         save = write_nifti if suffix == "nii" else write_itk

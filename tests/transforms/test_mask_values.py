@@ -46,6 +46,18 @@ def test_every_label_of_a_map_is_marked(tmp_path, labels):
     np.testing.assert_array_equal(from_picture(tmp_path, array), DISC)
 
 
+def test_every_instance_of_many_is_marked_and_soft_edges_are_not(tmp_path):
+    """40 instances; and the same discs blurred, whose values are whole numbers up to 255 as well."""
+    array = np.zeros((160, 160), np.uint8)
+    for k in range(40):
+        array[5 + 30 * (k // 8) :, 5 + 20 * (k % 8) :][:9, :9] = k + 1
+    np.testing.assert_array_equal(from_picture(tmp_path, array), array > 0)
+    volume = np.stack([0 * array, array.T], -1)[None].astype(np.float32)
+    np.testing.assert_array_equal(marked(torch.from_numpy(volume)).numpy(), volume > 0)
+    soft = gaussian_filter(255.0 * np.kron(DISC, np.ones((4, 4))), 5).astype(np.uint8)
+    assert abs(int(from_picture(tmp_path, soft).sum()) - 16 * DISC.sum()) < 0.03 * 16 * DISC.sum()
+
+
 def test_labels_in_sixteen_bits(tmp_path):
     array = np.where(DISC, 1 + np.arange(40)[:, None] % 3, 0).astype(np.uint16)
     np.testing.assert_array_equal(from_picture(tmp_path, array), DISC)

@@ -10,6 +10,7 @@ from dino_uad.data.assign import assign_splits
 from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options, Understood
 from dino_uad.data.classes import Classes
 from dino_uad.data.content import count_values, size_or_none
+from dino_uad.data.copies import refuse_drawn_on
 from dino_uad.data.masks import Labels, labels_of
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
@@ -52,6 +53,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     pairing = Pairing([*images, *_of(roles, UNCHOSEN)], masks)
     _refuse_duplicates(root, images, pairing)
     labels, notes = labels_of(root, images, masks, pairing, options)
+    refuse_drawn_on(root, images)
     classes = Classes(images, options.normal)
     images, unannotated = _annotated_splits(images, labels, classes)
     passed = [role for role in roles if role.role in (PASSED, UNCHOSEN)] + unannotated
@@ -130,7 +132,6 @@ def _tell_by_content(root: Path, roles: list[Role], strict: bool) -> list[Role]:
     others = [image for image in images if image not in few]
     if not few or (not others and not strict):
         return roles
-    sizes = {size_or_none(image.path) for image in others}
     pairing = Pairing(others)
     told: dict[Role, Role] = {}
     unknown = []
@@ -138,14 +139,14 @@ def _tell_by_content(root: Path, roles: list[Role], strict: bool) -> list[Role]:
         mask = replace(image, role=MASK, reason=f"it has {count} values, and the name of an image in it", unnamed=True)
         if any(size_or_none(one.path) == size_or_none(image.path) for one in pairing.images_of(mask)):
             told[image] = mask
-        elif (not others or size_or_none(image.path) in sizes) and not any(map(is_normal, image.branch)):
+        elif not any(map(is_normal, image.branch)):
             unknown.append(image)
     if unknown and strict:
         one = unknown[0]
         raise ValueError(
             f"{root}: {len(unknown)} images have as few values as a mask (such as {one.relative}: {few[one]} values), "
-            "and their names fit no image. If they are masks, name them after their images (x.png, x_mask.png) or put "
-            f"them into a folder called masks; if they are images, say so with --train_data#image_pattern "
+            "and fit no image by name and size. If they are masks, name them after their images (x.png, x_mask.png) or "
+            f"put them into a folder called masks; if they are images, say so with --train_data#image_pattern "
             f"'{one.path.name}' (a shell pattern; '*' for all; from Python image_pattern=...)."
         )
     return [told.get(role, role) for role in roles]

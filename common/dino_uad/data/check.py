@@ -12,7 +12,7 @@ import numpy as np
 
 from dino_uad.data.case import Case, Options
 from dino_uad.data.cases import understand
-from dino_uad.data.content import size_or_none
+from dino_uad.data.content import count_values, size_or_none
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values
 from dino_uad.data.verify import has_anomaly
@@ -73,7 +73,7 @@ def check(
                 values["images"][f"{split}, {'anomalous' if anomalous else 'normal'}"] = look(
                     cases, values["notes"], series
                 )
-    values["notes"] += [*same_file_in_two_splits(understood.cases), *blank_masks(understood.cases)]
+    values["notes"] += [*same_file_in_two_splits(understood.cases), *doubtful_masks(understood.cases)]
     print(as_text(values))
     for name, facts in values["images"].items():
         print(f"  {name}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
@@ -129,7 +129,16 @@ def same_file_in_two_splits(cases: Sequence[Case]) -> list[str]:
     return [f"{len(copies)} images are in two splits (such as {one.image.relative} and {other.image.relative})"]
 
 
-def blank_masks(cases: Sequence[Case]) -> list[str]:
-    """A note where an image's folder says anomalous, and its mask is blank."""
-    blank = [case for case in cases if case.labels and case.anomalous and not has_anomaly(case.labels)]
-    return [f"{len(blank)} anomalous images have a blank mask (such as {blank[0].image.relative})"] if blank else []
+def doubtful_masks(cases: Sequence[Case]) -> list[str]:
+    """Notes on masks that are blank though an image's folder says anomalous, or look like pictures."""
+    labelled = [case for case in cases if case.labels and case.anomalous]
+    blank = [case for case in labelled if not has_anomaly(case.labels)]
+    seen = [label for case in labelled[:: max(1, len(labelled) // SAMPLE)] for label in case.labels[:1]]
+    many = [label for label in seen if label.is_file() and count_values(label) is None]
+    notes = [f"{len(blank)} anomalous images have a blank mask (such as {blank[0].image.relative})"] if blank else []
+    if many:
+        notes.append(
+            f"{len(many)} of {len(seen)} masks looked at have as many values as pictures (such as {many[0].name}); "
+            "marked is what reaches half of the largest"
+        )
+    return notes

@@ -10,11 +10,12 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from dino_uad.data.verify import scan_loader
+from dino_uad.data.verify import colourless_marks, scan_loader
 from dino_uad.transforms import UnitPILReader, utf8_name
 
 FEW = 3  # values of a picture that are a mask's whatever they look like
 LABELS = 32  # values of a label map: whole numbers in volumes, or patches of one value in pictures
+MOST_LABELS = 4096  # of whole numbers in patches, as parcellations have
 PATCHES = 0.7  # share of a label map's pixels whose neighbour has their value; of noise it is near 0
 DENSE = 0.3  # bytes a pixel; files of a few values take less where they are compressed
 BYTES = 64  # different ones; uncompressed files of a few values have no more
@@ -26,7 +27,8 @@ EDGE = 16 / 255  # of the range: how far JPEG compression moves the values of a 
 def count_values(path: Path) -> int | None:
     """How many values an image has if they are as few as a mask's; 2 for a mask with soft edges.
 
-    A mask has up to three values, or up to 32 in patches (in volumes: whole numbers), or its values lie near two ones
+    A mask has up to three values, or up to 32 in patches (in volumes: up to 32 whole numbers, or more in patches), or
+    its values lie near two ones
     but for its edges, which JPEG, anti-aliasing and resampling make soft. Files that are large for their size in
     pixels, and look neither like a mask's, are not decoded, nor are series of DICOM files.
 
@@ -52,11 +54,12 @@ def _count(path: Path, size: int, changed: int) -> int | None:
         return _count_in_picture(path)
     if sliced:  # one slice before all: an image is known by it
         middle = np.asanyarray(nib.load(path).dataobj[..., shape[-1] // 2])
-        if len(np.unique(middle)) > LABELS and not _two_clusters(middle):
+        if not (len(np.unique(middle)) <= LABELS or _in_patches(middle) or _two_clusters(middle)):
             return None
     values = np.asarray(scan_loader()(path))
     levels = np.unique(values)
-    if len(levels) <= LABELS and (levels == np.rint(levels)).all():
+    whole = len(levels) <= MOST_LABELS and (levels == np.rint(levels)).all()
+    if whole and (len(levels) <= LABELS or _in_patches(values[0, ..., values.shape[-1] // 2])):
         return len(levels) if values.size > 8 * len(levels) else None
     return 2 if _two_clusters(values) else None
 
@@ -79,6 +82,8 @@ def _count_in_picture(path: Path) -> int | None:
         count = len(np.unique(values))
         return count if count <= LABELS and _in_patches(values) else None
     count = len(np.unique(values))
+    if count == 1 and colourless_marks(path):
+        return 2
     if count <= FEW or (count <= LABELS and _in_patches(values)):
         return count
     return 2 if _two_clusters(values) else None

@@ -23,19 +23,24 @@ from dino_uad.transforms import dicom_patient
 
 COUNTED = r"(?:slice|slc|sl|s|z|img|image|im|frame|f|layer)"
 SLICE_NUMBER = re.compile(
-    rf"^(?:slice|slc|frame)[ _-]?\d{{1,5}}[ _.-]+(?=.)|[ _.-]+{COUNTED}\d{{1,5}}$|[ _.-]*\(?(?<=[ _.(-])\d{{1,4}}\)?$",
+    rf"^(?:copy of|kopie von) |^(?:slice|slc|frame)[ _-]?\d{{1,5}}[ _.-]+(?=.)|[ _.-]+{COUNTED}\d{{1,5}}$|"
+    r"[ _.-]*\(?(?<=[ _.(-])\d{1,4}\)?$",
     re.IGNORECASE,
 )
 NAMED_SLICE = re.compile(r"(?:^|[ _.-])(?:slice|slc|sl|frame)[ _-]?\d{1,5}(?=$|[ _.-])", re.IGNORECASE)
 """A number that a word calls a slice's."""
-VIEW = re.compile(  # of one patient: sides, views, planes, dates, visits, copies, and what processing made of them
-    r"[ _.-]+(?:\(?(?:left|right|l|r|od|os|cc|mlo|pa|ap|lat|lateral|frontal|axial|coronal|sagittal|slice|frame|"
-    r"aug|augmented|orig|original|h?flip(?:ped)?|vflip|rot(?:ated)?|copy|copie|kopie|"
-    r"brain|bet|stripped|n|bfc|reg|registered|norm|preproc|preprocessed|resampled)\d{0,3}\)?|"
-    r"(?:ses|session|visit|tp|time ?point|scan|week|month|year)[ _-]?\d+|baseline|follow-?up|mr\d|rf[.][0-9a-f]+|"
-    r"(?:19|20)\d\d([ _.-]?)\d\d\1\d\d(?!\d).*)$",
+MADE = re.compile(  # what processing and augmentation make of an image, and planes
+    r"(?:[ _.-]+\(?(?:axial|coronal|sagittal|slice|frame|aug|augmented|orig|original|h?flip(?:ped)?|vflip|rot(?:ated)?|"
+    r"copy|copie|kopie|brain|bet|stripped|n|bfc|reg|registered|norm|preproc|preprocessed|resampled|rf[.][0-9a-f]+)"
+    r"\d{0,3}\)?)+$",
     re.IGNORECASE,
 )
+VIEW = re.compile(  # sides, projections and visits of one patient
+    r"(?:[ _.-]+(?:left|right|l|r|od|os|cc|mlo|pa|ap|lat|lateral|frontal|baseline|follow-?up|mr\d|"
+    r"(?:ses|session|visit|tp|time ?point|scan|week|month|year)[ _-]?\d+))+$",
+    re.IGNORECASE,
+)
+DATE = re.compile(r"[ _.-]+(?:19|20)\d\d([ _.-]?)\d\d\1\d\d(?!\d).*$")
 TIME_POINT = re.compile(r"(?<=\d{5})-\d{3}$")  # BraTS: BraTS-GLI-00001-000 is patient 00001's first scan
 FEWEST = 3
 
@@ -124,6 +129,9 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
     names = [case(image) or image.stem for image in images]
     volumes = all(image.volume for image in images)
     cut = [_patient_of(name, TIME_POINT if volumes else SLICE_NUMBER) for name in names]
+    undated = [DATE.sub("", name) for name in cut]
+    if len(set(undated)) < len(set(cut)):  # several dates of one patient
+        cut = undated
     places = [(image.split, image.branch) for image in images]
     size, total = Counter(zip(places, cut, strict=True)), Counter(places)
     starts = [
@@ -156,9 +164,8 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
 
 def _patient_of(name: str, number: re.Pattern[str]) -> str:
     """A name without its slice's number (or the scan's), and without what else may differ between one patient's."""
-    rest = VIEW.sub("", number.sub("", VIEW.sub("", name)))
-    rest = rest if rest == name else SEQUENCE_END.sub("", rest) or rest
-    return rest if rest == name else _patient_of(rest, VIEW)
+    rest = VIEW.sub("", number.sub("", MADE.sub("", name)))
+    return rest if rest == name else SEQUENCE_END.sub("", rest) or rest
 
 
 def _counts(start: str, size: int, total: int) -> bool:

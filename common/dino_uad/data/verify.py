@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from dino_uad.transforms import Grid, LoadScan, LoadScand, UnitPILReader, first_line, marked, require_explained
@@ -35,7 +36,23 @@ def _identity(path: Path) -> tuple[Path, int, int]:
 
 @cache
 def _has_anomaly(label: Path, size: int, changed: int) -> bool:
-    return bool((scan_loader()(label) > 0).any())
+    values = scan_loader()(label)
+    if bool((values > 0).any()):
+        return True
+    if bool((values < 0).any()) or colourless_marks(label):
+        raise ValueError(
+            f"{label}: the mask has no value above 0, but marks below it, in its transparency or in a black palette; "
+            "expected a mark in grey or colour. Export it again."
+        )
+    return False
+
+
+def colourless_marks(label: Path) -> bool:
+    """Whether a picture without colour has several values in its transparency, or as indices of a black palette."""
+    if not UnitPILReader().verify_suffix(str(label)):
+        return False
+    with Image.open(label) as picture:
+        return any(low != high for low, high in np.reshape(picture.getextrema(), (-1, 2)))
 
 
 @cache

@@ -48,7 +48,7 @@ MASKS = _set(
     "segmentacao segmentazione dseg probseg pseg gt groundtruth groundtruths ground truth annotation annotations "
     "annotated annot annots anno annos ann roi rois manual manuals contour contours outline outlines delineation "
     "delineations gtv overlay overlays marking markings superpixels 1stho 2ndho aseg aparc wmparc parcellation "
-    "parcellations"
+    "parcellations prob probs probmap probability dist distmap"
 )
 DERIVED = _set("heatmap heatmaps saliency gradcam prediction predictions predicted pred preds")
 """Words of pictures that somebody made of images; they are passed over."""

@@ -9,7 +9,8 @@ BINARY = "binary"
 """Meta key of a label that has 0 and 1 only, because a transform made it so."""
 LABELS = 32  # labels are whole numbers from 1 to a few dozen,
 SPREAD = 8  # or a few levels far apart, as 0, 127, 255;
-MANY = 256  # more levels than that are neither
+MANY = 4096  # more levels than that are neither
+PATCHES = 0.7  # share of a label map's pixels whose neighbour has their value; of soft edges it is small
 FAINT = 0.1  # of the largest value: a level below it, beside large ones, is noise of compression
 
 
@@ -17,7 +18,8 @@ def marked(mask: Tensor) -> Tensor:
     """Return where a mask marks something, as a bool tensor of its shape.
 
     - Two values: the larger one.
-    - Labels (whole numbers up to 32, or up to 8 levels of a tenth of the largest or more): every value above 0.
+    - Labels (whole numbers up to 32, or more in patches, as of many instances; or up to 8 levels of a tenth of the
+      largest or more): every value above 0.
     - Anything else (JPEG's values around 0 and 255, a label map resampled linearly): at least half of the largest.
 
     Decide on a whole volume, not slice by slice: a slice of a smoothed mask may hold its faint end alone.
@@ -40,9 +42,21 @@ def marked(mask: Tensor) -> Tensor:
         whole = levels * scale
         if torch.allclose(whole, whole.round(), atol=1e-2):
             smallest, largest = whole[whole > 0.5][0], whole[-1]
-            if largest <= LABELS or (len(levels) <= SPREAD and smallest >= FAINT * largest):
+            spread = len(levels) <= SPREAD and smallest >= FAINT * largest
+            if largest <= LABELS or spread or _in_patches(plain):
                 return plain > 0
     return plain >= float(levels[-1]) / 2
+
+
+def _in_patches(values: Tensor) -> bool:
+    """Whether what is neither background nor the most frequent label lies in patches; soft edges do not.
+
+    Told from a picture ``[1,H,W]``, or from the plane of a volume ``[1,X,Y,Z]`` that has most marks.
+    """
+    plane = values.flatten(end_dim=-2) if values.ndim < 4 else values[0, ..., (values[0] > 0).sum(dim=(0, 1)).argmax()]
+    levels, counts = plane.unique(return_counts=True)
+    rest = ~torch.isin(plane[1:], levels[counts.argsort(descending=True)[:2]])
+    return bool(rest.any()) and float((plane[1:] == plane[:-1])[rest].float().mean()) > PATCHES
 
 
 def _levels(values: Tensor) -> Tensor | None:
