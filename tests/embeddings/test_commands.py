@@ -3,11 +3,13 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from dino_uad.cli import main
+from dino_uad.embeddings import commands
 from dino_uad.embeddings.identity import code_version
 from dino_uad.embeddings.store import EmbeddingStore, shards
 from dino_uad.files import DAY, HOST, PART
@@ -91,3 +93,21 @@ def test_prune_leaves_a_run_that_has_just_begun(tmp_path, capfd):
 def test_a_wrong_folder_is_named(tmp_path, capfd):
     with pytest.raises(FileNotFoundError, match="by default the folder cache of a bundle"):
         main(["cache", "list", str(tmp_path / "none")])
+
+
+def test_what_may_not_be_read_or_removed_stops_nothing_else(tmp_path, capfd, monkeypatch):
+    made = store(tmp_path, code_version(), "abc")
+    hidden, *others = shards(made.folder)
+    read, unlink = commands.read_contents, Path.unlink
+
+    def refuse(path, *args, **kwargs):
+        if path == hidden:
+            raise PermissionError(13, "Permission denied", str(path))
+        return (unlink if args or kwargs else read)(path, *args, **kwargs)
+
+    monkeypatch.setattr(commands, "read_contents", refuse)
+    assert run(capfd, "list", tmp_path)["stores"][0]["entries"] == 2
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match=rf"1 files could not be removed, the first .*{hidden.name} \(Permission denied"):
+        main(["cache", "prune", str(tmp_path), "--max_gb", "0"])
+    assert shards(made.folder) == [hidden] and others

@@ -177,7 +177,7 @@ def test_reading_everything_leaves_nothing_in_memory(tmp_path):
     assert peak_extra_megabytes(read, torch.device("cpu")) < 12
 
 
-def test_an_older_shard_stays_used_while_its_entries_are_asked_for(tmp_path):
+def test_an_older_shard_stays_used_while_its_entries_are_asked_for(tmp_path, monkeypatch):
     store = EmbeddingStore(tmp_path, FACTS)
     for key in ("1", "2"):
         store.append(key, record(key, 1))
@@ -187,6 +187,13 @@ def test_an_older_shard_stays_used_while_its_entries_are_asked_for(tmp_path):
     used = store.find(["1"])["1"].shard
     assert {path.name: path.stat().st_mtime > 0 for path in shards(store.folder)}[used]
     assert sum(path.stat().st_mtime > 0 for path in shards(store.folder)) == 1
+    # A fit may be older than what is taken for unused: what it reads says so again, an hour later.
+    os.utime(store.folder / used, (0, 0))
+    store.read([(used, 0)])
+    assert (store.folder / used).stat().st_mtime == 0
+    monkeypatch.setattr(store_module, "TOUCH_SECONDS", 0.0)
+    store.read([(used, 0)])
+    assert (store.folder / used).stat().st_mtime > 0
 
 
 def test_what_nobody_can_write_is_an_error_before_the_backbone_runs(tmp_path):

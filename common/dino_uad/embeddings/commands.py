@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,8 +52,7 @@ class CacheCommands:
         if not dry_run:
             for folder in _stores(cache_dir):
                 remove_leftovers(folder)
-            for path in condemned:
-                path.unlink(missing_ok=True)
+            _remove(condemned)
             for folder in _stores(cache_dir):
                 if not shards(folder) and _days_unused(folder / FACTS) > 1:  # a run that has just begun has none yet
                     shutil.rmtree(folder)
@@ -117,6 +116,26 @@ def _condemned(cache_dir: str, days: float, max_gb: float | None) -> Iterator[Pa
             yield path
 
 
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove what can be removed.
+
+    Raises:
+        OSError: some could not; the first is named.
+    """
+    refused: list[OSError] = []
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            refused.append(error)
+    if refused:
+        first = refused[0]
+        raise OSError(
+            f"{len(refused)} files could not be removed, the first {first.filename} ({first.strerror}): run this as "
+            "their owner, and where the cache may be written"
+        ) from first
+
+
 def _facts(folder: Path) -> dict[str, Any]:
     with suppress(ValueError):
         return json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -124,9 +143,11 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _contents(path: Path) -> list[tuple[str, int]] | None:
-    """What is in a shard; None if it is damaged."""
+    """What is in a shard; nothing if it may not be read, None if it is damaged."""
     try:
         return read_contents(path)
+    except OSError:
+        return []
     except DAMAGE:
         return None
 

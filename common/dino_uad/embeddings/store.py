@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 SHARD_BYTES = 64 << 20
 SHARD_SECONDS = 60.0
 """A killed run loses at most the embeddings of one shard: those of so many bytes or seconds."""
+TOUCH_SECONDS = 3600.0
 FACTS = "store.json"
 
 
@@ -79,6 +81,7 @@ class EmbeddingStore:
         self._pending: dict[str, Record] = {}
         self._since = 0.0
         self._verified: dict[str, int] = {}  # for each shard one bit a row
+        self._touched: dict[str, float] = {}
 
     def find(self, keys: Iterable[str]) -> dict[str, Place]:
         """Places of those entries that are on disk; damaged shards are removed with a warning."""
@@ -91,8 +94,7 @@ class EmbeddingStore:
                     used = True
                 start += count
             if used:
-                with suppress(OSError):  # a cache that may only be read
-                    os.utime(path)
+                self._touch(path)
         return found
 
     def prepare(self) -> None:
@@ -150,8 +152,17 @@ class EmbeddingStore:
                     f"{path} is damaged ({error}) and was removed: start the run again; its embeddings are made again. "
                     "If this happens often, check the disk"
                 ) from error
+            self._touch(path)
             self._verified[shard] = functools.reduce(lambda bits, row: bits | 1 << row, rows, verified)
         return result
+
+    def _touch(self, path: Path) -> None:
+        """Say that a shard is in use, once an hour: a fit may last longer than what prune takes for unused."""
+        now = time.monotonic()
+        if now - self._touched.get(path.name, -math.inf) > TOUCH_SECONDS:
+            self._touched[path.name] = now
+            with suppress(OSError):  # a cache that may only be read
+                os.utime(path)
 
     @staticmethod
     def _contents(path: Path) -> list[tuple[str, int]]:
