@@ -1,9 +1,12 @@
 """The store of embeddings: what is read is what was written, whoever writes, and whenever somebody is killed."""
 
+import errno
+import mmap
 import os
 import random
 import signal
 import time
+from unittest import mock
 
 import pytest
 import torch
@@ -200,3 +203,6 @@ def test_what_nobody_can_write_is_an_error_before_the_backbone_runs(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="choose another folder"):
         EmbeddingStore(tmp_path / "file", FACTS).prepare()
+    cannot = mock.Mock(side_effect=OSError(errno.ENODEV, "No such device"))
+    with mock.patch.object(mmap, "mmap", cannot), pytest.raises(OSError, match=r"cannot be mapped .*No such device"):
+        EmbeddingStore(tmp_path / "drive", FACTS).prepare()

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import math
+import mmap
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,13 +99,22 @@ class EmbeddingStore:
         return found
 
     def prepare(self) -> None:
-        """Make the folder, prove that it can be written, and remove what killed runs left in it.
+        """Make the folder, prove that it can be written and mapped, and remove what killed runs left in it.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot.
         """
         with atomic_path(self.folder / FACTS) as temporary:
             temporary.write_text(json.dumps(self.facts, indent=1), encoding="utf-8")
+        try:
+            with open(self.folder / FACTS, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+                pass
+        except OSError as error:  # some network drives
+            raise OSError(
+                error.errno,
+                f"files in {self.folder} cannot be mapped into memory ({error.strerror}): choose a cache_dir on "
+                "another disk, or None to keep embeddings in memory",
+            ) from error
         remove_leftovers(self.folder)
 
     def append(self, key: str, record: Record) -> None:
