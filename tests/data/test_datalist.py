@@ -141,6 +141,9 @@ def test_unicode_spaces_loops_and_other_files(tmp_path):
     (tmp_path / "train" / "good" / "loop").symlink_to(tmp_path)
     (tmp_path / "train" / "good" / "notes.csv").write_text("a,b")
     (tmp_path / "train" / "good" / "._hidden.png").write_text("mac")
+    png(tmp_path / "__MACOSX" / "train" / "good" / "Ängström 0.png")
+    (tmp_path / "train" / "good" / "again.png").symlink_to("Ängström 1.png")  # the file itself is listed later
+    os.mkfifo(tmp_path / "train" / "good" / "pipe.png")
     assert len(datalist(tmp_path, "train")) + len(datalist(tmp_path, "valid")) == 3
 
 

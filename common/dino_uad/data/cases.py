@@ -102,7 +102,8 @@ def _of(roles: Iterable[Role], kind: str) -> list[Role]:
 
 def _roles(root: Path, options: Options) -> list[Role]:
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder. Give the data set's folder as dataset_dir; {LAYOUTS}")
+        found = "it is a file, not a folder" if root.exists() else "no such folder"
+        raise FileNotFoundError(f"{root}: {found}. Give the data set's folder as dataset_dir; {LAYOUTS}")
     roles = tell_roles(root, options.pattern, options.kind, options.mask_patterns, options.image_pattern)
     if not _of(roles, IMAGE):
         found = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "an empty folder"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ def check(
                 values["images"][f"{split}, {'anomalous' if anomalous else 'normal'}"] = look(
                     cases, values["notes"], series
                 )
-    values["notes"] += [*same_file_in_two_splits(understood.cases), *doubtful_masks(understood.cases)]
+    values["notes"] += doubtful_masks(understood.cases)
     print(as_text(values))
     for name, facts in values["images"].items():
         print(f"  {name}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
@@ -107,26 +106,6 @@ def look(cases: Sequence[Case], notes: list[str], series: str | None = None) -> 
                 f"{max(highs):.3g} of 1"
             )
     return facts
-
-
-def same_file_in_two_splits(cases: Sequence[Case]) -> list[str]:
-    """A note where the same bytes lie in two splits: an evaluation on them is no evaluation."""
-    by_size: dict[int, list[Case]] = defaultdict(list)
-    for case in cases:
-        if case.image.path.is_file():
-            by_size[case.image.path.stat().st_size].append(case)
-    copies = []
-    for same in by_size.values():
-        if len({case.split for case in same}) > 1:
-            first: dict[str, Case] = {}
-            for case in same:
-                other = first.setdefault(hashlib.sha256(case.image.path.read_bytes()).hexdigest(), case)
-                if other.split != case.split:
-                    copies.append((other, case))
-    if not copies:
-        return []
-    one, other = copies[0]
-    return [f"{len(copies)} images are in two splits (such as {one.image.relative} and {other.image.relative})"]
 
 
 def doubtful_masks(cases: Sequence[Case]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dino_uad.data.case import Case, Understood
 from dino_uad.data.content import count_values
+from dino_uad.data.copies import same_file_in_two_splits
 from dino_uad.data.roles import Role
 
 ORDER = ("train", "valid", "test", None)
@@ -29,7 +30,7 @@ def as_values(understood: Understood) -> dict[str, Any]:
             if any(case.split == split for case in cases)
         },
         "passed_over": passed_over(understood.passed),
-        "notes": [*understood.notes, *_empty_images(cases)],
+        "notes": [*understood.notes, *_empty_images(cases), *same_file_in_two_splits(cases)],
     }
 
 

@@ -33,6 +33,10 @@ UNREAD = (
 """Suffixes of images and masks in formats that are not read: they are named, never passed over in silence."""
 
 
+SYSTEM = ("__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information", "lost+found")
+"""Folders that operating systems make."""
+
+
 @dataclass(frozen=True)
 class Found:
     """A file, or the folder of a DICOM series, and what it is as far as its format tells."""
@@ -70,10 +74,12 @@ def _below(folder: Path, ancestors: tuple[str, ...]) -> Iterator[Found]:
         return
     dicom: list[Path] = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.name.lower() in SYSTEM:
             continue
         if path.is_dir():
             yield from _below(path, (*ancestors, real))
+        elif path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            yield Found(path, OTHER, "pipes, sockets and devices")
         elif is_own_result(path):
             yield Found(path, RESULT)
         elif path.name.lower().endswith(tuple(f".{suffix}" for suffix in PICTURE_SUFFIXES)):
