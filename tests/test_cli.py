@@ -119,9 +119,16 @@ def test_weights_as_json(capfd, tmp_path, monkeypatch):
     assert listed["weights"]["dinov3_vits16"]["gated"]
 
 
-@pytest.mark.parametrize("words", [[], ["--layers", "[8,-1]"], ["--layers", "3"]])
-def test_an_option_that_takes_several_numbers_takes_them(words):
+@pytest.mark.parametrize(
+    "words", [[], ["--layers", "[8,-1]"], ["--layers", "3"], ["--steps", "40", "--learning_rate", "3e-5"]]
+)
+def test_an_option_that_takes_several_numbers_and_those_of_the_recipe_are_taken(words):
     assert isinstance(parse("distill", ["pictures", "student", *words]), PreparedCall)
+
+
+def test_an_option_that_no_recipe_has_is_an_error():
+    with pytest.raises(ValueError, match="no option --step; those of the recipe: --steps, --batch_size"):
+        main(["distill", "pictures", "student", "--step", "40", "--precision", "bfloat16"])
 
 
 def test_help_does_not_import_torch():

@@ -32,10 +32,14 @@ def prepared(name: str, verb: Callable[..., Any]) -> Callable[..., PreparedCall]
 
     @functools.wraps(verb)
     def prepare(*args: Any, **kwargs: Any) -> PreparedCall:
-        bound = inspect.signature(verb).bind(*args, **kwargs)
-        hints = typing.get_type_hints(verb)
+        signature, hints = inspect.signature(verb), typing.get_type_hints(verb)
+        bound = signature.bind(*args, **kwargs)
         for key, value in bound.arguments.items():
-            bound.arguments[key] = _checked(name, key, value, hints.get(key))
+            hint = hints.get(key)
+            if signature.parameters[key].kind is inspect.Parameter.VAR_KEYWORD:
+                bound.arguments[key] = {option: _checked(name, option, given, hint) for option, given in value.items()}
+            else:
+                bound.arguments[key] = _checked(name, key, value, hint)
         return PreparedCall(functools.partial(verb, *bound.args, **bound.kwargs))
 
     return prepare

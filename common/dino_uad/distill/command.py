@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from safetensors.torch import save
@@ -33,7 +34,7 @@ def distill(
     image_size: int = 448,
     device: str | None = None,
     start: str | None = None,
-    **recipe: float,
+    **recipe: float | str,
 ) -> str:
     """Distil a small backbone from a teacher's features of the images in a folder; an interrupted run goes on.
 
@@ -51,7 +52,13 @@ def distill(
 
     Returns:
         Path of the student's weights; give it as a backbone's ``weights``.
+
+    Raises:
+        ValueError: an option that the recipe does not have.
     """
+    known = [field.name for field in fields(Recipe)]
+    if unknown := set(recipe) - set(known):
+        raise ValueError(f"distill has no option --{min(unknown)}; those of the recipe: --{', --'.join(known)}")
     plan, folder = Recipe(**recipe), Path(output)
     blocks = [layers] if isinstance(layers, int) else list(layers)
     path = folder / "student.safetensors"
