@@ -429,6 +429,17 @@ def test_copies_that_readers_drew_on_are_asked_for(tmp_path, name):
     assert len(understood(tmp_path, image_pattern="*", group_pattern=r"image\d")) == 12
 
 
+@pytest.mark.parametrize("names", [("p{0}/a/x", "p{0}/b/x"), ("{0}.dcm", "{0}_x.dcm")])
+def test_masks_in_dicom_images_are_known_by_their_values(tmp_path, names):
+    for k in range(4):
+        values = np.random.default_rng(k).integers(0, 4000, (32, 32)).astype("u2")
+        marks = np.pad(np.ones((8, 8), "u2"), 12)
+        for name, pixels in zip(names, (values, marks), strict=True):
+            path = tmp_path / name.format(k)
+            dicom_files.write(path, dicom_files.dataset(pixels, "DX", series=f"1.2.{k + 1}{len(name)}", PatientID=f"P{k}"))
+    assert {case.image.relative for case in understood(tmp_path)} == {names[0].format(k) for k in range(4)}
+
+
 CONTENT = ("png", "soft.png", "small.jpg", "colour.png", "six.png", "parcels.nii", "nrrd", "mha", "nii", "soft.nii")
 
 

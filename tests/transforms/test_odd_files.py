@@ -87,3 +87,33 @@ def test_of_a_tiff_pyramid_the_full_page_is_read(tmp_path, kind):
         return
     with pytest.raises(ValueError, match="3 pages, one was expected"):
         LoadScan()(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize(("written", "named"), [("nii", "nii.gz"), ("nii.gz", "nii")])
+def test_compression_that_the_name_denies_is_told(tmp_path, written, named):
+    write_nifti(tmp_path / f"x.{written}", VALUES).rename(tmp_path / f"y.{named}")
+    with pytest.raises(ValueError, match=rf"y\.{named}: the file is .*Let its name end with \.{written}\."):
+        LoadScan()(tmp_path / f"y.{named}")
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_values_that_a_header_has_lost_are_told_of(tmp_path, damage):
+    write_itk(tmp_path / "x.mhd", VALUES)
+    (raw,) = (path for path in tmp_path.iterdir() if path.suffix != ".mhd")
+    if damage == "missing":
+        raw.unlink()
+    else:
+        raw.write_bytes(raw.read_bytes()[:9])
+    said = rf"{raw.name}, is missing beside it" if damage == "missing" else "File cannot be read"
+    with pytest.raises(ValueError, match=rf"x\.mhd: cannot be read: .*{said}(?!.*No such file)"):
+        LoadScan()(tmp_path / "x.mhd")
+
+
+def test_an_sform_that_is_no_number_is_told_of(tmp_path, caplog):
+    nib.save(nib.Nifti1Image(VALUES, np.diag([2.0, 2, 2, 1])), tmp_path / "x.nii")
+    content = bytearray((tmp_path / "x.nii").read_bytes())
+    content[280:284] = np.float32("nan").tobytes()
+    (tmp_path / "x.nii").write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert np.isfinite(LoadScan()(tmp_path / "x.nii").meta["scan_affine"]).all()
+    assert "x.nii: its sform has values that are no numbers" in caplog.text

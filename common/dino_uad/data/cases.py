@@ -18,6 +18,7 @@ from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, t
 from dino_uad.data.unknown import refuse_unknown
 from dino_uad.data.verify import has_anomaly
 from dino_uad.data.words import is_normal
+from dino_uad.transforms import require_one_stack
 
 
 def list_images(root: Path, options: Options) -> Understood:
@@ -48,6 +49,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     """
     roles = _roles(root, options)
     _refuse_mixed(root, _of(roles, IMAGE))
+    _refuse_one_folder_of_many(_of(roles, IMAGE))
     roles = _tell_by_content(root, roles, strict=True)
     images, masks = _of(roles, IMAGE), _of(roles, MASK)
     pairing = Pairing([*images, *_of(roles, UNCHOSEN)], masks)
@@ -123,6 +125,12 @@ def _refuse_mixed(root: Path, images: Sequence[Role]) -> None:
             f"volumes (such as {volumes[0].path.name}); expected one kind. "
             "Choose with kind='2d' or kind='3d', or with pattern."
         )
+
+
+def _refuse_one_folder_of_many(images: Sequence[Role]) -> None:
+    """A DICOM folder alone is one scan, too few for a fit; several stacks in it, as exported flat, are listed."""
+    if len(images) == 1 and images[0].path.is_dir():
+        require_one_stack(images[0].path)
 
 
 def _tell_by_content(root: Path, roles: list[Role], strict: bool) -> list[Role]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dino_uad.data.verify import colourless_marks, scan_loader
-from dino_uad.transforms import UnitPILReader, utf8_name
+from dino_uad.transforms import UnitPILReader, stored_values, utf8_name
 
 FEW = 3  # values of a picture that are a mask's whatever they look like
 LABELS = 32  # values of a label map: whole numbers in volumes, or patches of one value in pictures
@@ -28,16 +28,15 @@ def count_values(path: Path) -> int | None:
     """How many values an image has if they are as few as a mask's; 2 for a mask with soft edges.
 
     A mask has up to three values, or up to 32 in patches (in volumes: up to 32 whole numbers, or more in patches), or
-    its values lie near two ones
-    but for its edges, which JPEG, anti-aliasing and resampling make soft. Files that are large for their size in
-    pixels, and look neither like a mask's, are not decoded, nor are series of DICOM files.
+    its values lie near two ones but for its edges, which JPEG, anti-aliasing and resampling make soft. Files that are
+    large for their size in pixels, and look neither like a mask's, are not decoded; of DICOM series the middle file is.
 
     Returns:
         The number; None where there are more values, or the file cannot be read (whoever loads it says why).
     """
     try:
         status = os.stat(path)
-        return None if path.is_dir() else _count(path, status.st_size, status.st_mtime_ns)
+        return _count(path, status.st_size, status.st_mtime_ns)
     except Exception:
         return None
 
@@ -46,9 +45,12 @@ def count_values(path: Path) -> int | None:
 def _count(path: Path, size: int, changed: int) -> int | None:
     name = path.name.lower()
     shape = image_size(path)
+    if shape is None:
+        values = stored_values(path)
+        return _count_in_plane(values) if values.ndim == 2 else None
     sliced = name.endswith((".nii", ".nii.gz")) and shape is not None and len(shape) > 2
     plain = sliced and name.endswith(".nii")
-    if shape is None or (not plain and size > 512 + DENSE * np.prod(shape) and _different_bytes(path, size) > BYTES):
+    if not plain and size > 512 + DENSE * np.prod(shape) and _different_bytes(path, size) > BYTES:
         return None
     if UnitPILReader().verify_suffix(name):
         return _count_in_picture(path)
@@ -81,9 +83,12 @@ def _count_in_picture(path: Path) -> int | None:
         values = values.astype(np.int64) @ (1 << 16, 1 << 8, 1)
         count = len(np.unique(values))
         return count if count <= LABELS and _in_patches(values) else None
+    count = _count_in_plane(values)
+    return 2 if count == 1 and colourless_marks(path) else count
+
+
+def _count_in_plane(values: np.ndarray) -> int | None:
     count = len(np.unique(values))
-    if count == 1 and colourless_marks(path):
-        return 2
     if count <= FEW or (count <= LABELS and _in_patches(values)):
         return count
     return 2 if _two_clusters(values) else None

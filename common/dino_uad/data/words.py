@@ -30,7 +30,7 @@ DISEASES = _set(
     "pituitary metastasis metastases haemorrhage hemorrhage bleeding stroke infarct infarction ischemia edema oedema "
     "effusion nodule nodules polyp polyps melanoma nevus carcinoma adenocarcinoma sarcoma cyst cysts stone stones "
     "fracture fractures cnv dme drusen dr glaucoma cataract infected parasitized demented covid covid19 malaria "
-    "hernia ulcer ulcers esophagitis mass masses calcification calcifications defect defects befund"
+    "calc calcs hernia ulcer ulcers esophagitis mass masses calcification calcifications defect defects befund"
 )
 ANOMALOUS = DISEASES | _set(
     "ungood bad abnormal abnormals anomalous anomaly anomalies defective faulty diseased unhealthy pathological sick "

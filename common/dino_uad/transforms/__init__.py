@@ -8,6 +8,7 @@ from dino_uad.transforms.dicom import (
     dicom_scans,
     is_dicom,
     require_one_stack,
+    stored_values,
 )
 from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.files_of import files_of
@@ -78,6 +79,7 @@ __all__ = [
     "png_mark",
     "require_explained",
     "require_one_stack",
+    "stored_values",
     "tiff_mark",
     "to_patches",
     "utf8_name",

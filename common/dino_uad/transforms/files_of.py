@@ -26,7 +26,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
         beside = (file for file in path.parent.iterdir() if _stem(file)[0] == stem and _stem(file)[1] in PAIRS)
         return sorted({path, *beside})
     if suffix in (".mhd", ".mha", ".nhdr", ".nrrd"):
-        return [path, *(file for file in _detached(path) if file.is_file())]
+        return [path, *(file for file in detached_files(path) if file.is_file())]
     return [path]
 
 
@@ -36,7 +36,8 @@ def _stem(path: Path) -> tuple[str, str]:
     return stem, suffix.lower()
 
 
-def _detached(header: Path) -> list[Path]:
+def detached_files(header: Path) -> list[Path]:
+    """The files with the values of a MetaImage or NRRD header; none where they follow it."""
     with open(header, "rb") as file:
         text = file.read(HEADER_BYTES)
     found = DATA_FILE.search(text)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from monai.data import ITKReader
 
-from dino_uad.transforms.files_of import files_of
+from dino_uad.transforms.files_of import detached_files, files_of
 
 
 class AnyNameITKReader(ITKReader):
@@ -19,8 +19,15 @@ class AnyNameITKReader(ITKReader):
     def read(self, data: Sequence[str] | str, **kwargs):
         """Read the file, where its name is not UTF-8 through a link to it."""
         (name,) = (data,) if isinstance(data, str | Path) else data
-        with utf8_name(name) as path:
-            return super().read(path, **kwargs)
+        absent = [file for file in detached_files(Path(name)) if not file.is_file()]
+        if absent:
+            raise ValueError(f"the file that holds its values, {absent[0].name}, is missing beside it")
+        try:
+            with utf8_name(name) as path:
+                return super().read(path, **kwargs)
+        except RuntimeError as error:
+            # ITK appends the operating system's last error, which MetaIO did not have: "No such file or directory".
+            raise ValueError(str(error).partition("\nReason:")[0]) from error
 
 
 @contextmanager

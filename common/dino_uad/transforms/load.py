@@ -164,10 +164,25 @@ def check_path(filename: str | os.PathLike) -> str:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty (0 bytes). Expected {EXPECTED}. Copy or export it again.")
     name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        _check_compression(path, name)
     known = UnitPILReader().verify_suffix(name) or name.endswith((".nii", ".nii.gz", ".dcm", *ITK_SUFFIXES))
     if not known and not is_dicom(path):
         raise ValueError(f"{path}: not a supported file type. Expected {EXPECTED}. Convert it.")
     return str(path)
+
+
+def _check_compression(path: Path, name: str) -> None:
+    """Raise ValueError where a NIfTI file is compressed and its name says that it is not, or the reverse."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head[:2] == b"\x1f\x8b" and not name.endswith(".gz"):
+        found, ending = "compressed (gzip)", ".nii.gz"
+    elif {int.from_bytes(head, order) for order in ("little", "big")} & {348, 540} and name.endswith(".gz"):
+        found, ending = "not compressed", ".nii"
+    else:
+        return
+    raise ValueError(f"{path}: the file is {found}, its name says otherwise. Let its name end with {ending}.")
 
 
 def first_line(error: Exception) -> str:

@@ -24,9 +24,12 @@ def geometry_doubts(image: nib.Nifti1Image) -> list[str]:
             apart = float(np.abs(place(image.get_qform(), ends) - place(image.get_sform(), ends)).max())
         if apart > min(header.get_zooms()[:3]):
             doubts.append(f"qform and sform put its voxels up to {apart:.1f} mm apart; the sform is used")
+    with nib.openers.ImageOpener(image.get_filename()) as file:  # what nibabel and MONAI have mended in `header`
+        written = type(header).from_fileobj(file, check=False)
+    if written["sform_code"] > 0 and not np.isfinite(written.get_sform()).all():
+        doubts.append("its sform has values that are no numbers; the qform, or the voxel sizes alone, are used")
     if header["sform_code"] == 0:
-        with nib.openers.ImageOpener(image.get_filename()) as file:  # what nibabel has mended in `header`
-            sizes = type(header).from_fileobj(file, check=False)["pixdim"][1:4]
+        sizes = written["pixdim"][1:4]
         if (sizes <= 0).any():
             said, taken = (" x ".join(f"{size:g}" for size in three) for three in (sizes, header.get_zooms()[:3]))
             doubts.append(

@@ -68,6 +68,19 @@ def test_data_list_names_the_stack_that_the_loader_takes(tmp_path):
     np.testing.assert_array_equal(LoadScand("image")(items[0])["image"][0], VALUES + 1000)
 
 
+def test_a_damaged_file_of_a_series_is_named(tmp_path):
+    (write_slices(tmp_path / "s", VALUES) / "note.dcm").write_text("not DICOM")
+    with pytest.raises(ValueError, match=r"s: cannot be read: note\.dcm: no DICOM element"):
+        LoadScan()(tmp_path / "s")
+
+
+def test_patients_exported_into_one_folder_are_listed(tmp_path):
+    for patient in "abc":
+        write_slices(tmp_path, VALUES, PatientID=patient, series=f"1.{ord(patient)}", name=patient + "{k}.dcm")
+    with pytest.raises(ValueError, match=r"3 stacks of DICOM images: .*put each into its own folder"):
+        datalist(tmp_path, "train")
+
+
 def test_copies_of_a_file_count_once(tmp_path):
     folder = write_slices(tmp_path / "s", VALUES)
     (folder / "02 (copy).dcm").write_bytes((folder / "02.dcm").read_bytes())

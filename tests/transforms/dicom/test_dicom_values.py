@@ -1,6 +1,7 @@
 """Pixel values: rescaled frame by frame, MONOCHROME1 inverted, look-up tables, colours, compression."""
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -33,6 +34,28 @@ def test_unsigned_monochrome1_is_inverted_within_its_bits_then_rescaled(tmp_path
     tags = {"BitsStored": 12, "HighBit": 11, "PhotometricInterpretation": "MONOCHROME1", "RescaleSlope": "2"}
     image = load(tmp_path, dataset(values, "DX", **tags, RescaleIntercept="1"))
     np.testing.assert_array_equal(image[0, :, :, 0], ((4095.0 - values) * 2 + 1).T)
+
+
+def test_padding_is_as_dark_as_the_darkest_pixel(tmp_path):
+    values = np.array([[63536, 24, 1000], [1100, 63536, 2000]], "u2")
+    image = load(tmp_path, dataset(values, "CT", PixelPaddingValue=63536, RescaleIntercept="-1024"))
+    np.testing.assert_array_equal(image[0, :, :, 0].T, [[-1000, -1000, -24], [76, -1000, 976]])
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0}
+    image = load(tmp_path, dataset(np.array([[0, 5], [7, 0]], "u1"), "DX", **tags))
+    np.testing.assert_array_equal(image[0, :, :, 0].T, [[248, 250], [248, 248]])
+
+
+def test_a_slope_of_zero_scales_nothing(tmp_path):
+    values = counted((4, 3, 1))[..., 0]
+    image = load(tmp_path, dataset(values, "CT", RescaleSlope="0", RescaleIntercept="0"))
+    np.testing.assert_array_equal(image[0, :, :, 0], values.T)
+
+
+def test_files_without_any_header_of_the_file_are_little_endian(tmp_path):
+    data = dataset(counted((4, 3, 1))[..., 0])
+    del data.file_meta
+    pydicom.dcmwrite(tmp_path / "x", data, implicit_vr=True, little_endian=True)
+    np.testing.assert_array_equal(LoadScan()(tmp_path / "x")[0, :, :, 0], counted((4, 3, 1))[..., 0].T)
 
 
 def test_modality_table(tmp_path):

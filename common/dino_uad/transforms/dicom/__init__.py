@@ -2,6 +2,7 @@
 
 from dino_uad.transforms.dicom.folder import DicomScan, dicom_patient, dicom_scans, require_one_stack
 from dino_uad.transforms.dicom.frames import ANNOTATION, is_dicom
+from dino_uad.transforms.dicom.pixels import stored_values
 from dino_uad.transforms.dicom.reader import DicomReader
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "dicom_scans",
     "is_dicom",
     "require_one_stack",
+    "stored_values",
 ]

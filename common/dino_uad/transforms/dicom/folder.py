@@ -54,8 +54,10 @@ def choose(path: Path, series: str | None = None) -> Stack:
     """
     stacks, passed, damaged = _contents(path)
     if damaged:
-        read_frames(damaged[0])  # says what is wrong with it
-        raise ValueError(f"{damaged[0].name} cannot be read")
+        try:
+            read_frames(damaged[0])
+        except (ValueError, OSError, NotImplementedError, KeyError) as error:
+            raise ValueError(f"{damaged[0].name}: {error}") from error
     found = [stack for stack in stacks if series is None or stack.matches(str(series))]
     if len(found) == 1:
         return found[0]

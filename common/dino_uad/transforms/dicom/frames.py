@@ -115,7 +115,7 @@ def read_frames(path: Path) -> list[Frame] | str:
     if kind in NO_IMAGES:
         return NO_IMAGES[kind]
     if not all(name in header for name in ("Rows", "Columns", "BitsAllocated")):
-        if not len(header):
+        if not kind and "Modality" not in header:  # whatever the bytes of another file may mean
             raise ValueError("no DICOM element found in it")
         return f"DICOM object without pixels ({header.get('Modality') or 'of unknown modality'})"
     try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from pydicom.dataset import Dataset
+from pathlib import Path
 
-from dino_uad.transforms.dicom.frames import Frame, functional
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from dino_uad.transforms.dicom.frames import Frame, functional, is_dicom
 
 try:
     from pydicom.pixels import apply_color_lut, apply_modality_lut
@@ -21,7 +25,8 @@ def frame_values(data: Dataset, frame: Frame) -> np.ndarray:
     """Values in the image's units (Hounsfield for CT) as float32 ``[rows,columns]``.
 
     ``MONOCHROME1`` (white is low) is inverted within the range of the bits stored, so that bright means the same
-    everywhere. Slope and intercept are the frame's own; products are taken in double precision.
+    everywhere. Slope and intercept are the frame's own; products are taken in double precision. Padding gets the
+    smallest of the other values: 63536 around a CT would be its brightest.
 
     Args:
         data: the frame's file with its pixels.
@@ -31,14 +36,26 @@ def frame_values(data: Dataset, frame: Frame) -> np.ndarray:
         ValueError: the pixels are damaged, or packed in a way that cannot be decoded.
     """
     stored = _decoded(data, frame)
+    padded = _padded(data, stored)
     if data.PhotometricInterpretation == "MONOCHROME1":
         stored = sum(_stored_range(data)) - stored.astype(np.float64)
     slope = functional(data, frame.index, "PixelValueTransformationSequence", "RescaleSlope")
     intercept = functional(data, frame.index, "PixelValueTransformationSequence", "RescaleIntercept")
     if "ModalityLUTSequence" in data:
         return np.asarray(apply_modality_lut(stored.astype(np.int64), data), np.float32)
-    scaled = stored.astype(np.float64) * float(1 if slope in (None, "") else slope) + float(intercept or 0)
+    scaled = stored.astype(np.float64) * float(slope or 1) + float(intercept or 0)
+    if padded.any() and not padded.all():
+        scaled[padded] = scaled[~padded].min()
     return scaled.astype(np.float32)
+
+
+def _padded(data: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Which pixels say only that nothing was imaged there; zeros of a picture whose zero is black need no care."""
+    value = data.get("PixelPaddingValue")
+    if value in (None, "") or (value == 0 and data.PhotometricInterpretation != "MONOCHROME1"):
+        return np.zeros(stored.shape, bool)
+    low, high = sorted((int(value), int(data.get("PixelPaddingRangeLimit", value))))
+    return (stored >= low) & (stored <= high)
 
 
 def colour_values(data: Dataset, frame: Frame) -> np.ndarray:
@@ -52,8 +69,24 @@ def colour_values(data: Dataset, frame: Frame) -> np.ndarray:
     return (stored / largest).astype(np.float32)
 
 
+def stored_values(path: Path) -> np.ndarray:
+    """The stored values of a DICOM file's middle frame, or of the middle one of the DICOM files in a folder."""
+    files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if is_dicom(file)]
+    data = pydicom.dcmread(files[len(files) // 2], force=True)
+    _state_syntax(data)
+    array = data.pixel_array
+    return array[len(array) // 2] if int(data.get("NumberOfFrames") or 1) > 1 else array
+
+
+def _state_syntax(data: Dataset) -> None:
+    """Files without the header that names the transfer syntax are, as the standard asks, little-endian."""
+    if "TransferSyntaxUID" not in data.file_meta:
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if data.is_implicit_VR else ExplicitVRLittleEndian
+
+
 def _decoded(data: Dataset, frame: Frame) -> np.ndarray:
     try:
+        _state_syntax(data)
         array = data.pixel_array[frame.index] if frame.frames > 1 else data.pixel_array
         if not CONVERTS_COLOURS and data.PhotometricInterpretation.startswith("YBR_FULL"):
             array = convert_color_space(array, "YBR_FULL", "RGB")
