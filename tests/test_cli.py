@@ -87,9 +87,10 @@ def test_wrong_values_and_words_too_many_end_with_2_before_anything_runs(capfd, 
     assert fake_demo == []
 
 
-def test_a_number_as_a_folder_is_text(fake_demo):
-    main(["demo", "2024", "--epochs", "3"])
-    assert fake_demo == [("2024", 3)]
+@pytest.mark.parametrize("name", ["2024", "1e5", "a,b", "case#7", "{x}", "[1]", "a=b", "p%d $x", "'q'"])
+def test_folders_are_read_as_they_are_typed(fake_demo, name):
+    main(["demo", name, "--epochs", "3"])
+    assert fake_demo == [(name, 3)]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
 from typing import Any, NoReturn
 
+from fire.decorators import SetParseFn
+
 from dino_uad.overrides import KINDS
 
 CHECKED = {bool: bool, int: int, float: (int, float), str: object}
@@ -42,7 +44,13 @@ def prepared(name: str, verb: Callable[..., Any]) -> Callable[..., PreparedCall]
                 bound.arguments[key] = _checked(name, key, value, hint)
         return PreparedCall(functools.partial(verb, *bound.args, **bound.kwargs))
 
-    return prepare
+    texts = [key for key, hint in typing.get_type_hints(verb).items() if _kinds(hint) == {str}]
+    return SetParseFn(_as_typed, *texts)(prepare) if texts else prepare
+
+
+def _as_typed(text: str) -> str | bool | None:
+    """Text that fire would read as something else: ``1e5``, ``a,b``, ``case#7``. It says True for a missing value."""
+    return {"None": None, "True": True}.get(text, text)
 
 
 def refuse_unknown_options(name: str, verb: Callable[..., Any], words: Sequence[str]) -> None:
@@ -65,9 +73,8 @@ def fail(message: str) -> NoReturn:
 
 
 def _checked(name: str, key: str, value: Any, hint: Any) -> Any:
-    """The value, as text where text is expected (fire reads ``--out 2024`` as a number)."""
-    # Of `int | None` the parts are the kinds; of `Sequence[int]` they are those of its items.
-    kinds = set(typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)) - {NoneType}
+    """The value, which must be of the parameter's kind."""
+    kinds = _kinds(hint)
     if value is None or len(kinds) != 1 or not kinds <= set(CHECKED):
         return value
     (kind,) = kinds
@@ -75,3 +82,8 @@ def _checked(name: str, key: str, value: Any, hint: Any) -> Any:
         found = "no value" if value is True else repr(value)
         fail(f"{name}: --{key}: found {found}, expected {KINDS.get(kind, 'text')}")
     return str(value) if kind is str else value
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The parts of ``int | None`` but for None; else the hint itself."""
+    return set(typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)) - {NoneType}

@@ -436,7 +436,9 @@ def test_masks_in_dicom_images_are_known_by_their_values(tmp_path, names):
         marks = np.pad(np.ones((8, 8), "u2"), 12)
         for name, pixels in zip(names, (values, marks), strict=True):
             path = tmp_path / name.format(k)
-            dicom_files.write(path, dicom_files.dataset(pixels, "DX", series=f"1.2.{k + 1}{len(name)}", PatientID=f"P{k}"))
+            dicom_files.write(
+                path, dicom_files.dataset(pixels, "DX", series=f"1.2.{k + 1}{len(name)}", PatientID=f"P{k}")
+            )
     assert {case.image.relative for case in understood(tmp_path)} == {names[0].format(k) for k in range(4)}
 
 

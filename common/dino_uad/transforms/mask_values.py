@@ -53,7 +53,9 @@ def _in_patches(values: Tensor) -> bool:
 
     Told from a picture ``[1,H,W]``, or from the plane of a volume ``[1,X,Y,Z]`` that has most marks.
     """
-    plane = values.flatten(end_dim=-2) if values.ndim < 4 else values[0, ..., values[0].count_nonzero(dim=(0, 1)).argmax()]
+    plane = (
+        values.flatten(end_dim=-2) if values.ndim < 4 else values[0, ..., values[0].count_nonzero(dim=(0, 1)).argmax()]
+    )
     levels, counts = plane.unique(return_counts=True)
     rest = ~torch.isin(plane[1:], levels[counts.argsort(descending=True)[:2]])
     return bool(rest.any()) and float((plane[1:] == plane[:-1])[rest].float().mean()) > PATCHES
