@@ -1,11 +1,18 @@
 """Data sets that use a small part of their type's range are told of, with the range that fits."""
 
+import csv
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from dino_uad.data.brightness import warn_dark
+from dino_uad.errors import explain
 from dino_uad.transforms import LoadScand, ScaleToUnitd
+from workflows import overrides, run
 
 
 def items(folder, *tops):
@@ -26,3 +33,28 @@ def test_twelve_bits_in_sixteen_get_the_range_of_the_whole_set(tmp_path, caplog)
 def test_black_and_bright_sets(tmp_path, caplog, top, said):
     warn_dark(items(tmp_path, top, top))
     assert (said in caplog.text) if said else not caplog.text
+
+
+def test_a_range_holds_from_the_fit_to_evaluation_and_inference(tmp_path):
+    """12 bits in 16 with their range give what the same pictures give that fill their 16 bits; without it, an error."""
+    found = {}
+    for name, top, more in (("full", 65535, {}), ("dark", 4095, {"intensity": {"mode": "range", "window": [0, 4095]}})):
+        folder = tmp_path / name
+        overrides("dpmm", folder)
+        for path in sorted(folder.glob("data/**/*.png")):
+            if path.parent.name != "label":  # sixteen levels, which both types hold exactly
+                levels = np.asarray(Image.open(path)).astype(np.uint32) // 16
+                Image.fromarray((levels * (top // 15)).astype(np.uint16)).save(path)
+        for kind in ("train", "evaluate", "inference"):
+            run("dpmm", folder, kind, **more)
+        with open(folder / "inference" / "scores.csv", encoding="utf-8") as file:
+            scores = [float(row["image_score"]) for row in csv.DictReader(file)]
+        found[name] = [
+            *scores,
+            json.loads(Path(folder / "evaluate" / "metrics.json").read_text())["metrics"]["pixel_auroc"],
+        ]
+    assert len(found["full"]) == 11
+    np.testing.assert_allclose(found["dark"], found["full"], rtol=1e-4)
+    with pytest.raises(Exception) as caught:
+        run("dpmm", tmp_path / "dark", "inference", output_dir=str(tmp_path / "again"))
+    assert re.search("preprocessing: .*'range'.*4095.*'auto'.*repeat the overrides", explain(caught.value))
