@@ -293,6 +293,11 @@ def test_patients_whom_folders_put_into_two_splits_are_told_of(tmp_path, name):
     assert "in several" not in " ".join(understand(tmp_path, Options(group_pattern=r"(.*)")).notes)
 
 
+def test_pictures_that_are_counted_alike_are_no_patients_in_two_splits(tmp_path):
+    layouts.write(tmp_path, [f"{s}/good/rgb/{k:03d}.png" for s in ("train", "test") for k in range(4)])
+    assert "in several" not in " ".join(understand(tmp_path, Options()).notes)
+
+
 def test_a_group_pattern_sees_the_folders(tmp_path):
     files = [f"d{p % 2}/case{p}/IMG{k}.png" for p in range(4) for k in range(2)]
     assert {c.group for c in understood(tmp_path, *files, group_pattern=r"case(\d)/")} == set("0123")

@@ -24,7 +24,7 @@ def assign_splits(root: Path, cases: list[Case], options: Options) -> tuple[list
         drawn, notes = _draw_all(root, cases, options)
         return drawn, f"drawn by patient, seed {options.seed}", notes + _without_anomaly(drawn)
     outside = [case for case in cases if case.split is None]
-    notes = _in_several(cases)
+    notes = []
     if outside:
         notes.append(
             f"{len(outside)} images outside the train, valid and test folders are left out (such as "
@@ -76,24 +76,6 @@ def _draw_all(root: Path, cases: list[Case], options: Options) -> tuple[list[Cas
         return "test" if case.group in test else "valid" if case.group in valid else "train"
 
     return [replace(case, split=split_of(case)) for case in cases], notes
-
-
-def _in_several(cases: Sequence[Case]) -> list[str]:
-    """A note on patients whom the folders put into several splits."""
-    first: dict[str, Case] = {}
-    shared = {
-        case.group: (first[case.group], case)
-        for case in cases
-        if case.split is not None and first.setdefault(case.group, case).split != case.split
-    }
-    if not shared:
-        return []
-    one, other = next(iter(shared.values()))
-    return [
-        f"{len(shared)} patients are in several splits by their folders (such as {one.image.relative} and "
-        f"{other.image.relative}): an evaluation on them promises too much. If these are other people of one name, "
-        "tell them apart with --train_data#group_pattern '(.*)'"
-    ]
 
 
 def _without_anomaly(cases: Sequence[Case]) -> list[str]:

@@ -20,6 +20,8 @@ from dino_uad.data.verify import has_anomaly
 from dino_uad.data.words import is_normal
 from dino_uad.transforms import require_one_stack
 
+CALLED_MASKS = "are called as masks are (if they are images: --train_data#image_pattern '*')"
+
 
 def list_images(root: Path, options: Options) -> Understood:
     """Every image, for inference: annotations and this package's results are passed over, classes are not asked for."""
@@ -92,6 +94,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     if any(case.trainable and case.anomalous for case in cases):
         notes.append("of annotated volumes the fit takes the slices without annotation")
     notes += [patients.doubt] if patients.doubt else []
+    notes += _in_several_splits(cases) if patients.known else []
     if not splits:
         return Understood(root, cases, passed, patients.patients_from, "none", notes)
     cases, splits_from, more = assign_splits(root, cases, options)
@@ -112,7 +115,7 @@ def _roles(root: Path, options: Options) -> list[Role]:
         masks = len(_of(roles, MASK))
         raise ValueError(
             f"{root}: no images (pattern {options.pattern!r}, kind {options.kind}). Found {found}"
-            f"{f'; {masks} files are named as masks are' if masks else ''}; {LAYOUTS}"
+            f"{f'; {masks} files {CALLED_MASKS}' if masks else ''}; {LAYOUTS}"
         )
     return roles
 
@@ -207,3 +210,22 @@ def _refuse_missing_masks(root: Path, cases: Sequence[Case]) -> None:
             f"{missing[0].image.relative}); expected a mask for each, or for none. "
             "Add the masks or move the images away."
         )
+
+
+def _in_several_splits(cases: Sequence[Case]) -> list[str]:
+    """A note on patients whom the folders put into several splits; volumes that are counted name nobody."""
+    first: dict[str, Case] = {}
+    people = [case for case in cases if case.split and not (case.image.volume and case.image.stem.isdecimal())]
+    shared = {
+        case.group: (first[case.group], case)
+        for case in people
+        if first.setdefault(case.group, case).split != case.split
+    }
+    if not shared:
+        return []
+    one, other = next(iter(shared.values()))
+    return [
+        f"{len(shared)} patients are in several splits by their folders (such as {one.image.relative} and "
+        f"{other.image.relative}): an evaluation on them promises too much. If these are other people of one name, "
+        "tell them apart with --train_data#group_pattern '(.*)'"
+    ]

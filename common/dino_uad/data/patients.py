@@ -43,6 +43,7 @@ VIEW = re.compile(  # sides, projections and visits of one patient
 DATE = re.compile(r"[ _.-]+(?:19|20)\d\d([ _.-]?)\d\d\1\d\d(?!\d).*$")
 TIME_POINT = re.compile(r"(?<=\d{5})-\d{3}$")  # BraTS: BraTS-GLI-00001-000 is patient 00001's first scan
 FEWEST = 3
+EACH = "every image counts as one"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Patients:
     patients_from: str
     doubt: str = ""
     """What a person should know of it."""
+
+    @property
+    def known(self) -> bool:
+        """Whether equal groups are one person, and not pictures that are counted alike."""
+        return not self.patients_from.endswith(EACH)
 
 
 def find_patients(
@@ -157,9 +163,7 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
     if volumes:
         return Patients(groups, "told by the names of volumes")
     known = starts != names
-    return Patients(
-        groups, "told by names less their slice numbers" if known else "not known, every image counts as one", doubt
-    )
+    return Patients(groups, "told by names less their slice numbers" if known else f"not known, {EACH}", doubt)
 
 
 def _patient_of(name: str, number: re.Pattern[str]) -> str:
