@@ -21,7 +21,18 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
 from devices.nccl import nccl as nccl_rule
-from devices.rules import CPU, GPU, Refused, on, pretended, require_exact, require_generator, side, where_it_is
+from devices.rules import (
+    CPU,
+    GPU,
+    Refused,
+    on,
+    pretended,
+    require_exact,
+    require_generator,
+    require_kernel,
+    side,
+    where_it_is,
+)
 
 FACTORIES = re.compile(
     "empty|zeros|ones|full|tensor|arange|rand(n|int|perm)?|eye|linspace|as_tensor|asarray|new_.*|.*_like"
@@ -61,7 +72,8 @@ class AbsentGPU(TorchFunctionMode):
             self._cross("to the GPU" if here == GPU else "to the host")
         require_generator(here, kwargs.get("generator"))
         if here == GPU:
-            require_exact(name, args)
+            require_kernel(name, args, tensors)
+            require_exact(name, args, kwargs, tensors)
         return on(here, func(*args, **kwargs))
 
     def _read(self, func, args):
@@ -129,6 +141,14 @@ class PretendedGenerator(torch.Generator):
         return self._side
 
 
+class PretendedAutocast(torch.autocast):
+    """CUDA's autocast, whose types the CPU's has too."""
+
+    def __init__(self, device_type, dtype=None, **kwargs) -> None:
+        there = device_type == "cuda"
+        super().__init__("cpu" if there else device_type, dtype or (torch.float16 if there else None), **kwargs)
+
+
 @contextmanager
 def absent_gpu(nccl: bool = False) -> Iterator[AbsentGPU]:
     """Pretend a GPU; with ``nccl`` collectives refuse CPU tensors, as NCCL does, and travel by gloo."""
@@ -142,13 +162,19 @@ def absent_gpu(nccl: bool = False) -> Iterator[AbsentGPU]:
     def by_side(lists):  # below Python, where devices are the real ones
         return {(side(group[0][0]), key[1]): (group, rest) for key, (group, rest) in grouped(lists).items()}
 
-    patches = [(torch, "load", loaded), (torch, "Generator", PretendedGenerator)]
+    def pinned(tensor):  # also in threads, which a mode does not reach
+        if side(tensor) == GPU:
+            raise Refused("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+        return tensor.clone()
+
+    patches = [(Tensor, "pin_memory", pinned), (torch, "load", loaded), (torch, "Generator", PretendedGenerator)]
     patches += [(Tensor, "as_subclass", lambda tensor, cls: on(side(tensor), as_subclass(tensor, cls)))]
-    patches += [(clip_grad, "_group_tensors_by_device_and_dtype", by_side)]
-    patches += [(torch.cuda, "max_memory_allocated", lambda device=None: 0)]
-    patches += [(torch.cuda, "get_device_name", lambda device=None: "absent")]
-    for name in ("synchronize", "reset_peak_memory_stats", "set_device"):
-        patches += [(torch.cuda, name, lambda device=None: None)]
+    patches += [(clip_grad, "_group_tensors_by_device_and_dtype", by_side), (torch, "autocast", PretendedAutocast)]
+    patches += [(torch, "is_autocast_enabled", lambda kind, asked=torch.is_autocast_enabled: asked("cpu"))]
+    answers = {"is_available": True, "device_count": 1, "current_device": 0, "get_device_name": "absent"}
+    answers |= {"is_bf16_supported": True, "max_memory_allocated": 0}
+    answers |= dict.fromkeys(("synchronize", "reset_peak_memory_stats", "set_device"))
+    patches += [(torch.cuda, name, lambda *_, answer=answer: answer) for name, answer in answers.items()]
     with ExitStack() as stack:
         for owner, name, value in patches:
             stack.enter_context(mock.patch.object(owner, name, value))

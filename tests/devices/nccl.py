@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from devices.rules import CPU, Refused, side
+from devices.rules import BARE, CPU, Refused, side
 
 
 @contextmanager
@@ -33,6 +34,10 @@ def _refusing(collective):
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor) and side(leaf) == CPU and not by_ignite:
                 raise Refused(f"No backend type associated with device type cpu: {collective.__name__}")
+            if isinstance(leaf, Tensor) and leaf.dtype in (torch.int16, *BARE):
+                raise Refused(f"Input tensor data type is not supported for NCCL process group: {leaf.dtype}")
+            if isinstance(leaf, Tensor) and not leaf.is_contiguous():
+                raise Refused("Tensors must be contiguous")
         return collective(*args, **kwargs)
 
     return guarded

@@ -16,7 +16,14 @@ ELEMENTWISE = re.compile(
     "[lr]shift|[ir]?(add|sub|mul|truediv|pow)"
 )
 HOUSEKEEPING = re.compile("backward|register_hook|set_|swap_tensors|_has_compatible_shallow_copy_type|is_same_size")
-UNORDERED = ("histc", "kthvalue", "put_")
+# What torch.use_deterministic_algorithms lists as refused on CUDA, always or where a gradient is wanted.
+UNORDERED = re.compile("histc|kthvalue|put_|nll_loss|cross_entropy|max_unpool[123]d")
+UNORDERED_BACKWARD = re.compile(
+    "(adaptive_(avg|max)|fractional_max)_?pool[23]d(_with_indices)?|(avg|max)_pool3d|interpolate|grid_sample|ctc_loss"
+)
+PRODUCTS = re.compile("_*r?matmul_*|mm|bmm|mv|dot|linear|einsum|(add|badd)b?mm_?|addmv_?|bilinear")
+NO_KERNEL = ("histogram", "histogramdd")
+BARE = (torch.uint16, torch.uint32, torch.uint64)  # stored and converted, hardly ever computed with
 
 
 class Refused(RuntimeError):
@@ -74,11 +81,32 @@ def require_generator(target: torch.device, generator: torch.Generator | None) -
         raise Refused(f"Expected a {target.type!r} device type for generator but found {generator.device.type!r}")
 
 
-def require_exact(name: str, args: tuple) -> None:
+def require_kernel(name: str, args: tuple, tensors: list[Tensor]) -> None:
+    """Nothing that CUDA has no kernel for, though the CPU has one."""
+    kinds = {tensor.dtype for tensor in tensors}
+    whole = [str(kind) for kind in kinds if not kind.is_floating_point and not kind.is_complex]
+    if name in NO_KERNEL or (PRODUCTS.fullmatch(name) and whole):
+        raise Refused(f"{name!r} not implemented for {', '.join(whole) or 'CUDA'}")
+    if ELEMENTWISE.fullmatch(name.strip("_")) and kinds & {*BARE}:
+        raise Refused(f"{name!r} not implemented for {', '.join(whole)}")
+    if name == "_int_mm":
+        (rows, inner), columns = args[0].shape, args[1].shape[1]
+        if rows <= 16 or inner % 8 or columns % 8:
+            raise Refused(f"_int_mm takes more than 16 rows and multiples of 8, found {rows}×{inner}×{columns}")
+
+
+def require_exact(name: str, args: tuple, kwargs: dict, tensors: list[Tensor]) -> None:
     """No float32 product in TF32, nothing that has no order while deterministic algorithms are asked for."""
-    if name == "conv2d" and args[0].dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32":
-        raise Refused("a float32 convolution that CUDA computes in TF32")
-    weighted = name == "bincount" and len(args) > 1 and args[1] is not None
-    unordered = (name == "cumsum" and args[0].is_floating_point()) or weighted or name in UNORDERED
-    if unordered and torch.are_deterministic_algorithms_enabled():
+    rounds = re.fullmatch(r"conv(_transpose)?\dd", name) and torch.backends.cudnn.conv.fp32_precision == "tf32"
+    if rounds and any((tensor.detach().float().view(torch.int32) & 0x1FFF).any() for tensor in args[:2]):
+        raise Refused("a float32 convolution of numbers that TF32 cuts")
+    if not torch.are_deterministic_algorithms_enabled():
+        return
+    weighted = name == "bincount" and ((len(args) > 1 and args[1] is not None) or kwargs.get("weights") is not None)
+    floats = name in ("cumsum", "cumsum_") and args[0].is_floating_point()
+    median = name in ("median", "nanmedian") and (len(args) > 1 or "dim" in kwargs)
+    product = name.startswith("scatter_reduce") and "prod" in (*args, *kwargs.values())
+    graded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    backward = graded and UNORDERED_BACKWARD.fullmatch(name) and kwargs.get("mode") != "nearest"
+    if UNORDERED.fullmatch(name) or weighted or floats or median or product or backward:
         raise Refused(f"{name} does not have a deterministic implementation")

@@ -34,7 +34,6 @@ def fit_evaluate_and_infer(method, folder):
         run(method, folder, **ON_THE_GPU)
         with model_read_once():
             run(method, folder, "inference", **ON_THE_GPU)
-    torch.use_deterministic_algorithms(False)
     with absent_gpu() as gpu, model_read_once():
         run(method, folder, "evaluate", **EVALUATION)
     for path in (folder / "data/test").rglob("?1.png"):

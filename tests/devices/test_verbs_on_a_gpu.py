@@ -1,5 +1,7 @@
 """What else runs on a GPU, on the pretended one: other settings, the Python interface, and every verb that computes."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,12 @@ from dino_uad.compare.run import compare
 from dino_uad.distill.command import distill
 from dino_uad.engines.batched_zero_shot import zero_shot
 from dino_uad.heads.anomaly_dino import AnomalyDinoHead, encode_rows
+from dino_uad.heads.dino_ad import DinoADHead
+from dino_uad.heads.dpmm import DPMMHead
+from dino_uad.heads.dpmm.scores import SCORES
+from dino_uad.heads.spatial_ar import SpatialARHead
 from helpers import backbone, detector, labelled_pictures, load_unit, pictures
+from scans import write_nifti
 from workflows import BUNDLES, METHODS, TINY, run
 
 FULL = {**METHODS["dpmm"], "network_def#head#covariance": "full"}
@@ -31,6 +38,67 @@ def test_full_covariance_is_fitted_loaded_and_calibrated(tmp_path):
         files = str(tmp_path / "data/valid"), str(BUNDLES / "dpmm"), str(tmp_path / "models/model.pt")
         result = calibrate(*files, device=DEVICE, **backbone, **FULL)
     assert np.isfinite(found.anomaly_map).all() and result["before"] == result["after"]
+
+
+FAISS = [{"index": "faiss"}] if find_spec("faiss") else []
+SETTINGS = {
+    "dpmm": (DPMMHead, [{"score_type": score, "covariance": "spherical"} for score in SCORES]),
+    "published dpmm": (DPMMHead, [{"reference": True, "init": init} for init in ("random", "first_rows")]),
+    "dino_ad": (DinoADHead, [{"similarity": "max", "normalization": "none"}, {}]),
+    "anomaly_dino": (AnomalyDinoHead, [{"foreground": "pca"}, {"shots": 2, "k_neighbors": 3}, *FAISS]),
+    "spatial_ar": (SpatialARHead, [{"direction": "both", "covariance": "full", "standardize": True}, {}]),
+}
+SMALLER = {DPMMHead: {"n_components": 4}, DinoADHead: {"n_clusters": 2}, SpatialARHead: {"hidden": 8}}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_heads_with_deterministic_algorithms(name, deterministic):
+    kind, choices = SETTINGS[name]
+    for settings in choices:
+        with absent_gpu():
+            head = kind(16, **SMALLER.get(kind, {}) | settings).to(DEVICE)
+            embeddings, cls, inside = (torch.rand(s).to(DEVICE) for s in ((3, 16, 6, 6), (3, 16), (3, 1, 6, 6)))
+            batch = embeddings, cls, inside > 0.2
+            if kind is SpatialARHead:
+                head(head.standardized(embeddings))  # in training, of which it takes note
+                if head.density is not None:
+                    head.eval().measure_residuals(embeddings, batch[2])
+                    head.end_measuring()
+            else:
+                head.fit_batch(*batch)
+                head.end_epoch()
+            head.calibrate_batch(*batch)
+            head.end_calibration()
+            assert head.score(*batch).is_cuda and head.log_likelihood(*batch).is_cuda, settings
+
+
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_mixed_precision(tmp_path):
+    more = {"network_def#backbone#precision": "bfloat16", "device": f"$torch.device('{DEVICE}')"}
+    with absent_gpu():
+        run("spatial_ar", tmp_path, amp=True, **more)
+        run("spatial_ar", tmp_path, "evaluate", **more, **{"validate#evaluator#amp": True})
+    assert (tmp_path / "evaluate/metrics.json").exists()
+
+
+def test_volumes_are_fitted_inferred_and_evaluated(tmp_path):
+    numbers = np.random.default_rng(0)
+    for name in ("train/a", "train/b", "valid/c", "test/d", "test/e"):
+        write_nifti(tmp_path / f"data/{name}.nii.gz", numbers.integers(20, 200, (40, 44, 5)).astype(np.float32))
+    mask = np.zeros((40, 44, 5), np.uint8)
+    mask[10:20, 10:20, 2] = 1
+    write_nifti(tmp_path / "data/test/e_label.nii.gz", mask)
+    with absent_gpu():
+        for kind in ("train", "inference", "evaluate"):
+            run("dpmm", tmp_path, kind, device=f"$torch.device('{DEVICE}')")
+    assert (tmp_path / "evaluate/metrics.json").exists()
+    assert len(list((tmp_path / "inference").glob("*_anomaly.nii*"))) == 5
 
 
 def test_comparison_with_its_baselines(tmp_path):

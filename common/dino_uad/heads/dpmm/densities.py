@@ -107,8 +107,7 @@ class _Screen:
 
 
 def _screening_pays(offset: Tensor) -> bool:
-    fast = offset.device.type == "cpu" and fast_bfloat16(offset.device)
-    return fast and offset.dtype == torch.float32 and len(offset) >= _FEWEST
+    return fast_bfloat16(offset.device) and offset.dtype == torch.float32 and len(offset) >= _FEWEST
 
 
 def _columns(terms: tuple[Tensor, Tensor, Tensor], index: Tensor | slice) -> tuple[Tensor, Tensor, Tensor]:
