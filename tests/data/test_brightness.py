@@ -29,6 +29,15 @@ def test_twelve_bits_in_sixteen_get_the_range_of_the_whole_set(tmp_path, caplog)
     np.testing.assert_allclose(image.max(), 1, atol=1e-5)
 
 
+def test_a_dead_pixel_hides_no_dark_set(tmp_path, caplog):
+    for k in range(3):
+        values = np.linspace(0, 4000, 400).reshape(20, 20).astype(np.uint16)
+        values[3, 3] = 65535
+        Image.fromarray(values).save(tmp_path / f"{k}.png")
+    warn_dark([{"image": str(path)} for path in tmp_path.iterdir()])
+    assert "{'mode':'range','window':[0,39" in caplog.text
+
+
 @pytest.mark.parametrize(("top", "said"), [(0, "are black"), (60000, "")])
 def test_black_and_bright_sets(tmp_path, caplog, top, said):
     warn_dark(items(tmp_path, top, top))

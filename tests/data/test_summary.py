@@ -62,3 +62,12 @@ def test_a_fit_of_black_images_says_so(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         datalist(tmp_path, "train")
     assert "all images of the fit are such: a model learns nothing from them" in caplog.text
+
+
+@pytest.mark.parametrize(("inverted", "said"), [(True, True), (False, False)])
+def test_masks_that_mark_most_of_their_image_are_told_of(tmp_path, capsys, inverted, said):
+    layouts.write(tmp_path, [f"x{k}.png" for k in range(5)] + [f"x{k}_mask.png = mask" for k in range(2)])
+    for path in tmp_path.glob("*_mask.png") if inverted else ():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    main(["check", str(tmp_path)])
+    assert ("2 of 2 masks looked at mark more than half of their image" in capsys.readouterr().out) == said

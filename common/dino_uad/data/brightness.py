@@ -6,9 +6,12 @@ import logging
 import math
 from pathlib import Path
 
+import numpy as np
+
 from dino_uad.transforms import UnitPILReader
 
 DARK = 0.25  # of the type's largest value
+PERCENTILE = 99  # of a picture: a dead pixel or a burnt-in letter says nothing of the others
 SAMPLE = 16
 
 logger = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ def warn_dark(items: list[dict]) -> None:
 
 
 def _largest(paths: list[str]) -> tuple[float, float]:
-    """The largest value of all pictures, as a share of its type's largest and as it is stored."""
+    """The largest value of all pictures but for a few pixels, as a share of its type's largest and as it is stored."""
     reader, found = UnitPILReader(), (0.0, 0.0)
     for path in paths:
         try:
@@ -49,6 +52,7 @@ def _largest(paths: list[str]) -> tuple[float, float]:
             continue  # loading it says what is wrong
         if not meta["unit_range"]:
             return 1.0, 1.0  # scaled by percentiles
-        share = float(array.max(initial=0))
-        found = max(found, (share, round(share * meta["type_range"], 3)))
+        share = float(np.percentile(array, PERCENTILE)) if array.size else 0.0
+        top = float(array.max(initial=0))
+        found = max(found, (share, round((top if top <= DARK else share) * meta["type_range"], 3)))
     return found

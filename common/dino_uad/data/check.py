@@ -14,8 +14,8 @@ from dino_uad.data.cases import understand
 from dino_uad.data.content import count_values, size_or_none
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values
-from dino_uad.data.verify import has_anomaly
-from dino_uad.transforms import LoadScan, first_line
+from dino_uad.data.verify import has_anomaly, scan_loader
+from dino_uad.transforms import LoadScan, first_line, marked
 
 SAMPLE = 12  # images a split and class that are read for their values
 
@@ -109,12 +109,18 @@ def look(cases: Sequence[Case], notes: list[str], series: str | None = None) -> 
 
 
 def doubtful_masks(cases: Sequence[Case]) -> list[str]:
-    """Notes on masks that are blank though an image's folder says anomalous, or look like pictures."""
+    """Notes on masks that are blank though an image's folder says anomalous, mark most of it, or look like pictures."""
     labelled = [case for case in cases if case.labels and case.anomalous]
     blank = [case for case in labelled if not has_anomaly(case.labels)]
     seen = [label for case in labelled[:: max(1, len(labelled) // SAMPLE)] for label in case.labels[:1]]
     many = [label for label in seen if label.is_file() and count_values(label) is None]
     notes = [f"{len(blank)} anomalous images have a blank mask (such as {blank[0].image.relative})"] if blank else []
+    full = [label for label in seen if float(marked(scan_loader()(label)).float().mean()) > 0.5]
+    if 2 * len(full) > len(seen):
+        notes.append(
+            f"{len(full)} of {len(seen)} masks looked at mark more than half of their image (such as {full[0].name}): "
+            "are they inverted, or do they mark an organ?"
+        )
     if many:
         notes.append(
             f"{len(many)} of {len(seen)} masks looked at have as many values as pictures (such as {many[0].name}); "
