@@ -83,6 +83,11 @@ def test_unexplained_geometry_shows_both_affines(tmp_path, case):
     assert str(caught.value).count("affine [") == 2
 
 
+def test_a_transposed_label_with_the_affine_of_its_image_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="same sides along other axes"):
+        load(pair(tmp_path, np.ascontiguousarray(MARKS.swapaxes(0, 1)), OBLIQUE, OBLIQUE))
+
+
 def test_marks_outside_of_the_image_are_not_lost(tmp_path):
     moved = OBLIQUE.copy()
     moved[:3, 3] = (OBLIQUE @ [-6, 0, 0, 1])[:3]

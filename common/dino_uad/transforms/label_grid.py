@@ -82,7 +82,7 @@ def require_explained(label: Grid, image: Grid) -> None:
 
     They do where both cover the same space (flips, other axes, another resolution), and where a label of another size
     covers a part of it. They do not where only one of the files states a geometry, where the label's origin is 0 (its
-    tool dropped the geometry), or where equal sizes lie in different directions.
+    tool dropped the geometry), or where equal sizes lie in different directions or along swapped axes.
     """
     if same_grid(label, image):
         return
@@ -94,6 +94,8 @@ def require_explained(label: Grid, image: Grid) -> None:
         reason = "the label's origin is 0, as where a tool drops the geometry, and it does not cover the image"
     elif label.shape == image.shape and not np.allclose(_image_to_label(label, image)[:3, :3], np.eye(3), atol=0.01):
         reason = "they are of one size and lie in different directions or spacings"
+    elif label.shape != image.shape and sorted(label.shape) == sorted(image.shape):
+        reason = "they have the same sides along other axes, which the affines do not explain"
     elif not _overlap(label, image):
         reason = "they do not lie at one place"
     else:
