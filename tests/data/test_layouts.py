@@ -118,12 +118,19 @@ def test_images_and_masks_with_names_of_their_own(tmp_path, image, mask):
 
 
 @pytest.mark.parametrize(
-    "name", ["x{}_brain_mask.png", "x{}_lungmask.png", "Disc_Cup_Masks/x{}.png", "x{}_aparc+aseg.png"]
+    "name",
+    [
+        "x{}_brain_mask.png",
+        "x{}_lungmask.png",
+        "Disc_Cup_Masks/x{}.png",
+        "x{}_aparc+aseg.png",
+        "predicted_masks/x{}.png",
+    ],
 )
-def test_masks_of_organs_are_asked_for(tmp_path, name):
+def test_masks_of_organs_and_predictions_are_asked_for(tmp_path, name):
     files = [f"x{k}.png" for k in range(1, 6)] + [f"{name.format(k)} = mask" for k in (1, 2)]
     with pytest.raises(
-        ValueError, match=r"2 of 2 masks are called after organs .*mask_pattern '\*(\w+)\*'; .*none"
+        ValueError, match=r"2 of 2 masks are called after organs or predictions .*mask_pattern '\*(\w+)\*'; .*none"
     ) as error:
         understood(tmp_path, *files)
     marked = understood(tmp_path, mask_pattern=re.search(r"'(\*\w+\*)'", str(error.value))[1])

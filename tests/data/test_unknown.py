@@ -121,7 +121,7 @@ def test_a_volume_without_mask_beside_one_of_its_case_with_a_mask_is_not_normal(
 
 
 def test_pictures_made_of_others_are_passed_over(tmp_path):
-    written(tmp_path, "x{}.png", "x{}_heatmap.png", "saliency/x{}.png")
+    written(tmp_path, "x{}.png", "x{}_heatmap.png", "saliency/x{}.png", "thumbnails/x{}.png", "x{}_viz.jpg")
     understood = understand(tmp_path, Options())
     assert len(understood.cases) == 4
     assert {role.reason for role in understood.passed} == {"pictures made of others, such as heat maps"}

@@ -13,7 +13,7 @@ from dino_uad.data.case import WAY_OUT, Options
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.roles import BOXES, Role
 from dino_uad.data.verify import overlap
-from dino_uad.data.words import FINDINGS, MASKS, ORGANS, QUALIFIERS, READERS, SIDES, SOLITARY, words
+from dino_uad.data.words import DERIVED, FINDINGS, MASKS, ORGANS, QUALIFIERS, READERS, SIDES, SOLITARY, words
 
 Labels = dict[Path, tuple[Path, ...]]
 
@@ -61,7 +61,7 @@ def labels_of(
         for image, several in joined:
             _refuse_different(root, image, several)
     if not options.mask_patterns:
-        _refuse_organs(root, [(chosen[path], mask) for path, several in found.items() for mask in several])
+        _refuse_doubtful(root, [(chosen[path], mask) for path, several in found.items() for mask in several])
     notes = []
     if joined:
         image, several = joined[0]
@@ -104,20 +104,22 @@ def _refuse_pictures_of_volumes(root: Path, found: Sequence[tuple[Role, Sequence
         )
 
 
-def _refuse_organs(root: Path, found: Sequence[tuple[Role, Role]]) -> None:
-    """Ask whether masks that are called after an organ, and no finding, mark anomalies."""
-    organs = []
+def _refuse_doubtful(root: Path, found: Sequence[tuple[Role, Role]]) -> None:
+    """Ask whether masks that are called after an organ, and no finding, or predictions mark anomalies."""
+    asked = []
     for image, mask in found:
         said = {word for name in (*mask.folders, mask.stem) for word in words(name)}
         said -= {word for name in (*image.folders, image.stem) for word in words(name)}
-        if said & ORGANS and not said & (FINDINGS | SOLITARY):
-            organs.append((image, mask, min(said & ORGANS)))
-    if organs:
-        image, mask, organ = organs[0]
+        doubtful = said & DERIVED or (set() if said & (FINDINGS | SOLITARY) else said & ORGANS)
+        if doubtful:
+            asked.append((mask, min(doubtful)))
+    if asked:
+        mask, word = asked[0]
         raise ValueError(
-            f"{root}: {len(organs)} of {len(found)} masks are called after organs (such as {mask.relative}: {organ}); "
-            "expected marks of anomalies. If that is what they mark, say so with --train_data#mask_pattern "
-            f"'*{re.search(organ, mask.relative, re.IGNORECASE)[0]}*'; {WAY_OUT}"
+            f"{root}: {len(asked)} of {len(found)} masks are called after organs or predictions (such as "
+            f"{mask.relative}: {word}); expected marks of anomalies, made by people. If that is what they "
+            f"mark, say so with --train_data#mask_pattern '*{re.search(word, mask.relative, re.IGNORECASE)[0]}*'; "
+            + WAY_OUT
         )
 
 

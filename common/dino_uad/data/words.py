@@ -50,8 +50,11 @@ MASKS = _set(
     "delineations gtv overlay overlays marking markings superpixels 1stho 2ndho aseg aparc wmparc parcellation "
     "parcellations prob probs probmap probability dist distmap"
 )
-DERIVED = _set("heatmap heatmaps saliency gradcam prediction predictions predicted pred preds")
-"""Words of pictures that somebody made of images; they are passed over."""
+DERIVED = _set(
+    "heatmap heatmaps saliency gradcam prediction predictions predicted pred preds infer inferred inference thumb "
+    "thumbs thumbnail thumbnails viz visualization visualizations visualisation visualisations"
+)
+"""Words of pictures that somebody, or a model, made of images; they are passed over."""
 ORGANS = _set(
     "organ organs liver lung lungs brain skull kidney kidneys prostate heart spleen pancreas bladder breast aorta bone "
     "bones vert vertebra vertebrae hippocampus ventricle ventricles tissue tissues gm csf body skin fov foreground "
