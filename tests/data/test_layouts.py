@@ -441,6 +441,16 @@ def test_copies_that_readers_drew_on_are_asked_for(tmp_path, name):
     assert len(understood(tmp_path, image_pattern="*", group_pattern=r"image\d")) == 12
 
 
+def test_anomalies_drawn_on_normal_images_are_no_such_copies(tmp_path):
+    """As people make test sets with synthetic lesions."""
+    layouts.write(tmp_path, [f"{name}/{k}.png" for name in ("normal", "synthetic") for k in range(6)])
+    for k in range(6):
+        values = np.asarray(Image.open(tmp_path / f"normal/{k}.png")).copy()
+        values[2:6, 2:6] = 255
+        picture(tmp_path / f"synthetic/{k}.png", values)
+    assert len(anomalous(understood(tmp_path))) == 6
+
+
 @pytest.mark.parametrize("names", [("p{0}/a/x", "p{0}/b/x"), ("{0}.dcm", "{0}_x.dcm")])
 def test_masks_in_dicom_images_are_known_by_their_values(tmp_path, names):
     for k in range(4):

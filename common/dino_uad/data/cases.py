@@ -57,7 +57,6 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     pairing = Pairing([*images, *_of(roles, UNCHOSEN)], masks)
     _refuse_duplicates(root, images, pairing)
     labels, notes = labels_of(root, images, masks, pairing, options)
-    refuse_drawn_on(root, images)
     classes = Classes(images, options.normal)
     images, unannotated = _annotated_splits(images, labels, classes)
     passed = [role for role in roles if role.role in (PASSED, UNCHOSEN)] + unannotated
@@ -66,6 +65,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     decided = {image.path: classes.anomalous(image) for image in images}
     bare = [image for image in images if image.path not in labels]
     undecided = [image for image in bare if decided[image.path] is None]
+    refuse_drawn_on(root, [image for image in bare if not decided[image.path]])
     classes.check_understood(root, bare, set(patients.groups) if options.group_pattern else ())
     cases = [
         Case(
