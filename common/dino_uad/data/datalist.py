@@ -38,6 +38,7 @@ def datalist(
     seed: int = 0,
     series: str | None = None,
     on_error: str = "raise",
+    anonymous_names: bool = False,
 ) -> list[dict]:
     """List the images of one split of a data set (layouts: see :data:`dino_uad.data.case.LAYOUTS`).
 
@@ -72,6 +73,7 @@ def datalist(
         series: shell pattern that chooses among several stacks in one DICOM folder: phases, b-values, a localiser.
         on_error: "raise" checks sizes from headers now and leaves other errors to loading;
             "skip" reads every file now and leaves the bad ones out, named in the log.
+        anonymous_names: log numbers only, no name of a file or patient.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -94,7 +96,7 @@ def datalist(
     cases = [case for case in understood.cases if split in ("all", case.split)]
     if normal_only or split == "train":
         cases = [case for case in cases if case.trainable]
-    _tell(understood, split)
+    _tell(understood, split, named=not anonymous_names)
     items = chosen_series([case.as_dict() for case in cases], series, check=on_error == "raise")
     items = readable(items) if on_error == "skip" else refuse_blank(check_sizes(items))
     if not items:
@@ -104,15 +106,17 @@ def datalist(
     return items
 
 
-def _tell(understood: Understood, split: str) -> None:
-    """Log what was understood: the whole table before a fit, one line for the other splits."""
+def _tell(understood: Understood, split: str, named: bool) -> None:
+    """Log what was understood: the whole table before a fit, one line for the other splits, or without names."""
     if parallel.rank() > 0:
         return
-    if split == "train":
+    if split == "train" and named:
         logger.info("%s", as_text(as_values(understood)))
         return
     counts = Counter(case.anomalous for case in understood.cases if split in ("all", case.split))
     logger.info("%s: %s: %d normal, %d anomalous", understood.root, split, counts[False], counts[True])
+    if not named:
+        return
     if split == "all":
         for reason, files in passed_over(understood.passed).items():
             logger.info("passed over: %d %s (such as %s)", files["count"], reason, files["examples"][0])
