@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine
 from PIL import Image
 
+from dino_uad.files import HOST, PART
 from dino_uad.handlers.report_handler import ReportHandler
 from dino_uad.metrics import select
 from dino_uad.metrics.aupro import AUPRO
@@ -102,6 +103,8 @@ def batches() -> list[list[dict]]:
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
+    (folder / "figures").mkdir()
+    (folder / "figures" / f".{HOST}01234567{PART}overview.png").write_bytes(b"half, of a killed run")
     return folder, *evaluate(folder, batches())
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dino_uad.files import atomic_path
+from dino_uad.files import atomic_path, remove_leftovers
 from dino_uad.report.sections import MetricRow, Section
 
 
@@ -58,7 +58,8 @@ def write_page(page: Page, path: Path) -> None:
 
 
 def write_figures(page: Page, folder: Path) -> None:
-    """Write the overview and the pictures that have a file name to ``folder``."""
+    """Write the overview and the pictures that have a file name to ``folder``, where killed runs left halves of some."""
+    remove_leftovers(folder)
     galleries = (gallery for section in page.sections for gallery in section.galleries)
     files = {picture.file: picture.png for gallery in galleries for picture in gallery.pictures if picture.file}
     for name, content in (files | {"overview.png": page.overview}).items():
