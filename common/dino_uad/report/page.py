@@ -58,7 +58,7 @@ def write_page(page: Page, path: Path) -> None:
 
 
 def write_figures(page: Page, folder: Path) -> None:
-    """Write the overview and the pictures that have a file name to ``folder``, where killed runs left halves of some."""
+    """Write the overview and the pictures that have a file name to ``folder``, without what killed runs left there."""
     remove_leftovers(folder)
     galleries = (gallery for section in page.sections for gallery in section.galleries)
     files = {picture.file: picture.png for gallery in galleries for picture in gallery.pictures if picture.file}
