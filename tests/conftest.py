@@ -1,7 +1,8 @@
 """Fixtures shared by every test module."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,16 @@ if find_spec("hypothesis"):  # MONAI Label's environment has none
     # The same examples in every run, and no time limit for one: a busy machine must not make a test fail.
     settings.register_profile("deterministic", deadline=None, derandomize=True)
     settings.load_profile("deterministic")
+
+
+@pytest.fixture(autouse=True)
+def root_level() -> Iterator[None]:
+    """Give the root logger its level back: a bundle that ran in this process has set it to INFO for all later tests.
+
+    What is logged is part of a test's report, which pytest-xdist cannot send on where a file's name is not UTF-8.
+    """
+    yield
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
