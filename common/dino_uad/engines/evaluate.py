@@ -18,6 +18,7 @@ from dino_uad.data import collate_slices
 from dino_uad.detector import AnomalyDetector
 from dino_uad.engines.batch import unpack
 from dino_uad.measure import synchronize
+from dino_uad.transfer import packed_on
 
 
 class EmbeddingEvaluator(SupervisedEvaluator):
@@ -65,7 +66,9 @@ class DetectorEvaluator(SupervisedEvaluator):
         count = len(batchdata["image"])
         items = [{key: values[i] for key, values in batchdata.items()} for i in range(count)]
         thresholds = _foreground_thresholds(engine.network, items)
-        for item, mask in zip(items, self._masks(items), strict=True):
+        # On any device they lie one behind the other, as the maps of a volume do: its metrics need no copy.
+        masks = packed_on([item["label"] > 0 for item in items], engine.state.device)
+        for item, mask in zip(items, masks, strict=True):
             item["mask"] = mask
         maps = self._block(items)
         with engine.mode(engine.network):
@@ -83,12 +86,6 @@ class DetectorEvaluator(SupervisedEvaluator):
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
-
-    def _masks(self, items: Sequence[Mapping[str, Any]]) -> list[Tensor]:
-        """The masks of a batch, on the device; on any they lie one behind the other, as the maps of a volume do."""
-        packed = [torch.empty(0, dtype=torch.bool), *((item["label"] > 0).flatten() for item in items)]
-        parts = torch.cat(packed).to(self.state.device).split([item["label"].numel() for item in items])
-        return [part.view(item["label"].shape) for part, item in zip(parts, items, strict=True)]
 
     def _block(self, items: Sequence[Mapping[str, Any]]) -> Tensor | None:
         """Memory ``[B,1,h,w]`` for the maps of labels of one size: of a volume, whose metrics then need no copy."""
