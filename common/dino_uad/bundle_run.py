@@ -86,13 +86,16 @@ def init(folder: str = "bundles") -> list[str]:
     return [str(target) for target in targets.values()]
 
 
-def training(bundle: str, folder: Path, dataset_dir: str | Path, image_size: int, **overrides: Any) -> ConfigParser:
-    """The ``train.json`` of a bundle, for a fit in this process (:func:`fit`) whose model goes into ``folder``.
+def configured(
+    bundle: str, workflow: str, folder: Path, dataset_dir: str | Path, image_size: int, **overrides: Any
+) -> ConfigParser:
+    """The configs of one workflow of a bundle, to be run in this process (:func:`run_steps`).
 
     Args:
         bundle: its name or folder.
+        workflow: a key of :data:`WORKFLOWS`.
         folder: for model and results; embeddings are cached beside it, where fits of several bundles share them.
-        dataset_dir: the training images.
+        dataset_dir: the images.
         image_size: side of the network's input in pixels.
         overrides: other config keys.
     """
@@ -100,16 +103,16 @@ def training(bundle: str, folder: Path, dataset_dir: str | Path, image_size: int
 
     root = find_bundle(bundle)
     parser = ConfigParser()
-    parser.read_config(root / "configs" / "train.json")
+    parser.read_config([root / "configs" / file for file in WORKFLOWS[workflow]])
     places = {"ckpt_dir": str(folder), "output_dir": str(folder), "cache_dir": str(folder.parent / "cache")}
     size = {"image_size": [image_size, image_size]}
     parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **places, **size, **overrides})
     return parser
 
 
-def fit(parser: ConfigParser) -> None:
-    """Run a :func:`training`; the parser then has the fitted ``network``."""
-    for step in ("initialize", "run"):
+def run_steps(parser: ConfigParser) -> None:
+    """Run what :func:`configured` gave; after a training the parser has the fitted ``network``."""
+    for step in ("initialize", "run", "finalize"):
         parser.get_parsed_content(step)
 
 

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dino_uad.bundle_run import fit, training
+from dino_uad.bundle_run import configured, run_steps
 from dino_uad.demo import make_demo
 from dino_uad.files import atomic_path
 from dino_uad.transforms import InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
@@ -51,8 +51,8 @@ def draw(out: str, bundle: str = "anomaly_dino", image_size: int = 224, seed: in
     images, labels = shown(data / "test", image_size)
     maps = []
     for name, steps in (("before", OFF), ("after", {})):
-        parser = training(bundle, folder / name, data, image_size, **{**steps, **overrides})
-        fit(parser)
+        parser = configured(bundle, "train", folder / name, data, image_size, **{**steps, **overrides})
+        run_steps(parser)
         with torch.inference_mode():
             maps.append(parser.get_parsed_content("network").eval()(images)[:, 0].numpy())
     figure = Figure(figsize=(1.6 * len(images) + 1, 5), layout="constrained")

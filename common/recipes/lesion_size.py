@@ -24,7 +24,7 @@ from monai.bundle import ConfigParser
 from scipy import ndimage
 from torch import Tensor
 
-from dino_uad.bundle_run import fit, training
+from dino_uad.bundle_run import configured, run_steps
 from dino_uad.demo import SPACING, Anatomy, acquire, make_anatomy, make_demo, smooth_noise
 from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.files import atomic_path
@@ -66,8 +66,8 @@ def measure(
     results = {}
     for bundle in names:
         settings = {"network_def#backbone#arch": arch, **overrides}
-        parser = training(bundle, folder / bundle, data / "slices", image_size, **settings)
-        fit(parser)
+        parser = configured(bundle, "train", folder / bundle, data / "slices", image_size, **settings)
+        run_steps(parser)
         results[bundle] = curves(parser, images, masks)
     lines = [line for bundle in names for line in (f"## {bundle}", "", *table(results[bundle]), "")]
     with atomic_path(folder / "lesion_size.md") as temporary:

@@ -23,7 +23,7 @@ from monai.transforms import Compose
 from scipy import ndimage
 from torch import Tensor
 
-from dino_uad.bundle_run import fit, training
+from dino_uad.bundle_run import configured, run_steps
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.embeddings import EmbeddingDataset, EmbeddingLoader, flattened
 from dino_uad.engines import resize_like
@@ -75,7 +75,7 @@ def measure(
 
 def fitted(bundle: str, folder: Path, dataset_dir: str, image_size: int, overrides: dict[str, Any]) -> ConfigParser:
     """The bundle's training, after it ran; a model that is already in ``folder`` is taken."""
-    parser = training(bundle, folder, dataset_dir, image_size, **overrides)
+    parser = configured(bundle, "train", folder, dataset_dir, image_size, **overrides)
     load, orient, scale, extract, *resize = parser["train#preprocessing#transforms"]
     fill = {"_target_": "dino_uad.transforms.FillLabeld", "keys": "label"}
     steps = [load, orient, scale, {**extract, "drop_anomalous": False}, fill, *resize]
@@ -83,7 +83,7 @@ def fitted(bundle: str, folder: Path, dataset_dir: str, image_size: int, overrid
     if (folder / "model.pt").is_file():
         parser["network_def#checkpoint"] = str(folder / "model.pt")
     else:
-        fit(parser)
+        run_steps(parser)
     return parser
 
 

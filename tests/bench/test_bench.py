@@ -37,6 +37,7 @@ def test_timed_code_is_right(name):
 def test_memory_of_a_volume_is_measured_for_inference_and_evaluation():
     row = ROWS["volume"](QUICK).to_json()
     assert [figure["name"].split(",")[0] for figure in row["figures"][::2]] == ["inference", "evaluate"]
+    assert all(figure["value"] > 0 for figure in row["figures"][1::2])
 
 
 def test_memory_of_a_fit_is_measured_for_each_method():

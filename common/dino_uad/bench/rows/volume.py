@@ -9,11 +9,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from monai.bundle import ConfigWorkflow
+import torch
 
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
-from dino_uad.bundle_run import WORKFLOWS, find_bundle, fit, training
+from dino_uad.bundle_run import configured, run_steps
 from dino_uad.demo import smooth_noise
 from dino_uad.measure import MEGABYTE, peak_extra_megabytes
 
@@ -30,13 +30,12 @@ def volume(settings: Settings) -> Row:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = [_data_set(folder / f"{shape[2]} slices", shape) for shape in shapes]
-        fit(training(BUNDLE, folder / "models", data[0], SIDE, device=settings.device, **TINY))
+        run = partial(_run, folder / "models", settings.device)
+        run("train", data[0])
         sizes = [4 * np.prod(shape) / MEGABYTE for shape in shapes]
         for workflow in ("inference", "evaluate"):
-            _run(workflow, folder, data[0])  # what is imported once
-            small, large = (
-                peak_extra_megabytes(partial(_run, workflow, folder, place), settings.device) for place in data
-            )
+            run(workflow, data[0])  # what is imported once
+            small, large = (peak_extra_megabytes(partial(run, workflow, place), settings.device) for place in data)
             growth = (large - small) / (sizes[1] - sizes[0])
             row.figure(f"{workflow}, growth of the peak by that of the volume", growth, "×", at_most=AIM)
             row.figure(f"{workflow}, peak extra memory of a volume of {sizes[1]:.0f} MB", large, "MB")
@@ -71,14 +70,8 @@ def _data_set(folder: Path, shape: Sequence[int]) -> Path:
     return folder
 
 
-def _run(workflow: str, folder: Path, data: Path) -> None:
+def _run(folder: Path, device: torch.device, workflow: str, data: Path) -> None:
     """One workflow of the bundle, in this process."""
-    root = find_bundle(BUNDLE)
-    places = {"bundle_root": str(root), "ckpt_dir": str(folder / "models"), "output_dir": str(folder / workflow)}
-    own = {"dataset_dir": str(data / "test" / "Ungood" / "img"), "resume": False}
-    own = own if workflow == "inference" else {"dataset_dir": str(data), "cache_dir": str(folder / "cache")}
-    files = [str(root / "configs" / file) for file in WORKFLOWS[workflow]]
-    run = ConfigWorkflow(files, logging_file=False, image_size=[SIDE, SIDE], debug=True, **TINY, **places, **own)
-    run.initialize()
-    run.run()
-    run.finalize()
+    own = {"resume": False} if workflow == "inference" else {}
+    where = data / "test" / "Ungood" / "img" if workflow == "inference" else data
+    run_steps(configured(BUNDLE, workflow, folder, where, SIDE, device=device, **TINY, **own))
