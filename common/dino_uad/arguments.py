@@ -32,9 +32,10 @@ def run(call: PreparedCall) -> Any:
 def prepared(name: str, verb: Callable[..., Any]) -> Callable[..., PreparedCall]:
     """What fire calls in the place of ``verb``: checks the values and returns a :class:`PreparedCall`."""
 
+    signature, hints = inspect.signature(verb), typing.get_type_hints(verb)
+
     @functools.wraps(verb)
     def prepare(*args: Any, **kwargs: Any) -> PreparedCall:
-        signature, hints = inspect.signature(verb), typing.get_type_hints(verb)
         bound = signature.bind(*args, **kwargs)
         for key, value in bound.arguments.items():
             hint = hints.get(key)
@@ -44,7 +45,7 @@ def prepared(name: str, verb: Callable[..., Any]) -> Callable[..., PreparedCall]
                 bound.arguments[key] = _checked(name, key, value, hint)
         return PreparedCall(functools.partial(verb, *bound.args, **bound.kwargs))
 
-    texts = [key for key, hint in typing.get_type_hints(verb).items() if _kinds(hint) == {str}]
+    texts = [key for key, hint in hints.items() if _kinds(hint) == {str}]
     return SetParseFn(_as_typed, *texts)(prepare) if texts else prepare
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from dino_uad.data.verify import colourless_marks, scan_loader
+from dino_uad.data.verify import colourless_marks, identity, scan_loader
 from dino_uad.transforms import UnitPILReader, stored_values, utf8_name
 
 FEW = 3  # values of a picture that are a mask's whatever they look like
@@ -35,8 +34,7 @@ def count_values(path: Path) -> int | None:
         The number; None where there are more values, or the file cannot be read (whoever loads it says why).
     """
     try:
-        status = os.stat(path)
-        return _count(path, status.st_size, status.st_mtime_ns)
+        return _count(*identity(path))
     except Exception:
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from dino_uad.data.case import Case
 from dino_uad.data.roles import DECLARED, Role
+from dino_uad.data.verify import Identity, identity
 from dino_uad.data.words import words
 
 SAMPLE = 24  # pairs that are looked at
@@ -27,7 +29,7 @@ def refuse_drawn_on(root: Path, images: Sequence[Role]) -> None:
     """
     pairs = list(_pairs([image for image in images if not image.volume and image.reason != DECLARED]))
     for one, other in pairs[:: max(1, len(pairs) // SAMPLE)]:
-        share = _equal(one.path, other.path)
+        share = _equal(identity(one.path), identity(other.path))
         if MOST < share < 1:
             raise ValueError(
                 f"{root}: {other.relative} looks like {one.relative} with something drawn on it ({100 * share:.0f} % "
@@ -86,11 +88,12 @@ def _pairs(images: Sequence[Role]) -> Iterator[tuple[Role, Role]]:
     yield from ((same[0], other) for same in by_name.values() for other in same[1:2])
 
 
-def _equal(one: Path, other: Path) -> float:
+@cache
+def _equal(one: Identity, other: Identity) -> float:
     """The share of pixels that are equal, of those that are not the most frequent colour; 0 for other sizes."""
     try:
         first, second = (
-            np.asarray(Image.open(path).convert("RGB"), np.int32) @ (1 << 16, 1 << 8, 1) for path in (one, other)
+            np.asarray(Image.open(path).convert("RGB"), np.int32) @ (1 << 16, 1 << 8, 1) for path, *_ in (one, other)
         )
     except (OSError, ValueError, SyntaxError):
         return 0.0  # loading it says what is wrong

@@ -17,18 +17,21 @@ from dino_uad.transforms import Grid, LoadScan, LoadScand, UnitPILReader, first_
 
 logger = logging.getLogger(__name__)
 
+Identity = tuple[Path, int, int]
+"""A file's path, size and time of change."""
+
 
 def has_anomaly(labels: Sequence[Path]) -> bool:
     """Whether one of an image's masks marks anything; an empty mask says that its image is normal."""
-    return any(_has_anomaly(*_identity(label)) for label in labels)
+    return any(_has_anomaly(*identity(label)) for label in labels)
 
 
 def overlap(labels: Sequence[Path]) -> float:
     """How much masks of one image mark twice: the largest share of a mask that another one marks too."""
-    return _overlap(tuple(_identity(label) for label in labels))
+    return _overlap(tuple(identity(label) for label in labels))
 
 
-def _identity(path: Path) -> tuple[Path, int, int]:
+def identity(path: Path) -> Identity:
     """What changes when a file does."""
     status = os.stat(path)
     return path, status.st_size, status.st_mtime_ns
@@ -56,7 +59,7 @@ def colourless_marks(label: Path) -> bool:
 
 
 @cache
-def _overlap(labels: tuple[tuple[Path, int, int], ...]) -> float:
+def _overlap(labels: tuple[Identity, ...]) -> float:
     masks = [marked(scan_loader()(label)).any(dim=0) for label, *_ in labels]
     shares = [0.0]
     for one, other in combinations(masks, 2):

@@ -94,19 +94,19 @@ def _plus_plus(rows: Tensor, norms: Tensor, mask: Tensor, uniform: Tensor) -> Te
 def _lloyd(rows: Tensor, norms: Tensor, mask: Tensor, centroids: Tensor, max_iter: int) -> Clusters:
     result = centroids.clone()
     moving = torch.arange(len(rows), device=rows.device)  # images that go on: most stop long before the last one
-    images, assignment = (rows, norms, mask), None
+    some, lengths, counted, assignment = rows, norms, mask, None
     for _ in range(max_iter):
-        distance = _squared_distance(*images[:2], centroids)
+        distance = _squared_distance(some, lengths, centroids)
         previous, assignment = assignment, distance.argmin(dim=2)
         if previous is not None:
             moved = (previous != assignment).any(dim=1)
             if not moved.all():
                 result[moving] = centroids
+                some, lengths, counted = some[moved], lengths[moved], counted[moved]
                 moving, centroids, distance, assignment = (a[moved] for a in (moving, centroids, distance, assignment))
-                images = tuple(a[moved] for a in images)
             if not len(moving):
                 break
-        centroids = _means(images[0], images[2], distance, assignment)
+        centroids = _means(some, counted, distance, assignment)
     result[moving] = centroids
     assignment = _squared_distance(rows, norms, result).argmin(dim=2)
     own = result.gather(1, assignment[..., None].expand_as(rows))
