@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import ascii_lowercase
 
+from dino_uad.data.image_names import ImageNames
 from dino_uad.data.roles import Role
 from dino_uad.data.words import DESCRIPTIVE, FINDINGS, MASKS, words
 
@@ -25,13 +25,9 @@ LABELS = MASKS | FINDINGS - {"patient", "patients", "case", "cases"} | {"diagnos
 LABELS |= {"target", "targets", "y", "report", "reports", "train", "metadata"}
 SAMPLE = 50  # files that are looked into
 LARGEST = 1 << 25  # bytes read of one
-MOST = 0.8  # share of the images whose numbers a table lists, where their names are only numbers
-LONG = 5  # letters and digits of a part of a name that identifies somebody
 LONGEST = 6  # columns shown
 
-SEPARATORS = re.compile(r"[\W_]+")
 CHECKSUM = re.compile(r"\b[0-9a-f]{32,}\b")
-TOKEN = re.compile(r"[^\s,;:\"'<>{}\[\]()|=\\/]+")
 OWN_COLUMNS, OWN_KEY = {"image_score", "voxel_x"}, re.compile('"dino[_-]uad"')
 """In the tables that inference writes, and in the versions of its JSON files."""
 MARKED = re.compile(
@@ -58,65 +54,26 @@ def table_of(images: Sequence[Role], others: Sequence[Role]) -> Table | None:
     It has an image's name (``x1.json`` beside ``x1.jpg``), or lists names of images, their folders or numbers. A list
     of names alone, columns such as age and sex, and JSON files without classes or shapes tell nothing.
     """
-    named = {image.stem.casefold(): image for image in images}
-    folders = {folder.casefold(): image for image in images for folder in image.folders if _is_id(folder)}
-    series = {image.path: image for image in images if image.volume}
-    cases = {(image.path.parent, words(image.stem)[0]): image for image in images if words(image.stem)}
-    starts = {key: image for image in images for name in (image.stem, *image.folders) for key in _starts(name)}
-    texts = []
+    names = ImageNames(images)
+    beside, apart = [], []
     for role in others:
-        name, stem = role.path.name.lower(), role.path.name.partition(".")[0].casefold()
-        image = named.get(role.stem.casefold()) or named.get(stem)
-        called = set(words(stem)) & LABELS
+        name, image = role.path.name.lower(), names.same(role)
+        called = bool(set(words(name.partition(".")[0])) & LABELS)
         if called and (name.endswith(OPAQUE) or (name.endswith(".xlsx") and not _text(role.path))):
             return Table(role.relative, "is called as labels are")
         if name.endswith(ARRAYS) and image is not None and not image.volume:
             return Table(role.relative, f"has the name of {image.relative}")
         if name.endswith(TEXTS):
-            image = image or folders.get(stem) or starts.get(_plain(stem)) or cases.get((role.path.parent, stem))
-            if image is None and (called or not name.endswith(".txt")):
-                image = series.get(role.path.parent)
-            texts.append((role, image))
-    for role, image in [text for text in texts if text[1] is not None][:SAMPLE]:
+            image = image or names.near(role, in_series=called or not name.endswith(".txt"))
+            (apart if image is None else beside).append((role, image))
+    for role, image in beside[:SAMPLE]:
         if _tells(role.path, _text(role.path)):
             return Table(role.relative, f"goes with {image.relative}")
-    keys = set(named) | {name.casefold() for image in images for name in (image.path.name, image.path.stem)}
-    keys |= set(folders)
-    for role, _ in [text for text in texts if text[1] is None][:SAMPLE]:
+    for role, _ in apart[:SAMPLE]:
         text = _text(role.path)
-        tokens = {token.casefold() for token in TOKEN.findall(text)}
-        found = keys & tokens
-        numbers = {key for key in found if key.isdecimal()}
-        listed = len(numbers) >= MOST * len(named) and len(named) > 2 if found == numbers else bool(found)
-        if not listed:
-            listed = any(key in starts for token in tokens for key in _starts(token))
-        if listed and _tells(role.path, text):
-            columns = _columns(role.path, text)
-            shown = f" (columns {', '.join(columns[:LONGEST])}{', …' if len(columns) > LONGEST else ''})"
-            return Table(role.relative, f"names images{shown if columns else ''}")
+        if names.are_listed(text) and _tells(role.path, text):
+            return Table(role.relative, f"names images{_shown(_columns(role.path, text))}")
     return None
-
-
-def _starts(name: str) -> Iterator[str]:
-    """What a name may begin with that identifies a patient or an image, without separators.
-
-    Tables write ``CQ500-CT-1`` for ``CQ500CT1 CQ500CT1``, ``10000032`` for ``p10000032``, and ``ID_0a1_any`` for
-    ``ID_0a1``.
-    """
-    parts = SEPARATORS.split(name.casefold())
-    for end in range(1, len(parts) + 1):
-        start = "".join(parts[:end])
-        for key in (start, start.lstrip(ascii_lowercase)):
-            if len(key) >= LONG and any(c.isdigit() for c in key):
-                yield key
-
-
-def _plain(name: str) -> str:
-    return "".join(SEPARATORS.split(name.casefold()))
-
-
-def _is_id(folder: str) -> bool:
-    return any(c.isdigit() for c in folder)
 
 
 def _text(path: Path) -> str:
@@ -150,3 +107,8 @@ def _columns(path: Path, text: str) -> list[str]:
     head = text.lstrip("\ufeff").partition("\n")[0]
     mark = max("\t;,", key=head.count)
     return [cell.strip(" \"'\r") for cell in head.split(mark)]
+
+
+def _shown(columns: Sequence[str]) -> str:
+    more = ", …" if len(columns) > LONGEST else ""
+    return f" (columns {', '.join(columns[:LONGEST])}{more})" if columns else ""
