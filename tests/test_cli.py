@@ -120,10 +120,8 @@ def test_weights_as_json(capfd, tmp_path, monkeypatch):
     assert listed["weights"]["dinov3_vits16"]["gated"]
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["--layers", "[8,-1]"], ["--layers", "3"], ["--steps", "40", "--learning_rate", "3e-5"]]
-)
-def test_an_option_that_takes_several_numbers_and_those_of_the_recipe_are_taken(words):
+@pytest.mark.parametrize("words", [[], ["--block", "8"], ["--steps", "40", "--learning_rate", "3e-5"]])
+def test_options_of_distill_and_those_of_its_recipe_are_taken(words):
     assert isinstance(parse("distill", ["pictures", "student", *words]), PreparedCall)
 
 

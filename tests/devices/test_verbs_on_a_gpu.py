@@ -1,5 +1,6 @@
 """What else runs on a GPU, on the pretended one: other settings, the Python interface, and every verb that computes."""
 
+import functools
 from importlib.util import find_spec
 
 import numpy as np
@@ -119,7 +120,8 @@ def test_distillation(tmp_path):
     labelled_pictures(tmp_path / "data")
     asked = {"teacher": "dinov2_vits14", "image_size": 56, "steps": 2, "batch_size": 2}
     with absent_gpu(), pytest.MonkeyPatch.context() as patched:
-        patched.setattr("dino_uad.distill.command.DinoBackbone", lambda *args, **kwargs: backbone())
+        teacher = functools.partial(dino_uad.backbones.DinoBackbone, weights="random")
+        patched.setattr("dino_uad.distill.command.DinoBackbone", teacher)
         path = distill(str(tmp_path / "data/train"), str(tmp_path / "out"), device=DEVICE, **asked)
     assert all(torch.isfinite(value).all() for value in dino_uad.backbones.read_checkpoint(path).values())
 

@@ -1,8 +1,9 @@
 """Frozen DINO vision transformers: architectures, checkpoints, and where their weights come from."""
 
-from dino_uad.backbones.architectures import architecture, blocks_to_read, is_student
+from dino_uad.backbones.architectures import architecture, blocks_to_read
 from dino_uad.backbones.backbone import PRECISIONS, DinoBackbone, random_state
 from dino_uad.backbones.checkpoints import read_checkpoint, to_huggingface
+from dino_uad.backbones.packed import pack_state
 from dino_uad.backbones.vit import VisionTransformer
 
 __all__ = [
@@ -11,7 +12,7 @@ __all__ = [
     "VisionTransformer",
     "architecture",
     "blocks_to_read",
-    "is_student",
+    "pack_state",
     "random_state",
     "read_checkpoint",
     "to_huggingface",

@@ -23,8 +23,10 @@ ARCHITECTURES: dict[str, ViTConfig] = {
         for size, shape in SIZES.items()
     },
     # The student that ships with the package, see `dino_uad/backbones/weights/dino_uad_tiny14.md`.
-    "dino_uad_tiny14": ViTConfig(embed_dim=384, depth=4, num_heads=6, mlp_ratio=2, output_dim=384),
+    "dino_uad_tiny14": ViTConfig(embed_dim=384, depth=7, num_heads=6),
 }
+STUDENTS = {"dino_uad_tiny14"}
+"""Backbones whose last block was distilled: it gives what a later block of the teacher does."""
 
 
 def architecture(name: str) -> ViTConfig:
@@ -34,19 +36,15 @@ def architecture(name: str) -> ViTConfig:
     return ARCHITECTURES[name]
 
 
-def is_student(name: str) -> bool:
-    """Whether a named backbone is a distilled one: its features are those of its heads, behind the last block."""
-    return architecture(name).output_dim is not None
-
-
 def blocks_to_read(arch: str) -> list[int]:
     """The blocks whose patch embeddings serve best, joined: half-way and at three quarters of the depth.
 
     Of 12 blocks the 6th and the 9th. No single block is best on every kind of image, these two together are near the
-    best; see ``docs/results.md`` for the data on which this was found. A student gives what it was taught at its end.
+    best; see ``docs/results.md`` for the data on which this was found. Of the student its last two: they are what
+    these two of its teacher are.
     """
     depth = architecture(arch).depth
-    return [-1] if is_student(arch) else [depth // 2 - 1, 3 * depth // 4 - 1]
+    return [depth - 2, depth - 1] if arch in STUDENTS else [depth // 2 - 1, 3 * depth // 4 - 1]
 
 
 def guess_architecture(state: Mapping[str, Tensor]) -> str | None:

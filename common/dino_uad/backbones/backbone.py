@@ -25,7 +25,7 @@ class DinoBackbone(nn.Module):
         arch: name of a backbone, see :data:`dino_uad.backbones.architectures.ARCHITECTURES`.
         layers: indices of the blocks to read, negative ones count from the end; several are averaged, or joined.
         joined: scale what each of ``layers`` gives to length 1 and join them to ``len(layers)`` times the channels.
-        final_norm: apply the model's final layer norm, and the heads of a distilled student, to what is read.
+        final_norm: apply the model's final layer norm to what is read.
         weights: None takes the architecture's own weights from the weight store, downloading them if need be; else the
             path of a checkpoint, or ``"random"`` for seeded random weights (a baseline, never a fallback).
         precision: ``float32``, or ``bfloat16`` / ``float16`` autocast of the transformer. The output is float32.
@@ -65,8 +65,7 @@ class DinoBackbone(nn.Module):
         self.final_norm = final_norm
         self.precision = precision
         self.joined = bool(joined)
-        self.embed_dim = (final_norm and config.output_dim) or config.embed_dim
-        self.embed_dim *= len(self.layers) if self.joined else 1
+        self.embed_dim = config.embed_dim * (len(self.layers) if self.joined else 1)
         self.patch_size = config.patch_size
         with torch.device("meta"):
             self.vit = VisionTransformer(config)

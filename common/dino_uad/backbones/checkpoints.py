@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dino_uad.backbones.architectures import guess_architecture
+from dino_uad.backbones.packed import unpack_state
 from dino_uad.backbones.rope import rope_periods
 
 State = dict[str, Tensor]
@@ -86,7 +87,7 @@ def read_checkpoint(path: str | Path) -> State:
 def _read_tensors(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return unpack_state(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint ({error}); delete it and get it again") from error

@@ -33,8 +33,6 @@ class ViTConfig:
         num_registers: register tokens between the class token and the patches.
         rope: rotary position embedding (DINOv3) instead of a learned one (DINOv2).
         position_grid: side of the grid of the learned position embedding; 37 is 518 pixels at patch 14.
-        mlp_ratio: hidden channels of the MLP over ``embed_dim``.
-        output_dim: channels of the linear heads behind the final norm (a distilled student); None for no heads.
     """
 
     embed_dim: int
@@ -44,8 +42,6 @@ class ViTConfig:
     num_registers: int = 0
     rope: bool = False
     position_grid: int = 37
-    mlp_ratio: int = 4
-    output_dim: int | None = None
 
     @property
     def norm_eps(self) -> float:
@@ -82,13 +78,9 @@ class VisionTransformer(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(1, config.num_registers, dim)))
         self.patch_embed = PatchEmbed(config.patch_size, dim)
         self.blocks = nn.ModuleList(
-            Block(dim, config.num_heads, config.mlp_ratio, config.norm_eps, mask_key_bias=config.rope)
-            for _ in range(config.depth)
+            Block(dim, config.num_heads, config.norm_eps, mask_key_bias=config.rope) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
-        if config.output_dim:
-            self.cls_head = nn.Linear(dim, config.output_dim)
-            self.patch_head = nn.Linear(dim, config.output_dim)
         self._tables: dict[tuple[int, int], object] = {}
         self.register_load_state_dict_post_hook(_forget_tables)
 
@@ -98,8 +90,7 @@ class VisionTransformer(nn.Module):
         Args:
             image: ImageNet-normalised; ``H`` and ``W`` multiples of the patch.
             layers: block indices in the order wanted, negative ones count from the end; later blocks are not run.
-            norm: apply the model's final layer norm and, where it has them, its heads, to intermediate layers too (as
-                the official code does with the norm).
+            norm: apply the model's final layer norm, to intermediate layers too (as the official code does).
         """
         wanted = [range(self.config.depth)[index] for index in layers]
         tokens, rope = self.embed(image)
@@ -107,16 +98,8 @@ class VisionTransformer(nn.Module):
         for index, block in enumerate(self.blocks[: max(wanted) + 1]):
             tokens = block(tokens, rope)
             if index in wanted:
-                outputs[index] = self.finish(tokens) if norm else tokens
+                outputs[index] = self.norm(tokens) if norm else tokens
         return [outputs[index] for index in wanted]
-
-    def finish(self, tokens: Tensor) -> Tensor:
-        """Final norm and heads: ``[B,1+R+h*w,C]`` to ``[B,1+R+h*w,output_dim or C]``."""
-        tokens = self.norm(tokens)
-        if not self.config.output_dim:
-            return tokens
-        prefix = self.config.num_prefix_tokens
-        return torch.cat((self.cls_head(tokens[:, :prefix]), self.patch_head(tokens[:, prefix:])), dim=1)
 
     def embed(self, image: Tensor) -> tuple[Tensor, Rope | None]:
         """Token sequence entering the first block, ``[B,1+R+h*w,C]``: class, registers, patches; and its rotation."""

@@ -101,13 +101,13 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: attention and MLP, each scaled per channel and added to its input."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: int, eps: float, mask_key_bias: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, eps: float, mask_key_bias: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, num_heads, mask_key_bias)
         self.ls1 = LayerScale(dim)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, mlp_ratio * dim)
+        self.mlp = Mlp(dim, 4 * dim)
         self.ls2 = LayerScale(dim)
 
     def forward(self, x: Tensor, rope: Rope | None) -> Tensor:

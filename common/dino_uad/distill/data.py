@@ -1,4 +1,4 @@
-"""What a student learns from: the slices of any folder of pictures and volumes, with the teacher's features of each."""
+"""What a student's last block learns from: tokens of a frozen teacher, before that block and behind a later one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 import torch
 from monai.transforms import Compose
 from torch import Tensor
-from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from dino_uad.backbones import DinoBackbone
 from dino_uad.data import datalist
@@ -41,56 +39,61 @@ def slice_transform(image_size: int, min_foreground: float = 0.05) -> Compose:
     )
 
 
-class DistillationDataset(Dataset):
-    """Images with the teacher's features: ``(image [3,H,W] uint8, embedding [C,h,w] half, cls [C])``.
+class BlockPairs:
+    """Tokens that enter the student's last block and those that it shall give, of the slices in a folder.
 
-    The teacher runs once per slice; its features are cached in half precision, in ``cache_dir`` too, where an
-    interrupted pass goes on. Images are kept in memory with 8 bits.
+    The teacher runs over each slice for either; its tokens are cached in half precision, where an interrupted pass goes
+    on. Images that were changed are other images, with tokens of their own: write them into the folder.
 
     Args:
         folder: pictures and volumes.
-        teacher: frozen feature extractor whose output is the target.
+        before: the teacher, read behind the last block that the student takes over.
+        behind: the teacher, read behind the block that the student's last one shall stand for.
         image_size: height and width, a multiple of the teacher's patch.
-        cache_dir: folder of the cached features; None keeps them in memory only.
+        cache_dir: folder of the cached tokens.
         batch_size: slices per call of the teacher.
         device: where the teacher runs.
+
+    Raises:
+        ValueError: the size is no multiple of the patch; nothing to read in the folder.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        teacher: DinoBackbone,
-        image_size: int = 448,
-        cache_dir: str | Path | None = None,
+        before: DinoBackbone,
+        behind: DinoBackbone,
+        image_size: int,
+        cache_dir: str | Path,
         batch_size: int = 8,
         device: torch.device | str = "cpu",
     ) -> None:
-        if image_size % teacher.patch_size:
-            raise ValueError(f"image_size {image_size} is no multiple of the teacher's patch of {teacher.patch_size}")
-        self.features = EmbeddingDataset(
-            find_images(folder),
-            slice_transform(image_size),
-            teacher,
-            cache_dir=str(cache_dir) if cache_dir else None,
-            batch_size=batch_size,
-            device=device,
+        if image_size % behind.patch_size:
+            raise ValueError(f"image_size {image_size} is no multiple of the teacher's patch of {behind.patch_size}")
+        self.teacher = behind
+        self.before, self.behind = (
+            EmbeddingDataset(
+                find_images(folder), slice_transform(image_size), backbone, str(cache_dir), batch_size, device=device
+            )
+            for backbone in (before, behind)
         )
-        self.features.build()
-        self.images = self._read_images()
-
-    def _read_images(self) -> list[Tensor]:
-        entries = tqdm(self.features.slices(), desc="reading images", unit="file")
-        slices = (item["image"] for group, _ in entries for item in group)
-        return [(image.expand(3, -1, -1) * 255).round().to(torch.uint8) for image in slices]
+        self.before.build()
+        self.behind.build()
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.behind)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        record = self.features[index]
-        return self.images[index], record["embedding"], record["cls"]
+    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Tokens ``[B,1+h*w,C]``, class token first, before the block and behind, float32."""
+        before, behind = (_tokens(part.batch(indices)) for part in (self.before, self.behind))
+        return before, behind
 
-    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Stack the given slices: images ``[B,3,H,W]`` float in [0, 1], embeddings ``[B,C,h,w]`` and cls ``[B,C]``."""
-        images, embeddings, cls = (torch.stack(parts) for parts in zip(*map(self.__getitem__, indices), strict=True))
-        return images.float() / 255, embeddings.float(), cls.float()
+    def sample(self, slices: int) -> Tensor:
+        """Targets ``[S,1+h*w,C]`` of at most ``slices`` evenly spaced slices."""
+        chosen = torch.linspace(0, len(self) - 1, min(slices, len(self))).round().long().unique()
+        return _tokens(self.behind.batch(chosen.tolist()))
+
+
+def _tokens(record: dict[str, Tensor]) -> Tensor:
+    patches = record["embedding"].float().flatten(2).transpose(1, 2)
+    return torch.cat((record["cls"].float()[:, None], patches), dim=1)

@@ -21,20 +21,16 @@ class Recipe:
         warmup: steps of linear increase.
         weight_decay: of AdamW, on matrices.
         ema: decay of the moving average of the weights; smaller during the first steps.
-        cls_weight: weight of the class token's loss beside the patches'.
-        crop_probability: share of the batches that are cropped on the patch grid.
-        seed: of weights, order and augmentation.
+        seed: of the order.
         precision: ``float32``, or ``bfloat16`` autocast.
     """
 
-    steps: int = 4000
-    batch_size: int = 8
-    learning_rate: float = 1.5e-4
+    steps: int = 1000
+    batch_size: int = 16
+    learning_rate: float = 3e-4
     warmup: int = 100
     weight_decay: float = 0.02
-    ema: float = 0.995
-    cls_weight: float = 0.1
-    crop_probability: float = 0.2
+    ema: float = 0.998
     seed: int = 0
     precision: str = "float32"
 
@@ -55,7 +51,3 @@ class Recipe:
         return [int(permutations[i // count][i % count]) for i in range(first, first + self.batch_size)][
             parallel.rank() :: parallel.world_size()
         ]
-
-    def generator(self, step: int) -> torch.Generator:
-        """The randomness of a step's augmentation, another one on every rank."""
-        return torch.Generator().manual_seed((self.seed + 1) * 1_000_000_007 + step * 1009 + parallel.rank())

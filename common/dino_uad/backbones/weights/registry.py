@@ -86,7 +86,7 @@ TINY_STUDENT = WeightSource(
     name="dino_uad_tiny14",
     file_names=("dino_uad_tiny14.safetensors",),
     licence="Apache-2.0",
-    sha256="e1a96f226c659ae25fdd99006eb5a17cf0c235bbf1a3b9c6db5296fb0d6a78d4",
+    sha256="f77739c47631d27e43a8d62079b41008e0039c76652c8b8afae400bff41f6218",
     packaged="dino_uad_tiny14.safetensors",
 )
 
