@@ -65,11 +65,14 @@ def table_of(images: Sequence[Role], others: Sequence[Role]) -> Table | None:
             return Table(role.relative, f"has the name of {image.relative}")
         if name.endswith(TEXTS):
             image = image or names.near(role, in_series=called or not name.endswith(".txt"))
-            (apart if image is None else beside).append((role, image))
+            if image is None:
+                apart.append(role)
+            else:
+                beside.append((role, image))
     for role, image in beside[:SAMPLE]:
         if _tells(role.path, _text(role.path)):
             return Table(role.relative, f"goes with {image.relative}")
-    for role, _ in apart[:SAMPLE]:
+    for role in apart[:SAMPLE]:
         text = _text(role.path)
         if names.are_listed(text) and _tells(role.path, text):
             return Table(role.relative, f"names images{_shown(_columns(role.path, text))}")

@@ -71,10 +71,9 @@ class BlockPairs:
         if image_size % behind.patch_size:
             raise ValueError(f"image_size {image_size} is no multiple of the teacher's patch of {behind.patch_size}")
         self.teacher = behind
+        images, transform = find_images(folder), slice_transform(image_size)
         self.before, self.behind = (
-            EmbeddingDataset(
-                find_images(folder), slice_transform(image_size), backbone, str(cache_dir), batch_size, device=device
-            )
+            EmbeddingDataset(images, transform, backbone, str(cache_dir), batch_size, device=device)
             for backbone in (before, behind)
         )
         self.before.build()

@@ -61,8 +61,9 @@ class Trainer:
             "block": self.teacher.layers[0],
             **asdict(recipe),
         }
-        self.prefix = f"blocks.{architecture(arch).depth - 1}."
-        self.block = copy.deepcopy(self.teacher.vit.blocks[architecture(arch).depth - 1])
+        last = architecture(arch).depth - 1
+        self.prefix = f"blocks.{last}."
+        self.block = copy.deepcopy(self.teacher.vit.blocks[last])
         if start is not None:
             self.block.load_state_dict(_below(start, self.prefix))
         self.block.to(self.device).requires_grad_(True).train()
