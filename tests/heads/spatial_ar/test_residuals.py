@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import uniform_filter
 from scipy.spatial.distance import mahalanobis
 from scipy.stats import multivariate_normal
 from sklearn.covariance import OAS
@@ -69,3 +70,23 @@ def test_a_head_scores_validation_patches_at_about_one_and_others_higher():
     again.neighbourhood = 3
     again.load_state_dict(head.state_dict())
     torch.testing.assert_close(again.score(odd), head.score(odd))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_residuals_are_averaged_with_a_share_of_their_own(share):
+    head = SpatialARHead(4, hidden=4, dilations=(1,), direction="both", own_share=share)
+    head.train()(torch.zeros(1, 4, 2, 2))
+    head.eval().neighbourhood = 3
+    images = torch.randn(2, 4, 6, 7, generator=torch.Generator().manual_seed(2))
+    found = head.squared_errors(images)
+    residuals = head.residuals(images).detach().numpy()
+    # scipy's mean repeats the border, where ours averages over those that are there: compared inside
+    means = uniform_filter(residuals, size=(1, 1, 1, 3, 3))
+    expected = np.square(share * residuals + (1 - share) * means).sum(axis=2)
+    np.testing.assert_allclose(found[..., 1:-1, 1:-1].detach(), expected[..., 1:-1, 1:-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_that_is_none(share):
+    with pytest.raises(ValueError, match=f"own_share {share} found, a share from 0 to 1"):
+        SpatialARHead(4, own_share=share)

@@ -59,6 +59,8 @@ class SpatialARHead(Head):
             norm of the residual, over the number of channels, under the covariance of the training residuals. Before
             the norm, the residuals are averaged over the detector's neighbourhood: of the *embeddings* an average would
             tell the network what it is to predict.
+        own_share: of the patch itself in that average, besides its part in the neighbourhood's mean. 0 hides what is
+            odd in single patches, which ultrasound shows; 1 what many have in common, as in most tumours.
         position_calibration: whether ``unit`` scores are scaled down where the mean error on normal validation images
             is above that of the whole grid.
         standardize: whether the network sees and predicts channels of zero mean and unit variance, as measured on the
@@ -66,7 +68,7 @@ class SpatialARHead(Head):
     """
 
     dynamic_buffers = ("position_error",)
-    decides = ("combine", "covariance", "position_calibration")
+    decides = ("combine", "covariance", "own_share", "position_calibration")
     averages_embeddings = False
 
     def __init__(
@@ -78,6 +80,7 @@ class SpatialARHead(Head):
         direction: Direction = "forward",
         combine: Literal["mean", "min"] = "mean",
         covariance: Literal["unit", "full"] = "unit",
+        own_share: float = 1 / 3,
         position_calibration: bool = True,
         standardize: bool = False,
     ) -> None:
@@ -88,6 +91,8 @@ class SpatialARHead(Head):
             raise ValueError(f"combine {combine!r} found, 'mean' or 'min' expected")
         if covariance not in ("unit", "full"):
             raise ValueError(f"covariance {covariance!r} found, 'unit' or 'full' expected")
+        if not 0 <= own_share <= 1:
+            raise ValueError(f"own_share {own_share!r} found, a share from 0 to 1 expected")
         if hidden < 1 or not len(dilations):
             raise ValueError(
                 f"hidden {hidden}, dilations {list(dilations)} found, at least one channel and layer expected"
@@ -97,6 +102,7 @@ class SpatialARHead(Head):
         self.direction = direction
         self.combine = combine
         self.covariance = covariance
+        self.own_share = float(own_share)
         self.position_calibration = position_calibration and covariance == "unit"
         self.scale = ChannelScale(embed_dim) if standardize else None
         joint = direction == "bidirectional"
@@ -154,16 +160,24 @@ class SpatialARHead(Head):
         return torch.stack([p - embeddings for p in predictions], dim=1)
 
     @torch.no_grad()
-    def measure_residuals(self, embeddings: Tensor, mask: Tensor | None = None) -> None:
-        """Add training images ``[B,C,h,w]`` to the covariances; only with ``full`` covariance."""
+    def measure_residuals(self, embeddings: Tensor, mask: Tensor | None = None, scored: bool = True) -> None:
+        """Add training images ``[B,C,h,w]`` to the covariances; only with ``full`` covariance.
+
+        Args:
+            embeddings: of the images.
+            mask: ``[B,1,h,w]`` bool, the patches that count; all when None.
+            scored: whether to the covariance of what is scored, too; the likelihood does without.
+        """
         residuals = self.residuals(embeddings)
         self.density.measure(residuals, mask)
-        self.scored.measure(self._averaged(residuals), mask)
+        if scored:
+            self.scored.measure(self._averaged(residuals), mask)
 
-    def end_measuring(self) -> None:
-        """Turn the statistics of all ranks into the covariances."""
+    def end_measuring(self, scored: bool = True) -> None:
+        """Turn the statistics of all ranks into the covariances; ``scored`` as for :meth:`measure_residuals`."""
         self.density.finish()
-        self.scored.finish()
+        if scored:
+            self.scored.finish()
 
     def squared_errors(self, embeddings: Tensor) -> Tensor:
         """Squared norm of the residuals, one map a direction: ``[B,C,h,w]`` to ``[B,D,h,w]``."""
@@ -171,9 +185,9 @@ class SpatialARHead(Head):
         return residuals.square().sum(dim=2) if self.scored is None else self.scored.squared_norm(residuals)
 
     def _averaged(self, residuals: Tensor) -> Tensor:
-        """Residuals ``[B,D,C,h,w]``, averaged over the neighbourhood."""
-        flat = box_mean(residuals.flatten(0, 1), self.neighbourhood)
-        return flat.unflatten(0, residuals.shape[:2])
+        """Residuals ``[B,D,C,h,w]``, ``own_share`` of them their own, the rest their neighbourhood's mean."""
+        flat = residuals.flatten(0, 1)
+        return torch.lerp(box_mean(flat, self.neighbourhood), flat, self.own_share).unflatten(0, residuals.shape[:2])
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Squared norm of every patch's residual over the number of channels, ``[B,C,h,w]`` to ``[B,1,h,w]`` float32.

@@ -1,0 +1,36 @@
+"""Residuals are measured on a part of the training images to choose an epoch, and on more of them for the model."""
+
+import torch
+from ignite.engine import Engine, Events
+
+from dino_uad.handlers import MeasureResiduals
+from dino_uad.handlers.measure_residuals import CHOOSING, SCORING
+from dino_uad.heads.spatial_ar import SpatialARHead
+from tests.helpers import detector
+
+CHANNELS, SIDE = 384, 4
+
+
+def test_few_batches_before_a_validation_and_more_at_the_end():
+    head = SpatialARHead(CHANNELS, hidden=4, dilations=(1,), covariance="full")
+    network = detector(head=head, neighbourhood=3)
+    head.train()(torch.randn(1, CHANNELS, SIDE, SIDE))
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        {"embedding": torch.randn(1, CHANNELS, SIDE, SIDE, generator=generator), "cls": torch.zeros(1, CHANNELS)}
+        for _ in range(SCORING + 3)
+    ]
+    rows = []
+
+    def look(engine: Engine) -> None:
+        rows.append((float(head.density.rows), float(head.scored.rows)))
+
+    trainer = Engine(lambda engine, batch: None)
+    trainer.state.device = torch.device("cpu")
+    MeasureResiduals(network, batches, interval=2).attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
+    trainer.add_event_handler(Events.COMPLETED, look)
+    trainer.run([0, 1], max_epochs=2)
+    patches = SIDE * SIDE
+    assert rows == [(0, 0), (CHOOSING * patches, 0), (SCORING * patches, SCORING * patches)]
+    assert head.training
