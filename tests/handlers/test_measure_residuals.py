@@ -2,11 +2,11 @@
 
 import torch
 from ignite.engine import Engine, Events
+from tests.helpers import detector
 
 from dino_uad.handlers import MeasureResiduals
 from dino_uad.handlers.measure_residuals import CHOOSING, SCORING
 from dino_uad.heads.spatial_ar import SpatialARHead
-from tests.helpers import detector
 
 CHANNELS, SIDE = 384, 4
 
