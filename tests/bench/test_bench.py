@@ -19,11 +19,26 @@ from dino_uad.measure import peak_extra_megabytes
 QUICK = Settings(torch.device("cpu"), 1, repeats=1, quick=True)
 
 
-SINGLE = ["em", "sklearn", "score", "ar", "ar_training", "forward", "fit", "pixels", "coreset", "nearest", "throughput"]
+SINGLE = [
+    "em",
+    "sklearn",
+    "score",
+    "ar",
+    "ar_training",
+    "forward",
+    "fit",
+    "pixels",
+    "coreset",
+    "nearest",
+    "throughput",
+    "index",
+]
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_timed_code_is_right(name):
+    if name == "index":
+        pytest.importorskip("faiss")
     row = ROWS[name](QUICK).to_json()
     assert row["name"] == name and row["quick"] and row["timings"] and row["figures"]
     assert all(

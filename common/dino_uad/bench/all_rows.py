@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from dino_uad.bench.row import Row
 from dino_uad.bench.rows import (
+    approximate,
     memory,
     mixture,
     neighbours,
@@ -41,12 +42,13 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "options": transformer.options,
     "throughput": throughput.throughput,
     "memory": memory.memory,
+    "index": approximate.approximate,
 }
 DISTRIBUTED = ("em_ranks", "nearest_ranks")
 """Rows that have something to measure under ``torchrun``."""
-ON_REQUEST = ("fit_all", "options", "throughput", "memory")
+ON_REQUEST = ("fit_all", "options", "throughput", "memory", "index")
 """Rows that run only when they are named, because they take minutes."""
-PEERS = {"sklearn": "sklearn"}
+PEERS = {"sklearn": "sklearn", "index": "faiss"}
 """Packages without which a row has nothing to compare with."""
 
 

@@ -50,14 +50,15 @@ def _build(images: int, n_queries: int, settings: Settings) -> tuple[Tensor, Ten
     use_faiss = find_spec("faiss") is not None and settings.device.type == "cpu"
     peer = _Faiss(queries, settings) if use_faiss else _Product(queries, settings)
     best = torch.full((n_queries,), -torch.inf, dtype=torch.float64)
-    for start, rows in _sections(stream, images):
+    for start, rows in sections(stream, images):
         bank[start : start + len(rows)] = encode_rows(rows)
         peer.add(rows)
         best = torch.maximum(best, (wide @ functional.normalize(rows.double(), dim=1).T).amax(1))
     return queries.to(settings.device), bank.to(settings.device), peer, 1 - best
 
 
-def _sections(stream: EmbeddingRows, images: int, together: int = 50) -> Iterator[tuple[int, Tensor]]:
+def sections(stream: EmbeddingRows, images: int, together: int = 50) -> Iterator[tuple[int, Tensor]]:
+    """The rows of so many made-up images, some at a time, and where they begin."""
     for first in range(0, images, together):
         yield first * POSITIONS, stream.draw(min(together, images - first))
 
