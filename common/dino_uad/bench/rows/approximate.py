@@ -10,8 +10,7 @@ from dino_uad.bench.row import Row
 from dino_uad.bench.rows.neighbours import DIM, POSITIONS, SIDE, sections
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import EmbeddingRows
-from dino_uad.heads.anomaly_dino import encode_rows, nearest_neighbours
-from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
+from dino_uad.heads.anomaly_dino import FaissIndex, encode_rows, nearest_neighbours
 from dino_uad.measure import MEGABYTE
 
 SAME = 1e-6  # distances that differ by less are of the same row
