@@ -18,6 +18,8 @@ SAME = 1e-6  # distances that differ by less are of the same row
 
 def approximate(settings: Settings) -> Row:
     """256 queries in a bank of a million patch embeddings, index and exact search."""
+    import faiss
+
     images, n_queries = settings.size((1600, 256), (40, 64))
     row = Row("index", "Approximate neighbour", {"queries": n_queries, "bank": images * POSITIONS, "C": DIM}, settings)
     stream = EmbeddingRows(SIDE, DIM)
@@ -26,6 +28,7 @@ def approximate(settings: Settings) -> Row:
     for start, rows in sections(stream, images):
         bank[start : start + len(rows)] = encode_rows(rows)
     bank = bank.to(settings.device)
+    faiss.omp_set_num_threads(settings.threads)
     index = FaissIndex(DIM)
     before = time.perf_counter()
     index.build(bank)
