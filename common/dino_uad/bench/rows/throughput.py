@@ -42,12 +42,13 @@ def throughput(settings: Settings) -> Row:
 def _embedding(row: Row, side: int, batch: int, at_least: float | None) -> None:
     images = torch.rand(batch, 1, 14 * side, 14 * side, device=row.settings.device)
     variants: dict[str, Callable[[], object]] = {}
-    for precision in ("float32", "bfloat16"):
-        for compiled in (False, True) if row.settings.device.type == "cuda" else (False,):
-            options = {"precision": precision, "compiled": compiled}
-            backbone = DinoBackbone(ARCH, weights="random", **options).to(row.settings.device)
-            name = f"embedding, {precision}{', compiled' if compiled else ''}"
-            variants[name] = lambda backbone=backbone: backbone(images)
+    ways = [("float32", False), ("bfloat16", False)]
+    if row.settings.device.type == "cuda":
+        ways.append(("bfloat16", True))
+    for precision, compiled in ways:
+        backbone = DinoBackbone(ARCH, weights="random", precision=precision, compiled=compiled).to(row.settings.device)
+        name = f"embedding, {precision}{', compiled' if compiled else ''}"
+        variants[name] = lambda backbone=backbone: backbone(images)
     row.time(variants)
     fastest = max(batch / row.timings[name].wall_median for name in variants if "bfloat16" in name)
     row.figure("embedding, float32", batch / row.timings["embedding, float32"].wall_median, "/s")
