@@ -38,7 +38,7 @@ ALL_VERBS = {
         "Take a model's thresholds and p-values from a site's own normal scans.",
     ),
     "prepare": (
-        "dino_uad.data.prepare:prepare",
+        "dino_uad.data.preparation:prepare",
         "Turn labelled volumes into a data set of PNG slices, split by patient.",
     ),
     "compare": (

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dino_uad.data.case import Options
 from dino_uad.data.cases import understand
-from dino_uad.data.datalist import datalist
+from dino_uad.data.folder_list import datalist
 from dino_uad.data.split import split_groups
 from dino_uad.data.walk import natural_key
 from scans import volume, write_dicom, write_itk, write_nifti

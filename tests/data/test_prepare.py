@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dino_uad.data.datalist import datalist
-from dino_uad.data.prepare import prepare
+from dino_uad.data.folder_list import datalist
+from dino_uad.data.preparation import prepare
 from scans import affine_of, write_nifti
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from dino_uad.data.datalist import datalist
+from dino_uad.data.folder_list import datalist
 from dino_uad.demo.demo_dataset import make_demo, plan_subjects, write_volume
 from dino_uad.demo.lesions import KINDS, add_lesions
 from dino_uad.demo.phantom import SHAPE, SPACING, make_anatomy

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dino_uad.detector.baseline import ImageBaseline
-from dino_uad.heads.image_score import image_score
+from dino_uad.heads.image_level import image_score
 
 
 def scores(seed=0):

@@ -39,7 +39,7 @@ def test_the_zip_holds_what_a_receiver_needs_and_nothing_of_the_run(exported):
 def test_a_shared_package_holds_what_the_configs_name_and_all_that_this_imports():
     smallest = needed_files([])
     names = {path.as_posix() for path in needed_files(['"$import dino_uad.demo"', '"dino_uad.demo.make_demo"'])}
-    assert {"demo/__init__.py", "demo/phantom.py", "data/prepare.py"} <= names
+    assert {"demo/__init__.py", "demo/phantom.py", "data/preparation.py"} <= names
     assert "demo/command.py" not in names and not {path for path in smallest if path.parts[0] == "demo"}
     assert "backbones/weights/dino_uad_tiny14.md" in names, "data files come with their folder"
     with pytest.raises(ValueError, match=r"dino_uad\.nets\.DPMM: named by a config, but dino_uad has no such module"):

@@ -9,7 +9,7 @@ import torch
 from monai.transforms import Compose
 from PIL import Image
 
-from dino_uad.data.datalist import datalist
+from dino_uad.data.folder_list import datalist
 from dino_uad.errors import explain
 from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.intensity import ScaleToUnitd

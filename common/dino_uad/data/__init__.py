@@ -1,8 +1,8 @@
 """What lies on disk: which file is an image, a mask, of which patient, in which split."""
 
 from dino_uad.data.collate import collate_slices, files_per_batch, stack_images
-from dino_uad.data.datalist import datalist
-from dino_uad.data.prepare import new_folder, prepare
+from dino_uad.data.folder_list import datalist
+from dino_uad.data.preparation import new_folder, prepare
 from dino_uad.data.scan_dataset import FAILED, ScanDataset, collate_scans
 
 __all__ = [

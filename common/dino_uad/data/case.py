@@ -64,7 +64,7 @@ class Understood:
 
 @dataclass(frozen=True)
 class Options:
-    """How to read a folder; see :func:`dino_uad.data.datalist.datalist`."""
+    """How to read a folder; see :func:`dino_uad.data.folder_list.datalist`."""
 
     pattern: str = "*"
     kind: str | None = None

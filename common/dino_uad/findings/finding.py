@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dino_uad.findings.components import components, renumber
 from dino_uad.findings.diameter import largest_diameter, largest_slice_diameter, run_ends
 from dino_uad.findings.grid import ScanGrid
 from dino_uad.findings.min_size import MinSize
+from dino_uad.findings.regions import components, renumber
 
 ALL_SIZES = MinSize()
 

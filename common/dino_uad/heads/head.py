@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dino_uad.heads.image_score import image_score
+from dino_uad.heads.image_level import image_score
 from dino_uad.heads.masking import patch_mean
 
 
@@ -91,7 +91,7 @@ class Head(nn.Module):
         return patch_mean(-self.score(embeddings, cls, mask), mask)
 
     def image_score(self, patch_scores: Tensor) -> Tensor:
-        """Image-level score ``[B]`` of ``[B,1,h,w]``: :func:`~dino_uad.heads.image_score.image_score`."""
+        """Image-level score ``[B]`` of ``[B,1,h,w]``: :func:`~dino_uad.heads.image_level.image_score`."""
         return image_score(patch_scores)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:

@@ -1,5 +1,6 @@
 """MONAI dictionary transforms: reading, orienting, slices, intensities, saving."""
 
+from dino_uad.transforms.appearance import looks
 from dino_uad.transforms.dicom import (
     ANNOTATION,
     DicomReader,
@@ -11,19 +12,18 @@ from dino_uad.transforms.dicom import (
     stored_values,
 )
 from dino_uad.transforms.extract_slices import ExtractSlicesd
-from dino_uad.transforms.files_of import files_of
 from dino_uad.transforms.foreground_mask import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.itk_reader import utf8_name
 from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
-from dino_uad.transforms.looks import looks
 from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
 from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
+from dino_uad.transforms.read_files import files_of
 from dino_uad.transforms.readers import (
     PICTURE_AFFINE,
     PICTURE_SUFFIXES,

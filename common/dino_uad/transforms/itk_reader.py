@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from monai.data import ITKReader
 
-from dino_uad.transforms.files_of import detached_files, files_of
+from dino_uad.transforms.read_files import detached_files, files_of
 
 
 class AnyNameITKReader(ITKReader):

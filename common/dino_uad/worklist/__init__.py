@@ -2,7 +2,7 @@
 
 from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.tables import write_tables
-from dino_uad.worklist.thumbnail import thumbnail
+from dino_uad.worklist.thumbnails import thumbnail
 from dino_uad.worklist.worklist import Worklist
 
 __all__ = [

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from dino_uad import parallel
 from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
 from dino_uad.heads.anomaly_dino.nearest import unit_rows
-from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
+from dino_uad.heads.anomaly_dino.pca_mask import pca_foreground
 from dino_uad.heads.anomaly_dino.zero_shot import batched_zero_shot_scores
 from dino_uad.heads.dino_ad.head import DinoADHead
 from dino_uad.heads.masking import fill_background

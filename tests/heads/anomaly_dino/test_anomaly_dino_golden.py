@@ -8,7 +8,7 @@ from torch.nn import functional
 from dino_uad.detector.upsample import upsample_scores
 from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours
-from dino_uad.heads.anomaly_dino.pca_foreground import first_component, pca_foreground
+from dino_uad.heads.anomaly_dino.pca_mask import first_component, pca_foreground
 
 MASK_CASES = [
     "object_positive",

@@ -10,7 +10,7 @@ from dino_uad.heads.anomaly_dino.nearest import (
     search_name,
     unit_rows,
 )
-from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
+from dino_uad.heads.anomaly_dino.pca_mask import pca_foreground
 from dino_uad.heads.anomaly_dino.zero_shot import batched_zero_shot_scores
 
 __all__ = [

@@ -13,7 +13,7 @@ from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
 from dino_uad.heads.anomaly_dino.in_step import take_part
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded
 from dino_uad.heads.anomaly_dino.part import Part, row_counts
-from dino_uad.heads.anomaly_dino.pca_foreground import pca_foreground
+from dino_uad.heads.anomaly_dino.pca_mask import pca_foreground
 from dino_uad.heads.anomaly_dino.references import References
 from dino_uad.heads.anomaly_dino.retrieval import (
     most_similar,

@@ -23,7 +23,7 @@ from tqdm import tqdm
 import dino_uad
 from dino_uad.data.case import Options
 from dino_uad.data.cases import understand
-from dino_uad.data.datalist import datalist
+from dino_uad.data.folder_list import datalist
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
 logger = logging.getLogger(__name__)
