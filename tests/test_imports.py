@@ -50,6 +50,15 @@ def folder(module: str) -> str:
     return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
 
 
+def exported(module: str | None) -> list[str]:
+    """``__all__`` of a package, as written."""
+    path = MODULES.get(module or "")
+    if path is None or path.name != "__init__.py":
+        return []
+    lists = [node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    return [name for value in lists if isinstance(value, ast.List) for name in ast.literal_eval(value)]
+
+
 def imports(module: str) -> list[str]:
     """The modules of this package that ``module`` imports, anywhere in its code."""
     found = []
@@ -57,7 +66,9 @@ def imports(module: str) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
+            # A package may hand on a whole module of its own.
+            handed_on = exported(node.module)
+            found += [node.module if a.name in handed_on else f"{node.module}.{a.name}" for a in node.names]
     known = [name if name in MODULES else name.rpartition(".")[0] for name in found]
     return [name for name in known if name in MODULES and name != "dino_uad"]
 
