@@ -12,7 +12,8 @@ from torch.nn.utils import clip_grad
 
 from devices.rules import GPU, Refused, on, pretended, side
 
-_load, _as_subclass, _is_autocast_enabled = torch.load, Tensor.as_subclass, torch.is_autocast_enabled
+_load, _as_subclass = torch.load, Tensor.as_subclass
+_is_autocast_enabled, _get_autocast_dtype = torch.is_autocast_enabled, torch.get_autocast_dtype
 _group_tensors = clip_grad._group_tensors_by_device_and_dtype
 
 
@@ -70,10 +71,11 @@ PATCHES = [
     (torch, "Generator", PretendedGenerator),
     (torch, "autocast", PretendedAutocast),
     (torch, "is_autocast_enabled", lambda kind=None: _is_autocast_enabled("cpu")),
+    (torch, "get_autocast_dtype", lambda kind: _get_autocast_dtype("cpu")),
     (Tensor, "pin_memory", _pinned),
     (Tensor, "as_subclass", lambda tensor, cls: on(side(tensor), _as_subclass(tensor, cls))),
     (clip_grad, "_group_tensors_by_device_and_dtype", _grouped_by_side),
-    *((torch.cuda, name, lambda *_, answer=answer: answer) for name, answer in ANSWERS.items()),
+    *((torch.cuda, name, lambda *_, answer=answer, **__: answer) for name, answer in ANSWERS.items()),
 ]
 
 

@@ -45,7 +45,7 @@ class EmbeddingTrainer(SupervisedTrainer):
 
     Args:
         prepare_batch: makes inputs and targets, and is told the iteration.
-        amp: mixed precision, float16 on a GPU, bfloat16 on a CPU.
+        amp: mixed precision, in bfloat16; in float16 with a loss scale on GPUs without it (before Ampere).
         max_epochs: passes over the training images at most.
         max_steps: optimizer steps after which the fit ends with the pass that it is in; no such end when None. How
             much a network learns depends on its steps, so few images want more passes.
@@ -66,9 +66,10 @@ class EmbeddingTrainer(SupervisedTrainer):
                 raise ValueError(f"max_steps is {max_steps!r}; expected a whole number of at least 1, or null for none")
             max_epochs = min(max_epochs, math.ceil(max_steps / max(1, len(kwargs["train_data_loader"]))))
         kwargs = {"decollate": False, **kwargs}
-        on_cpu = torch.device(kwargs["device"]).type == "cpu"
-        super().__init__(*args, prepare_batch=prepare_batch, max_epochs=max_epochs, amp=amp and not on_cpu, **kwargs)
-        self.bfloat16 = amp and on_cpu  # which needs no loss scale; MONAI's amp knows CUDA alone
+        # In bfloat16 by a context of our own: it needs no loss scale, and MONAI's amp knows CUDA alone.
+        bfloat16 = amp and _has_bfloat16(torch.device(kwargs["device"]))
+        super().__init__(*args, prepare_batch=prepare_batch, max_epochs=max_epochs, amp=amp and not bfloat16, **kwargs)
+        self.bfloat16 = bfloat16
         if isinstance(self.network, nn.parallel.DistributedDataParallel):
             raise ValueError("EmbeddingTrainer sums gradients itself: give it the head without DistributedDataParallel")
         prepare_batch.attach(self)
@@ -78,7 +79,7 @@ class EmbeddingTrainer(SupervisedTrainer):
 
     def _iteration(self, engine: EmbeddingTrainer, batchdata: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         # MONAI's logging and tracking handlers read the loss from a list; embeddings and predictions are not kept.
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(engine.state.device.type, torch.bfloat16, enabled=self.bfloat16):
             return [{CommonKeys.LOSS: super()._iteration(engine, batchdata)[CommonKeys.LOSS].detach()}]
 
     def _measure_channels(self) -> None:
@@ -99,3 +100,7 @@ class EmbeddingTrainer(SupervisedTrainer):
     @torch.no_grad()
     def _sum_gradients(self) -> None:
         parallel.sum_gradients(self.network.parameters())
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    return device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
