@@ -25,7 +25,7 @@ from dino_uad.parallel import gather_rows, is_distributed, rank
 from dino_uad.tracing import is_traced
 
 _QUERIES = 1024  # queries searched together; bounds every buffer
-_SCANNED = {"cpu": 4096, "cuda": 65536}  # bank rows of one float32 product: in a processor's cache, or few kernels
+_SCANNED = {"cpu": 4096, "cuda": 12288}  # bank rows of one float32 product: in a processor's cache, or few kernels
 _MANY_ROWS = 32768  # from here on two passes may be worth it
 _MOST = 1024  # candidate groups of one query, above which it is scanned in float32
 
@@ -123,13 +123,16 @@ def _scan(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     best = index = None
     chunk = _SCANNED.get(queries.device.type, _SCANNED["cpu"])
     for start in range(0, len(bank), chunk):
-        rows = unit_rows(bank[start : start + chunk])
-        similarity = queries @ rows.T
-        top = similarity.max(dim=1, keepdim=True) if k == 1 else similarity.topk(min(k, len(rows)), dim=1)
+        top = _scan_part(queries, bank[start : start + chunk], k)
         if best is not None:
             top = _largest(torch.cat([best, top[0]], dim=1), torch.cat([index, top[1] + start], dim=1), k)
         best, index = top
     return best, index
+
+
+def _scan_part(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    similarity = queries @ unit_rows(rows).T
+    return similarity.max(dim=1, keepdim=True) if k == 1 else similarity.topk(min(k, len(rows)), dim=1)
 
 
 def _largest(values: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -29,19 +29,19 @@ class Densities:
         center = components.means.mean(0)
         squares = (components.means - center).square()
         sharp = squares.div(components.covariances).sum(1) > SHARP
-        if center.dtype == torch.float64:
-            sharp = torch.zeros_like(sharp)
+        n_sharp = 0 if center.dtype == torch.float64 else int(sharp.sum())
         # The sharp ones last, so that their columns are a slice.
         self.order = sharp.int().argsort(stable=True)
         self.numbers = torch.arange(len(sharp), device=sharp.device)
-        self.first_sharp = len(sharp) - int(sharp.sum())
+        self.first_sharp = len(sharp) - n_sharp
         components = components.select(self.order)
-        self.terms = diagonal_terms(components, center)
-        self.screen = _Screen(*self.terms) if _screening_pays(self.terms[0]) else None
         self.rows_center, self.center = center, center.double()
-        narrow = Components(*(tensor[self.first_sharp :] for tensor in components))
-        self.precision, self.squared_norm = (1 / narrow.covariances).amax(1), squares.sum(1)[sharp]
-        self.wide_terms = diagonal_terms(Components(*[tensor.double() for tensor in narrow]), self.center)
+        wide_terms = diagonal_terms(Components(*(tensor.double() for tensor in components)), self.center)
+        self.terms = tuple(term.to(center.dtype) for term in wide_terms)
+        self.sharp_terms = tuple(term[..., self.first_sharp :] for term in wide_terms)
+        self.screen = _Screen(*self.terms) if _screening_pays(self.terms[0]) else None
+        narrow = components.covariances[self.first_sharp :]
+        self.precision, self.squared_norm = (1 / narrow).amax(1), squares.sum(1)[self.order[self.first_sharp :]]
 
     def __call__(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
         """Log joint densities ``[n,m]`` of rows ``[n,D]`` and the numbers ``[m]`` of the components they belong to.
@@ -52,11 +52,15 @@ class Densities:
         squares = centred.square()
         near = slice(None) if self.screen is None else self.screen.near(centred, squares)
         numbers = self.numbers[near]
+        first = self.first_sharp if self.screen is None else int((numbers < self.first_sharp).sum())
         if len(numbers) > len(self.numbers) / 2:  # as in a fit's first steps, when all are as wide as the data
             self.screen = None
         joint = diagonal_products(centred, squares, *_columns(self.terms, near))
-        first = int((numbers < self.first_sharp).sum())
-        if first < len(numbers):
+        if first < len(numbers) and chunk.is_cuda:
+            # Products in float64 cost a GPU less than finding out which of them matter.
+            exact = chunk.double() - self.center
+            joint[:, first:] = diagonal_products(exact, exact.square(), *self.sharp_terms)
+        elif first < len(numbers):
             self._refine(joint[:, first:], joint[:, :first], numbers[first:] - self.first_sharp, chunk, squares)
         return joint, self.order[numbers]
 
@@ -70,7 +74,7 @@ class Densities:
         rough.fill_(-torch.inf)
         row, column = (index.unique() for index in near.nonzero(as_tuple=True))
         exact = chunk[row].double() - self.center
-        terms = _columns(self.wide_terms, narrow[column])
+        terms = _columns(self.sharp_terms, narrow[column])
         rough[row.unsqueeze(1), column] = diagonal_products(exact, exact * exact, *terms).to(rough.dtype)
 
 

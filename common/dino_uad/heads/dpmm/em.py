@@ -6,6 +6,9 @@ and the meaning of ``N``, ``D``, ``K``: :mod:`dino_uad.heads.dpmm.gaussian`.
 Numerics: weights stay in log space. The statistics are kept as running means and covariances rather than running raw
 moments, so nothing is lost to ``E[x²] − μ²`` and a decaying component keeps its shape. Diagonal covariances have
 :mod:`dino_uad.heads.dpmm.densities`.
+
+Speed: a processor wants a chunk of rows that its cache holds and few components for them; a GPU wants few operations,
+each of which costs it as much as a million numbers do.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from dino_uad import parallel
 from dino_uad.heads.dpmm.densities import Densities
 from dino_uad.heads.dpmm.gaussian import Components, log_joint_full, responsibilities
 
-ROWS_PER_CHUNK = 1024
+ROWS_PER_CHUNK = {"cpu": 1024, "cuda": 16384}
 # Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
 LARGEST_EMBEDDING = 1e12
 # Below this count, products of responsibilities and squared embeddings underflow in float32: the component is empty.
@@ -42,8 +45,10 @@ def count_rows(rows: Tensor) -> int:
     Raises:
         ValueError: an embedding is NaN, infinite or too large for float32 arithmetic.
     """
-    usable = bool(torch.maximum(rows.amax(), -rows.amin()) < LARGEST_EMBEDDING) if len(rows) else True
-    n_rows, n_bad = parallel.all_reduce_sum(torch.tensor([len(rows), not usable], device=rows.device))[0].tolist()
+    ends = [float(end) for end in torch.stack(rows.aminmax()).tolist()] if len(rows) else [0.0]
+    usable = all(abs(end) < LARGEST_EMBEDDING for end in ends)
+    device = rows.device if parallel.is_distributed() else "cpu"
+    n_rows, n_bad = parallel.all_reduce_sum(torch.tensor([len(rows), not usable], device=device))[0].tolist()
     if n_bad:
         raise ValueError(
             f"embeddings hold NaN, infinite or larger values than {LARGEST_EMBEDDING:g} (on {n_bad} of "
@@ -100,13 +105,15 @@ def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tens
         for tensor in (components.log_weights, components.means, components.means)
     )
     total = counts.new_zeros(1)
-    for chunk in map(prepare, rows.split(ROWS_PER_CHUNK)) if len(rows) else ():
+    for chunk in map(prepare, rows.split(ROWS_PER_CHUNK[rows.device.type])) if len(rows) else ():
         joint, numbers = densities(chunk)
         resp, log_likelihood = responsibilities(joint)
         total += log_likelihood.double().sum()
+        if not rows.is_cuda:
+            used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
+            resp, numbers = resp.index_select(1, used), numbers[used]
         # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
-        used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
-        resp, centred, numbers = resp.index_select(1, used).double(), chunk.double() - densities.center, numbers[used]
+        resp, centred = resp.double(), chunk.double() - densities.center
         counts.index_add_(0, numbers, resp.sum(0))
         first.index_add_(0, numbers, resp.T @ centred)
         second.index_add_(0, numbers, resp.T @ centred.square_())
@@ -121,31 +128,42 @@ class Moments(NamedTuple):
     covariances: Tensor  # [K,D] or [K,D,D]
 
 
-def update_moments(
-    moments: Moments, sums: Sums, center: Tensor, n_rows: float, step_size: float, reg_covar: float, spherical: bool
-) -> Moments:
-    """M step: blend a batch's statistics into the running ones.
+def update_shares(resp: Tensor, counts: Tensor, n_rows: float, step_size: float) -> tuple[Tensor, Tensor]:
+    """M step, shares: exponential averages of ``p̄`` ([DPMM], eq. 8) and how far each component's shape moves.
 
-    Equal to exponential averages of ``p̄``, ``m̄``, ``c̄`` ([DPMM], eq. 8) followed by ``μ = m̄/p̄`` and
+    Args:
+        resp: running mean responsibilities ``p̄``, ``[K]`` float64.
+        counts: sums of the whole batch's responsibilities, all ranks, ``[K]`` float64.
+        n_rows: rows of the batch, all ranks.
+        step_size: weight γ of this batch.
+
+    Returns:
+        ``p̄`` and, as the share of this batch in it, the gains, both ``[K]``; a component without rows has gain 0.
+    """
+    share = torch.where(counts < EMPTY_COUNT, 0, counts) / n_rows
+    resp = (1 - step_size) * resp + step_size * share
+    resp = torch.where(resp < torch.finfo(torch.float32).tiny, 0, resp)
+    return resp, step_size * share / torch.where(resp > 0, resp, 1)
+
+
+def update_shapes(
+    moments: Moments, sums: Sums, center: Tensor, gain: Tensor, reg_covar: float, spherical: bool
+) -> tuple[Tensor, Tensor]:
+    """M step, shapes: blend a batch's means and covariances into the running ones.
+
+    Equal to exponential averages of ``m̄`` and ``c̄`` ([DPMM], eq. 8) followed by ``μ = m̄/p̄`` and
     ``Σ = c̄/p̄ − μμᵀ`` (eq. 5), rewritten for means and covariances. Components without rows keep their shape.
 
     Args:
         moments: running statistics.
         sums: of the whole batch, all ranks.
         center: ``[K,D]``, what ``sums`` refer to.
-        n_rows: rows of the batch, all ranks.
-        step_size: weight γ of this batch.
+        gain: of each component, ``[K]`` float64, from :func:`update_shares`.
         reg_covar: added to the variances.
         spherical: average the variances over the channels.
     """
     full = sums.second.ndim == 3
-    counts = torch.where(sums.counts < EMPTY_COUNT, 0, sums.counts)
-    share = counts / n_rows
-    resp = (1 - step_size) * moments.resp.double() + step_size * share
-    resp = torch.where(resp < torch.finfo(torch.float32).tiny, 0, resp)
-    gain = step_size * share / torch.where(resp > 0, resp, 1)
-
-    divisor = torch.where(counts > 0, counts, 1).unsqueeze(1)
+    divisor = torch.where(sums.counts < EMPTY_COUNT, 1, sums.counts).unsqueeze(1)
     offset = sums.first / divisor
     shift = center + offset - moments.means.double()
     if full:
@@ -158,9 +176,7 @@ def update_moments(
     if spherical:
         spread, between = (t.mean(1, keepdim=True).expand_as(t) for t in (spread, between))
     covariances = (1 - blend) * moments.covariances.double() + blend * spread + blend * (1 - blend) * between
-    means = moments.means.double() + gain.unsqueeze(1) * shift
-    dtype = moments.means.dtype
-    return Moments(resp.to(dtype), means.to(dtype), covariances.to(dtype))
+    return moments.means.double() + gain.unsqueeze(1) * shift, covariances
 
 
 def with_slack(moments: Moments, slack: float, reg_covar: float, spherical: bool) -> Moments:

@@ -6,7 +6,7 @@ paper                   here
 embeddings on a sphere  ``normalize=True``
 stick-breaking prior    :func:`~dino_uad.heads.dpmm.sticks.log_stick_weights`, truncated at ``n_components``
 E step, statistics      :func:`~dino_uad.heads.dpmm.em.batch_sums`, all-reduced over the ranks
-moving averages, M      :func:`~dino_uad.heads.dpmm.em.update_moments`, step size γ
+moving averages, M      :func:`~dino_uad.heads.dpmm.em.update_shares`, ``update_shapes``, step size γ
 concentration α         :func:`~dino_uad.heads.dpmm.sticks.update_concentration`
 anomaly score           :func:`~dino_uad.heads.dpmm.scores.cosine`, to the means with π_k > t_π
 ======================  ===============================================================================
@@ -27,6 +27,7 @@ from dino_uad.heads.dpmm.init import INITIALISERS
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
+from dino_uad.transfer import packed_on
 
 COVARIANCES = ("diag", "full", "spherical")
 SCHEDULES = ("ema", "exp")
@@ -149,29 +150,38 @@ class DPMMHead(Head):
             components = components._replace(log_weights=components.log_weights.log_softmax(0))
         sums, center = em.batch_sums(rows, components, self._prepare)
         sums = em.Sums(*parallel.all_reduce_sum(*(tensor.contiguous() for tensor in sums)))
+        # What is one number a component is computed on the host, where it takes no time: dozens of small operations.
+        vectors = sums.counts, sums.log_likelihood, self.resp_mean.double(), self.concentration.double()
+        counts, log_likelihood, resp, concentration = packed_on(vectors, "cpu")
         step_size = self.step_size if self.schedule == "ema" else (int(self.step) + 1) ** -self.step_size
+        resp, gain = em.update_shares(resp, counts, n_rows, step_size)
+        resp = resp.to(self.resp_mean.dtype).double()
+        log_weights, concentration = self._weights(resp, concentration, n_rows)
+        report = {
+            "log_likelihood": log_likelihood.item() / n_rows,
+            "concentration": concentration.to(self.concentration.dtype).item(),
+        }
+        resp, gain, log_weights, concentration = packed_on((resp, gain, log_weights, concentration), rows.device)
         moments = em.Moments(self.resp_mean, self.running_means, self.running_covariances)
-        moments = em.update_moments(
-            moments, sums, center, n_rows, step_size, self.reg_covar, self.covariance == "spherical"
+        means, covariances = em.update_shapes(
+            moments, sums, center, gain, self.reg_covar, self.covariance == "spherical"
         )
-        self.resp_mean.copy_(moments.resp)
-        self.running_means.copy_(moments.means)
-        self.running_covariances.copy_(moments.covariances)
-        self._update_weights(n_rows if self.reference else int(self.rows_per_batch))
+        self.resp_mean.copy_(resp)
+        self.running_means.copy_(means)
+        self.running_covariances.copy_(covariances)
+        self.log_weights.copy_(log_weights)
+        self.concentration.copy_(concentration)
         self.step += 1
         self._refresh_active()
-        return {
-            "log_likelihood": sums.log_likelihood.item() / n_rows,
-            "active_components": float(self.n_active),
-            "concentration": self.concentration.item(),
-        }
+        return report | {"active_components": float(self.n_active)}
 
-    def _update_weights(self, n_rows: int) -> None:
-        resp, concentration = self.resp_mean.double(), self.concentration.double()
-        slack = _SLACK if self.reference else 0.0
-        self.log_weights.copy_(sticks.log_stick_weights(resp, concentration, n_rows, slack))
+    def _weights(self, resp: Tensor, concentration: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
+        """Log mixing weights ``[K]`` and the next α, from the running mean responsibilities and this one."""
+        n_rows = n_rows if self.reference else int(self.rows_per_batch)
+        log_weights = sticks.log_stick_weights(resp, concentration, n_rows, _SLACK if self.reference else 0.0)
         if self.learn_concentration:
-            self.concentration.copy_(sticks.update_concentration(concentration, resp, n_rows))
+            concentration = sticks.update_concentration(concentration, resp, n_rows)
+        return log_weights, concentration
 
     def _initialise(self, rows: Tensor, n_rows: int) -> None:
         """Means from the first batch, its variance for every component, sticks from their prior."""
@@ -198,7 +208,7 @@ class DPMMHead(Head):
         """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
         rows = self._prepare(self._rows(embeddings))
         components = self._active_components()
-        chunks = (wide_log_joint(chunk, components) for chunk in rows.split(em.ROWS_PER_CHUNK))
+        chunks = (wide_log_joint(chunk, components) for chunk in rows.split(em.ROWS_PER_CHUNK[rows.device.type]))
         density = torch.cat([gaussian.responsibilities(joint)[1] for joint in chunks])
         return patch_mean(self._to_grid(density, embeddings), mask)
 
