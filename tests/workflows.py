@@ -44,6 +44,9 @@ FIT = {
 GRACE = 120  # twice what a rank waits for the others in the test in which one dies
 SECONDS = 900  # far more than a fit takes on a busy machine, less than torch's own time-out of half an hour
 
+# NCCL wants a GPU for every rank.
+RANKS_ON: dict[str, Any] = {} if torch.cuda.device_count() > 2 else {"device": "cpu"}
+
 # Children of a server that has imported the slow parts start in a fraction of a second.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(

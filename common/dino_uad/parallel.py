@@ -39,13 +39,14 @@ def rank_device(kind: str | None = None) -> torch.device:
     return torch.device("cuda", number)
 
 
-def start_process_group(device: torch.device, timeout_minutes: float = 10) -> None:
+def start_process_group(device: torch.device | str, timeout_minutes: float = 10) -> None:
     """Join the processes that ``torchrun`` started, by NCCL between GPUs and by gloo otherwise; ignite joins too.
 
     Args:
         device: of this process, from :func:`rank_device`.
         timeout_minutes: how long one process waits for the others before all give up.
     """
+    device = torch.device(device)  # a word, where a user gave it
     if device.type == "cuda":
         torch.cuda.set_device(device)  # collectives on objects use the current one
     timeout = datetime.timedelta(minutes=timeout_minutes)

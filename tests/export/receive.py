@@ -67,7 +67,8 @@ def main(schema: str, *archives: str) -> None:
         side = networks[name].image_size
         image = torch.rand(1, 1, *side, generator=torch.Generator().manual_seed(1))
         scripted = verify(name, schema)
-        maps[name] = {"loaded": networks[name](image), "torchscript": scripted(image)}
+        device = next(networks[name].parameters()).device  # MONAI loads to a GPU if there is one
+        maps[name] = {"loaded": networks[name](image.to(device)).cpu(), "torchscript": scripted(image)}
         maps[name]["onnx"] = onnx_map(f"{name}/models/model.onnx", image)
     torch.save(maps, "maps.pt")
     print("package:", Path(sys.modules["dino_uad"].__file__).parent)

@@ -1,4 +1,4 @@
-"""``multi_gpu_evaluate.json`` on CPU processes: every file once, the metrics and the report of one process."""
+"""``multi_gpu_evaluate.json`` on several processes: every file once, the metrics and the report of one process."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from workflows import METHODS, overrides, run, run_in_group, start
+from workflows import METHODS, RANKS_ON, overrides, run, run_in_group, start
 
 # What a page shows of the run itself, and what browsers need: times, memory, commands, pictures.
 OF_THE_RUN = re.compile(r"<style>.*?</style>|base64,[^\"']*|<h2[^>]*>[^<]*[Rr]un.*", re.DOTALL)
@@ -15,7 +15,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
 def finished(function, *arguments, **more):
-    process = start(partial(function, **more), *arguments)
+    process = start(partial(function, **RANKS_ON, **more), *arguments)
     process.join()
     assert process.exitcode == 0
 
@@ -32,7 +32,7 @@ def evaluated(request, tmp_path_factory):
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_report_what_one_process_reports(evaluated, world, tmp_path):
     method, folder, alone = evaluated
-    evaluation = partial(run, method, folder, "distributed evaluate", output_dir=str(tmp_path), **FEWER)
+    evaluation = partial(run, method, folder, "distributed evaluate", output_dir=str(tmp_path), **RANKS_ON, **FEWER)
     assert run_in_group(world, evaluation) == [0] * world
     one, many = (json.loads((place / "metrics.json").read_text()) for place in (alone, tmp_path))
     assert many["images"] == one["images"] == {"normal": 2, "anomalous": 2}
@@ -52,7 +52,7 @@ def test_more_ranks_than_files(tmp_path):
     for path in tmp_path.glob("data/test/*/*/?1.png"):
         path.unlink()
     finished(run, "dino_ad", tmp_path)
-    evaluation = partial(run, "dino_ad", tmp_path, "distributed evaluate", files_per_batch=1, **FEWER)
+    evaluation = partial(run, "dino_ad", tmp_path, "distributed evaluate", files_per_batch=1, **RANKS_ON, **FEWER)
     assert run_in_group(3, evaluation) == [0, 0, 0]
     found = json.loads((tmp_path / "distributed evaluate/metrics.json").read_text())
     assert found["images"] == {"normal": 1, "anomalous": 1}
@@ -62,7 +62,7 @@ def test_more_ranks_than_files(tmp_path):
 def test_a_bank_divided_over_ranks_that_have_unequal_numbers_of_images(tmp_path):
     finished(run, "anomaly_dino", tmp_path)
     finished(run, "anomaly_dino", tmp_path, "evaluate", **FEWER)
-    sharded = {"network_def#head#sharded": True, "files_per_batch": 1, "timeout_minutes": 1}
+    sharded = {"network_def#head#sharded": True, "files_per_batch": 1, "timeout_minutes": 1} | RANKS_ON
     evaluation = partial(run, "anomaly_dino", tmp_path, "distributed evaluate", **sharded, **FEWER)
     assert run_in_group(3, evaluation) == [0, 0, 0]  # of four images
     kinds = ("evaluate", "distributed evaluate")

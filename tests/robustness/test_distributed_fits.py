@@ -1,4 +1,4 @@
-"""The bundles' ``multi_gpu_train.json`` on CPU processes: the model of one process, and no waiting for a dead one."""
+"""The bundles' ``multi_gpu_train.json`` on several processes: the model of one, and no waiting for a dead one."""
 
 import os
 import signal
@@ -9,15 +9,15 @@ from functools import partial
 import pytest
 import torch
 
-from workflows import METHODS, SECONDS, command, killing, model, overrides, run, run_in_group, start
+from workflows import METHODS, RANKS_ON, SECONDS, command, killing, model, overrides, run, run_in_group, start
 
 
 def fit_in_group(method, folder, world, functions=None, **more):
-    return run_in_group(world, partial(run, method, folder, "distributed", **more), functions)
+    return run_in_group(world, partial(run, method, folder, "distributed", **RANKS_ON, **more), functions)
 
 
 def fit_alone(method, folder, **more):
-    process = start(partial(run, method, folder, **more))
+    process = start(partial(run, method, folder, **RANKS_ON, **more))
     process.join(SECONDS)
     assert process.exitcode == 0
 
@@ -64,7 +64,7 @@ def fit_and_die(fit):
 
 
 def test_a_rank_that_dies_stops_the_others(tmp_path):
-    fit = partial(run, "dpmm", tmp_path, "distributed", timeout_minutes=1)
+    fit = partial(run, "dpmm", tmp_path, "distributed", timeout_minutes=1, **RANKS_ON)
     codes = fit_in_group("dpmm", tmp_path, 2, {0: fit, 1: partial(fit_and_die, fit)})
     assert codes[1] == -signal.SIGKILL
     assert codes[0] == 1, "the other rank hangs, or takes its half of the model for all of it"
@@ -74,7 +74,7 @@ def test_a_rank_that_dies_stops_the_others(tmp_path):
 @pytest.mark.slow
 def test_torchrun(tmp_path):
     fit_alone("dpmm", tmp_path / "one")
-    line = command("dpmm", tmp_path / "two", "distributed")
+    line = command("dpmm", tmp_path / "two", "distributed", **RANKS_ON)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *line[1:]]
     done = subprocess.run(launcher, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr.decode()

@@ -35,7 +35,7 @@ def cosine_heads(settings: Settings) -> Row:
         }
     )
     for name in ("DPMM", "DINO-AD"):
-        row.ratio(f"{name} scoring / forward", name, "forward", scale=100, at_most=1)
+        row.ratio(f"{name} scoring / forward", name, "forward", scale=100, at_most=settings.on_processor(1))
     rows = functional.normalize(embeddings.double().flatten(2)[0].T, dim=1)
     means = functional.normalize(mixture.running_means[:n_means].double(), dim=1)
     row.check("DPMM, cosine distance", _error(mixture.score(embeddings), 1 - (rows @ means.T).amax(1)), 1e-5)
@@ -62,7 +62,8 @@ def autoregressive(settings: Settings) -> Row:
         {"forward": lambda: backbone(image)}
         | {f"AR {name}": lambda head=head: head.score(embeddings) for name, head in heads.items()}
     )
-    row.ratio("AR scoring, one direction / forward", "AR forward", "forward", scale=100, at_most=8)
+    aim = settings.on_processor(8)
+    row.ratio("AR scoring, one direction / forward", "AR forward", "forward", scale=100, at_most=aim)
     row.ratio("AR scoring, both directions / forward", "AR both", "forward", scale=100)
     expected = _masked_convolutions(heads["forward"], embeddings.double())
     row.check("against masked convolutions, relative", _error(heads["forward"].score(embeddings), expected, True), 1e-4)

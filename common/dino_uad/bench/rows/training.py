@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,18 @@ DIM = 384
 STEPS = 3  # after which both must have the same loss
 
 
+@contextmanager
+def _convolutions_in_float32() -> Iterator[None]:
+    """Both sides in one precision: on a GPU, torch takes TF32 for convolutions, but not for products."""
+    conv = torch.backends.cudnn.conv
+    before, conv.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        conv.fp32_precision = before
+
+
+@_convolutions_in_float32()
 def autoregressive_training(settings: Settings) -> Row:
     """Forward, backward and AdamW on the bundle's batch of 8 images of 448 px, in one direction of its two."""
     side, hidden, images = settings.size((32, 256, 8), (6, 16, 2))
