@@ -27,7 +27,7 @@ class Settings:
     quick: bool = False
 
     def on_processor(self, aim: float) -> float | None:
-        """An aim for processors alone: on a GPU, what takes a millisecond is bounded by the number of its operations."""
+        """An aim for processors alone: a GPU spends a short computation on starting its operations."""
         return aim if self.device.type == "cpu" else None
 
     def size(self, full: T, quick: T) -> T:
