@@ -37,7 +37,8 @@ def detector(fitted: Path):
 
 @pytest.mark.parametrize("source", ["volumes/scan.nii.gz", "data/test/Ungood/img/u0.png"])
 def test_the_bytes_are_those_of_inference(fitted, detector, tmp_path, source):
-    workflows.run("dpmm", tmp_path, "inference", dataset_dir=str(fitted / source), ckpt_dir=str(fitted / "models"))
+    places = {"dataset_dir": str(fitted / source), "ckpt_dir": str(fitted / "models")}
+    workflows.run("dpmm", tmp_path, "inference", device="cpu", **places)
     result = detector(fitted / source)
     written = result.save(tmp_path / "api")
     assert len(written) == 2

@@ -226,7 +226,8 @@ def test_the_summary_of_a_slice_is_what_the_network_says(fitted) -> None:
             if key not in ("bundle_root", "debug", "output_dir", "dataset_dir")
         },
     )
-    image = torch.rand(2, 1, 56, 56, generator=torch.Generator().manual_seed(0))
+    device = next(detector.network.parameters()).device
+    image = torch.rand(2, 1, 56, 56, generator=torch.Generator().manual_seed(0)).to(device)
     maps, numbers = predict(detector.network, image)
     said = detector.network.predict(image)
     assert torch.equal(numbers[:, 0], said["image_score"]) and torch.equal(maps, said["pred"])

@@ -96,7 +96,7 @@ def _fits(row: Row, side: int, at_most: float | None) -> None:
     embeddings = patch_embeddings(12, side, DIM).to(device)
     mixture, network = (make_head(one, DIM, row.settings).to(device) for one in ("dpmm", "spatial_ar"))
     network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
 
     def em_step() -> None:
         with torch.no_grad():

@@ -27,21 +27,21 @@ class Densities:
 
     def __init__(self, components: Components) -> None:
         center = components.means.mean(0)
-        squares = (components.means - center).square()
-        sharp = squares.div(components.covariances).sum(1) > SHARP
-        n_sharp = 0 if center.dtype == torch.float64 else int(sharp.sum())
-        # The sharp ones last, so that their columns are a slice.
-        self.order = sharp.int().argsort(stable=True)
-        self.numbers = torch.arange(len(sharp), device=sharp.device)
-        self.first_sharp = len(sharp) - n_sharp
-        components = components.select(self.order)
         self.rows_center, self.center = center, center.double()
+        self.numbers = self.order = torch.arange(len(components.means), device=center.device)
+        self.first_sharp = len(self.order)
+        if center.dtype != torch.float64:
+            squared_norm = (components.means - center).square()
+            sharp = squared_norm.div(components.covariances).sum(1) > SHARP
+            # The sharp ones last, so that their columns are a slice.
+            self.order, self.first_sharp = sharp.int().argsort(stable=True), len(sharp) - int(sharp.sum())
+            components = components.select(self.order)
+            self.squared_norm = squared_norm.sum(1)[self.order[self.first_sharp :]]
+            self.precision = (1 / components.covariances[self.first_sharp :]).amax(1)
         wide_terms = diagonal_terms(Components(*(tensor.double() for tensor in components)), self.center)
         self.terms = tuple(term.to(center.dtype) for term in wide_terms)
         self.sharp_terms = tuple(term[..., self.first_sharp :] for term in wide_terms)
         self.screen = _Screen(*self.terms) if _screening_pays(self.terms[0]) else None
-        narrow = components.covariances[self.first_sharp :]
-        self.precision, self.squared_norm = (1 / narrow).amax(1), squares.sum(1)[self.order[self.first_sharp :]]
 
     def __call__(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
         """Log joint densities ``[n,m]`` of rows ``[n,D]`` and the numbers ``[m]`` of the components they belong to.
@@ -56,11 +56,7 @@ class Densities:
         if len(numbers) > len(self.numbers) / 2:  # as in a fit's first steps, when all are as wide as the data
             self.screen = None
         joint = diagonal_products(centred, squares, *_columns(self.terms, near))
-        if first < len(numbers) and chunk.is_cuda:
-            # Products in float64 cost a GPU less than finding out which of them matter.
-            exact = chunk.double() - self.center
-            joint[:, first:] = diagonal_products(exact, exact.square(), *self.sharp_terms)
-        elif first < len(numbers):
+        if first < len(numbers):
             self._refine(joint[:, first:], joint[:, :first], numbers[first:] - self.first_sharp, chunk, squares)
         return joint, self.order[numbers]
 

@@ -99,6 +99,8 @@ def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor],
 
 
 def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
+    if rows.is_cuda:  # float64 throughout costs it less than finding out where float32 will do
+        components = Components(*(tensor.double() for tensor in components))
     densities = Densities(components)
     counts, first, second = (
         torch.zeros_like(tensor, dtype=torch.float64)
@@ -171,12 +173,12 @@ def update_shapes(
         spread.diagonal(dim1=1, dim2=2).clamp_min_(0).add_(reg_covar)
         between, blend = shift.unsqueeze(2) * shift.unsqueeze(1), gain[:, None, None]
     else:
-        spread = (sums.second / divisor - offset.square()).clamp_min(0) + reg_covar
+        spread = torch.addcmul(sums.second / divisor, offset, offset, value=-1).clamp_min_(0).add_(reg_covar)
         between, blend = shift.square(), gain[:, None]
     if spherical:
         spread, between = (t.mean(1, keepdim=True).expand_as(t) for t in (spread, between))
-    covariances = (1 - blend) * moments.covariances.double() + blend * spread + blend * (1 - blend) * between
-    return moments.means.double() + gain.unsqueeze(1) * shift, covariances
+    covariances = moments.covariances.double().lerp(spread, blend).addcmul_(blend * (1 - blend), between)
+    return moments.means.double().addcmul_(gain.unsqueeze(1), shift), covariances
 
 
 def with_slack(moments: Moments, slack: float, reg_covar: float, spherical: bool) -> Moments:

@@ -157,8 +157,10 @@ class DPMMHead(Head):
         resp, gain = em.update_shares(resp, counts, n_rows, step_size)
         resp = resp.to(self.resp_mean.dtype).double()
         log_weights, concentration = self._weights(resp, concentration, n_rows)
+        self.active = self._above_threshold(log_weights.to(self.log_weights.dtype)).to(rows.device)
         report = {
             "log_likelihood": log_likelihood.item() / n_rows,
+            "active_components": float(self.n_active),
             "concentration": concentration.to(self.concentration.dtype).item(),
         }
         resp, gain, log_weights, concentration = packed_on((resp, gain, log_weights, concentration), rows.device)
@@ -172,8 +174,7 @@ class DPMMHead(Head):
         self.log_weights.copy_(log_weights)
         self.concentration.copy_(concentration)
         self.step += 1
-        self._refresh_active()
-        return report | {"active_components": float(self.n_active)}
+        return report
 
     def _weights(self, resp: Tensor, concentration: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
         """Log mixing weights ``[K]`` and the next α, from the running mean responsibilities and this one."""
@@ -245,9 +246,13 @@ class DPMMHead(Head):
         return values.reshape(embeddings.shape[0], 1, embeddings.shape[2], embeddings.shape[3])
 
     def _refresh_active(self, *_: Any) -> None:
-        weights = self.log_weights.exp() if self.reference and self.score_type == "likelihood" else self.weights()
-        above = weights > self.weight_threshold
-        self.active = torch.nonzero(above & (self.step > 0)).squeeze(1)
+        self.active = self._above_threshold(self.log_weights)[: None if self.step > 0 else 0]
+
+    def _above_threshold(self, log_weights: Tensor) -> Tensor:
+        """Numbers of the components whose weights are above ``weight_threshold``."""
+        unscaled = self.reference and self.score_type == "likelihood"
+        weights = log_weights.exp() if unscaled else log_weights.softmax(0)
+        return torch.nonzero(weights > self.weight_threshold).squeeze(1)
 
 
 _SLACK = torch.finfo(torch.float32).eps
