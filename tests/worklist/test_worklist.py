@@ -159,7 +159,8 @@ def test_anonymous_names_leave_no_name_in_any_file(fitted) -> None:
 
 def test_numbered_findings_of_hysteresis_and_smallest_size(fitted) -> None:
     options = {"false_positive_rate": "1 %", "grow": "5 %", "min_size": "4 px", "output": "numbered findings"}
-    out = infer(fitted, "numbered", **{f"displayable_configs#{key}": value for key, value in options.items()})
+    options = {f"displayable_configs#{key}": value for key, value in options.items()}
+    out = infer(fitted, "numbered", dataset_dir=str(fitted / "data/test/Ungood/img"), **options)
     high, low = (read_threshold(fitted / "models/model.pt", rate) for rate in (0.01, 0.05))
     row = next(row for row in table(out) if row["file"] == "u0.png")
     numbers, scores = (np.asarray(Image.open(out / row[key])) for key in ("label_map", "anomaly_map"))
