@@ -107,14 +107,16 @@ def test_a_volume_has_a_row_a_slice_and_its_findings_lie_in_space(results) -> No
     assert float(finding["size"]) == pytest.approx(int(finding["voxels"]) * 5 / 1000) and finding["unit"] == "ml"
 
 
-def test_a_second_run_scores_only_what_is_new_changed_or_gone(fitted, results, caplog) -> None:
+def test_a_second_run_scores_only_what_is_new_changed_or_gone(fitted, tmp_path, caplog) -> None:
+    new = Path(shutil.copytree(fitted / "new", tmp_path / "new"))
+    results = infer(fitted, str(tmp_path / "out"), status=3, dataset_dir=str(new))
     before = table(results)
     stamps = {path.name: path.stat().st_mtime_ns for path in results.glob("*_anomaly*")}
-    Image.fromarray(np.full((56, 56), 90, np.uint8)).save(fitted / "new/late.png")
-    shutil.copy(fitted / "data/test/good/img/g1.png", fitted / "new/broken.png")
+    Image.fromarray(np.full((56, 56), 90, np.uint8)).save(new / "late.png")
+    shutil.copy(fitted / "data/test/good/img/g1.png", new / "broken.png")
     (results / "g0_label.png").unlink()
     with caplog.at_level(logging.INFO):
-        infer(fitted)
+        infer(fitted, str(results), dataset_dir=str(new))
     assert "3 of 6 files are scored already" in caplog.text
     touched = {path.name for path in results.glob("*_anomaly*") if stamps.get(path.name) != path.stat().st_mtime_ns}
     assert touched == {"late_anomaly.tif", "broken_anomaly.tif", "g0_anomaly.tif"}
@@ -123,9 +125,10 @@ def test_a_second_run_scores_only_what_is_new_changed_or_gone(fitted, results, c
     assert "spread of intensities" in after["late.png"]["unlike"]  # one grey level; the fit saw noise
     kept = [row for row in before if row["file"] in ("u0.png", "head.nii.gz", "good/g1.png")]
     assert [after[row["file"]] for row in kept] == kept
-    infer(fitted)  # nothing is new: the tables are there all the same
+    infer(fitted, str(results), dataset_dir=str(new))  # nothing is new: the tables are there all the same
     assert {row["file"]: row for row in table(results)} == after
-    infer(fitted, **{"displayable_configs#false_positive_rate": "1 %"})
+    rate = {"displayable_configs#false_positive_rate": "1 %"}
+    infer(fitted, str(results), dataset_dir=str(new), **rate)
     assert int(next(r for r in table(results) if r["file"] == "u0.png")["findings"]) > 0
 
 
