@@ -78,6 +78,23 @@ def test_a_group_for_as_long_as_it_is_needed(tmp_path):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=True).eq(1.5).all()
 
 
+@pytest.mark.parametrize(
+    ("device", "cores", "ranks", "expected"),
+    [
+        ("cpu", 16, None, 0),
+        ("cuda:0", 16, None, 8),
+        ("cuda:1", 16, "4", 3),
+        ("cuda:0", 4, None, 3),
+        ("cuda", 2, "8", 0),
+    ],
+)
+def test_images_are_loaded_beside_a_gpu(monkeypatch, device, cores, ranks, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    if ranks:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    assert parallel.loader_workers(torch.device(device)) == parallel.loader_workers(device) == expected
+
+
 def test_alone_there_is_no_group():
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.ones(1)

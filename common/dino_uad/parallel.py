@@ -39,6 +39,17 @@ def rank_device(kind: str | None = None) -> torch.device:
     return torch.device("cuda", number)
 
 
+def loader_workers(device: torch.device | str, most: int = 8) -> int:
+    """Processes that load images beside this one: its part of the cores on a machine with a GPU, at most ``most``.
+
+    None on a processor, which is busy with the backbone, or where there is one core for each rank.
+    """
+    if torch.device(device).type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(most, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
+
+
 def start_process_group(device: torch.device | str, timeout_minutes: float = 10) -> None:
     """Join the processes that ``torchrun`` started, by NCCL between GPUs and by gloo otherwise; ignite joins too.
 
