@@ -62,6 +62,7 @@ ANSWERS = {
     "get_device_name": "absent",
     "is_bf16_supported": True,
     "max_memory_allocated": 0,
+    "mem_get_info": (8 << 30, 16 << 30),
     "synchronize": None,
     "reset_peak_memory_stats": None,
     "set_device": None,

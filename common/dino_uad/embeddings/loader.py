@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from dino_uad import parallel
 from dino_uad.embeddings.ahead import pinned_ahead
 from dino_uad.embeddings.dataset import EmbeddingDataset
+from dino_uad.embeddings.resident import ResidentEmbeddings
 
 
 class EmbeddingLoader:
@@ -18,6 +19,8 @@ class EmbeddingLoader:
     The order is drawn anew from ``(seed, epoch)``: a run that was killed and resumed sees the batches that it would
     have seen. Under ``torch.distributed`` each global batch is divided over the ranks in contiguous shares, so that N
     ranks together see exactly what one process sees; a share may be empty, every rank gets the same number of batches.
+
+    For a GPU the batches are read ahead; from the second pass on they are taken from its memory if they fit there.
 
     Args:
         dataset: the embeddings.
@@ -44,6 +47,8 @@ class EmbeddingLoader:
         self.drop_last = drop_last
         self.seed = seed
         self.epoch = 0
+        self._passes = 0
+        self._resident: ResidentEmbeddings | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass."""
@@ -56,12 +61,18 @@ class EmbeddingLoader:
         return -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        if self.dataset.device.type == "cuda" and torch.cuda.is_available():
-            self.dataset.build()  # ranks work together on that, which is not for a thread
-            return pinned_ahead(self._batches())
-        return self._batches()
+        if self.dataset.device.type != "cuda" or not torch.cuda.is_available():
+            return self._batches(self.dataset.batch)
+        self.dataset.build()  # ranks work together on that, which is not for a thread
+        self._passes += 1
+        # Several ranks would each read and hold all, and use a part of it.
+        if self._passes == 2 and not parallel.is_distributed() and ResidentEmbeddings.fits(self.dataset):
+            self._resident = ResidentEmbeddings(self.dataset)
+        if self._resident is not None:
+            return self._batches(self._resident.batch)
+        return pinned_ahead(self._batches(self.dataset.batch))
 
-    def _batches(self) -> Iterator[dict[str, Tensor]]:
+    def _batches(self, read: Callable[[list[int]], dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
         count = len(self.dataset)
         order = torch.arange(count)
         if self.shuffle:
@@ -69,4 +80,4 @@ class EmbeddingLoader:
             order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch))
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             shares = order[start : start + self.batch_size].tensor_split(parallel.world_size())
-            yield self.dataset.batch(shares[parallel.rank()].tolist())
+            yield read(shares[parallel.rank()].tolist())
