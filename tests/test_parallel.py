@@ -2,6 +2,7 @@
 
 import os
 import socket
+from unittest import mock
 
 import pytest
 import torch
@@ -79,17 +80,21 @@ def test_a_group_for_as_long_as_it_is_needed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "ranks", "expected"),
+    ("device", "cores", "ranks", "shared", "expected"),
     [
-        ("cpu", 16, None, 0),
-        ("cuda:0", 16, None, 8),
-        ("cuda:1", 16, "4", 3),
-        ("cuda:0", 4, None, 3),
-        ("cuda", 2, "8", 0),
+        ("cpu", 16, None, 64 << 30, 0),
+        ("cuda:0", 16, None, 64 << 30, 8),
+        ("cuda:1", 16, "4", 64 << 30, 3),
+        ("cuda:0", 4, None, 64 << 30, 3),
+        ("cuda", 2, "8", 64 << 30, 0),
+        ("cuda:0", 16, None, 64 << 20, 0),  # a container's
+        ("cuda:0", 16, "2", 4 << 30, 4),
     ],
 )
-def test_images_are_loaded_beside_a_gpu(monkeypatch, device, cores, ranks, expected):
+def test_images_are_loaded_beside_a_gpu(monkeypatch, device, cores, ranks, shared, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(os.path, "isdir", lambda _: True)
+    monkeypatch.setattr(parallel.shutil, "disk_usage", lambda _: mock.Mock(free=shared))
     if ranks:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
     assert parallel.loader_workers(torch.device(device)) == parallel.loader_workers(device) == expected

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 _ROWS = 65536  # that travel at once
+_SHARED_BY_A_WORKER = 512 << 20  # bytes: two volumes of 512 × 512 × 200 voxels, loaded ahead
 
 
 def rank_device(kind: str | None = None) -> torch.device:
@@ -42,12 +45,15 @@ def rank_device(kind: str | None = None) -> torch.device:
 def loader_workers(device: torch.device | str, most: int = 8) -> int:
     """Processes that load images beside this one: its part of the cores on a machine with a GPU, at most ``most``.
 
-    None on a processor, which is busy with the backbone, or where there is one core for each rank.
+    None on a processor, which is busy with the backbone, or where there is one core for each rank, and only as many as
+    there is shared memory for, through which images come: a container often has 64 MB.
     """
     if torch.device(device).type == "cpu":
         return 0
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(most, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
+    shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else math.inf
+    return int(max(0, min(most, cores // ranks - 1, shared // ranks // _SHARED_BY_A_WORKER)))
 
 
 def start_process_group(device: torch.device | str, timeout_minutes: float = 10) -> None:

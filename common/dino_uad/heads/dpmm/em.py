@@ -113,7 +113,8 @@ def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tens
         total += log_likelihood.double().sum()
         if not rows.is_cuda:
             used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
-            resp, numbers = resp.index_select(1, used), numbers[used]
+            if len(used) < len(numbers):
+                resp, numbers = resp.index_select(1, used), numbers[used]
         # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
         resp, centred = resp.double(), chunk.double() - densities.center
         counts.index_add_(0, numbers, resp.sum(0))

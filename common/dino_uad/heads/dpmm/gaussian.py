@@ -92,7 +92,7 @@ def diagonal_terms(components: Components, center: Tensor) -> tuple[Tensor, Tens
 
 def diagonal_products(rows: Tensor, squares: Tensor, offset: Tensor, linear: Tensor, quadratic: Tensor) -> Tensor:
     """``[N,K]`` from rows and their squares ``[N,D]``, both around the centre, and :func:`diagonal_terms`."""
-    return torch.addmm(torch.addmm(offset, rows, linear), squares, quadratic)
+    return torch.addmm(offset, rows, linear).addmm_(squares, quadratic)
 
 
 def responsibilities(log_joint: Tensor) -> tuple[Tensor, Tensor]:
