@@ -141,8 +141,8 @@ def _unknown(key: str, depth: int, node: Any) -> str:
 
 
 def _check_kind(key: str, value: Any, default: Any) -> None:
-    """Refuse a value of another kind than the one it replaces; expressions and nulls say nothing of their kind."""
-    if value is None or default is None or any(_is_expression(thing) for thing in (value, default)):
+    """Refuse a value of another kind than the one it replaces; what is computed and nulls say nothing of their kind."""
+    if value is None or default is None or any(_is_computed(thing) for thing in (value, default)):
         return
     if isinstance(default, list) and value in default:
         return  # one entry of a drop-down of MONAI Label
@@ -159,5 +159,6 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
     )
 
 
-def _is_expression(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(EXPRESSION)
+def _is_computed(value: Any) -> bool:
+    """Whether this is an expression or a component, such as the device of ``multi_gpu_train.json``."""
+    return isinstance(value, str) and value.startswith(EXPRESSION) or isinstance(value, Mapping) and "_target_" in value

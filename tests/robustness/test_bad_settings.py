@@ -49,6 +49,11 @@ def test_good_overrides(tokens):
     check(*tokens)
 
 
+def test_what_a_component_computes_may_be_given_as_a_value():
+    files = [str(BUNDLES / f"dpmm/configs/{name}.json") for name in ("train", "multi_gpu_train")]
+    check_overrides([PROGRAM, "run", "--config_file", str(files), "--device", "cpu", "--num_workers", "2"])
+
+
 def test_other_programs_are_not_looked_at():
     check_overrides(["pytest", "run", "--max_epoch", "5"])
 
