@@ -161,4 +161,6 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
 
 def _is_computed(value: Any) -> bool:
     """Whether this is an expression or a component, such as the device of ``multi_gpu_train.json``."""
-    return isinstance(value, str) and value.startswith(EXPRESSION) or isinstance(value, Mapping) and "_target_" in value
+    if isinstance(value, Mapping):
+        return "_target_" in value
+    return isinstance(value, str) and value.startswith(EXPRESSION)
