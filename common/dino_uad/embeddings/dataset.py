@@ -210,7 +210,8 @@ class EmbeddingDataset(Dataset):
 
         A batch is fetched from the device when the next one is on its way there, so that a GPU need not wait.
         """
-        loader = DataLoader(self.slices(entries), batch_size=None, num_workers=self.num_workers, collate_fn=unchanged)
+        workers = min(self.num_workers, len(entries))
+        loader = DataLoader(self.slices(entries), batch_size=None, num_workers=workers, collate_fn=unchanged)
         waiting: list[tuple[int, list[dict[str, Tensor]]]] = []
         running: list[tuple[int, int]] = []
         results: Record = {}
