@@ -23,9 +23,9 @@ class ResidentEmbeddings:
 
     def __init__(self, dataset: EmbeddingDataset) -> None:
         first = _embeddings(dataset.batch([0]))
-        count = len(dataset)
+        count, self._device = len(dataset), dataset.device
         self._rows = {
-            key: torch.empty(count, *value.shape[1:], dtype=value.dtype, device=dataset.device)
+            key: torch.empty(count, *value.shape[1:], dtype=value.dtype, device=self._device)
             for key, value in first.items()
         }
         starts = range(0, count, _TOGETHER)
@@ -43,7 +43,7 @@ class ResidentEmbeddings:
     def batch(self, items: Sequence[int]) -> Record:
         """The given slices, stacked to ``[B,...]``."""
         numbers = torch.tensor(items, dtype=torch.int64)
-        chosen = numbers.to(next(iter(self._rows.values())).device)
+        chosen = numbers.to(self._device)
         return {key: rows[chosen] for key, rows in self._rows.items()} | {"item": numbers}
 
 

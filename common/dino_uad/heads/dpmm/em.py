@@ -45,7 +45,7 @@ def count_rows(rows: Tensor) -> int:
     Raises:
         ValueError: an embedding is NaN, infinite or too large for float32 arithmetic.
     """
-    ends = [float(end) for end in torch.stack(rows.aminmax()).tolist()] if len(rows) else [0.0]
+    ends = torch.stack(rows.aminmax()).tolist() if len(rows) else []
     usable = all(abs(end) < LARGEST_EMBEDDING for end in ends)
     device = rows.device if parallel.is_distributed() else "cpu"
     n_rows, n_bad = parallel.all_reduce_sum(torch.tensor([len(rows), not usable], device=device))[0].tolist()
