@@ -32,6 +32,7 @@ from devices.rules import (
     where_it_is,
 )
 from devices.stand_ins import stand_ins
+from dino_uad.heads.spatial_ar.gather import copies_of, places_at
 
 FACTORIES = re.compile(
     "empty|zeros|ones|full|tensor|arange|rand(n|int|perm)?|eye|linspace|as_tensor|asarray|new_.*|.*_like"
@@ -118,5 +119,15 @@ def _there(device) -> tuple[torch.device, torch.device]:
 @contextmanager
 def absent_gpu(nccl: bool = False) -> Iterator[AbsentGPU]:
     """Pretend a GPU; with ``nccl`` collectives refuse CPU tensors, as NCCL does, and travel by gloo."""
-    with stand_ins(), nccl_rule() if nccl else nullcontext(), AbsentGPU() as mode:
-        yield mode
+    _forget_indices()
+    try:
+        with stand_ins(), nccl_rule() if nccl else nullcontext(), AbsentGPU() as mode:
+            yield mode
+    finally:
+        _forget_indices()
+
+
+def _forget_indices() -> None:
+    """What was kept for a pretended GPU must not be taken for a real one's, nor the other way round."""
+    places_at.cache_clear()
+    copies_of.cache_clear()

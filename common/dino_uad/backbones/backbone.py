@@ -28,7 +28,8 @@ class DinoBackbone(nn.Module):
         final_norm: apply the model's final layer norm to what is read.
         weights: None takes the architecture's own weights from the weight store, downloading them if need be; else the
             path of a checkpoint, or ``"random"`` for seeded random weights (a baseline, never a fallback).
-        precision: ``float32``, or ``bfloat16`` / ``float16`` autocast of the transformer. The output is float32.
+        precision: ``float32``, or ``bfloat16`` / ``float16``, in which the matrices of the blocks are then held, and
+            autocast of the transformer. The output is float32.
         compiled: run the transformer through ``torch.compile``: minutes at the start, and only sometimes faster.
 
     Attributes:
@@ -72,6 +73,10 @@ class DinoBackbone(nn.Module):
         state = random_state(self.vit) if weights == "random" else resolve(weights or arch)
         load_strict(self.vit, state, arch, origin=weights or "the weight store")
         self.identity = state_digest(state)
+        if precision != "float32":  # once: autocast would round the matrices again in every call
+            for layer in self.vit.blocks.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.to(PRECISIONS[precision])
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.compiled = bool(compiled)

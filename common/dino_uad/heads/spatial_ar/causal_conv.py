@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-Taps = tuple[tuple[int, int], ...]
+from dino_uad.heads.spatial_ar.gather import Taps, gather
 
 
 def past_taps(kernel_size: int = 3, centre: bool = False) -> Taps:
@@ -22,38 +20,6 @@ def past_taps(kernel_size: int = 3, centre: bool = False) -> Taps:
         raise ValueError(f"kernel_size must be odd and at least 3 to have a centre and a past, found {kernel_size}")
     reach = range(-(kernel_size // 2), kernel_size // 2 + 1)
     return tuple((row, column) for row in reach for column in reach if (row, column) < (0, int(centre)))
-
-
-def _gather(tokens: Tensor, offsets: Taps) -> Tensor:
-    """``[B,h,w,C]`` to ``[B,h,w,T*C]``: beside each other the tokens at ``T`` offsets from each, 0 outside the grid."""
-    height, width = tokens.shape[1:3]
-    rows, columns = zip(*offsets, strict=True)
-    top, bottom, left, right = max(0, -min(rows)), max(0, *rows), max(0, -min(columns)), max(0, *columns)
-    padded = F.pad(tokens, (0, 0, left, right, top, bottom))
-    shifted = [padded[:, top + i : top + i + height, left + j : left + j + width] for i, j in offsets]
-    return torch.cat(shifted, dim=-1)
-
-
-class _Gather(torch.autograd.Function):
-    """:func:`_gather` with one addition a tap on the way back; autograd's own way fills a grid for each slice."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, offsets: Taps) -> Tensor:
-        ctx.offsets = offsets
-        return _gather(tokens, offsets)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        batch, height, width, channels = gradient.shape
-        total = gradient.new_zeros(batch, height, width, channels // len(ctx.offsets))
-        for (i, j), part in zip(ctx.offsets, gradient.chunk(len(ctx.offsets), dim=-1), strict=True):
-            total[:, _within(height, i), _within(width, j)].add_(part[:, _within(height, -i), _within(width, -j)])
-        return total, None
-
-
-def _within(size: int, offset: int) -> slice:
-    """The places of a grid's edge that lie ``offset`` from one of its places."""
-    return slice(max(0, offset), max(0, size + min(0, offset)))
 
 
 class TapConv2d(nn.Linear):
@@ -83,8 +49,7 @@ class TapConv2d(nn.Linear):
         if torch.is_autocast_enabled(tokens.device.type):  # once, not once a tap
             tokens = tokens.to(torch.get_autocast_dtype(tokens.device.type))
         offsets = tuple((self.step * row, self.step * column) for row, column in self.taps)
-        needs_backward = tokens.requires_grad and torch.is_grad_enabled()
-        return super().forward(_Gather.apply(tokens, offsets) if needs_backward else _gather(tokens, offsets))
+        return super().forward(gather(tokens, offsets))
 
     @torch.no_grad()
     def load_kernel(self, kernel: Tensor, bias: Tensor) -> None:
