@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dino_uad.bench.row import Row
 from dino_uad.bench.rows import (
     approximate,
+    large_fit,
     memory,
     mixture,
     neighbours,
@@ -43,10 +44,11 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "throughput": throughput.throughput,
     "memory": memory.memory,
     "index": approximate.approximate,
+    "large_fit": large_fit.large_fit,
 }
 DISTRIBUTED = ("em_ranks", "nearest_ranks")
 """Rows that have something to measure under ``torchrun``."""
-ON_REQUEST = ("fit_all", "options", "throughput", "memory", "index")
+ON_REQUEST = ("fit_all", "options", "throughput", "memory", "index", "large_fit")
 """Rows that run only when they are named, because they take minutes."""
 PEERS = {"sklearn": "sklearn", "index": "faiss"}
 """Packages without which a row has nothing to compare with."""

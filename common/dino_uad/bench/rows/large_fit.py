@@ -1,0 +1,84 @@
+"""Whole fits to many pictures, as ``python -m monai.bundle run`` makes them: reading, embedding, fit, calibration."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from monai.utils import set_determinism
+from PIL import Image
+
+from dino_uad.bench.row import Row
+from dino_uad.bench.settings import Settings
+from dino_uad.bench.synthetic import head_slices
+from dino_uad.bundle_run import configured, run_steps
+from dino_uad.measure import synchronize
+
+ARCH = "dinov2_vits14"  # speed does not depend on the weights, so random ones do
+METHODS = {"dpmm": "DPMM", "spatial_ar": "Spatial AR"}
+VALID = 100  # pictures, at most
+
+
+def large_fit(settings: Settings) -> Row:
+    """7 500 pictures of 448 px with the settings of the bundles; the aim is that for one H100."""
+    count, side = settings.size((7500, 448), (24, 56))
+    row = Row("large_fit", "Whole fits to many pictures", {"pictures": count, "pixels": side, "arch": ARCH}, settings)
+    at_most = 120 if settings.device.type == "cuda" else None
+    with tempfile.TemporaryDirectory() as folder:
+        draw_pictures(Path(folder) / "data", count, side)
+        for method, name in METHODS.items():
+            fitted = _fit(method, Path(folder), side, settings)
+            if method == "dpmm":  # the other's are in the cache
+                row.figure("pictures read and embedded", (count + min(VALID, count)) / fitted.embedding_seconds, "/s")
+            row.figure(f"{name}, from the first step to the model file", fitted.fit_seconds, "s", at_most=at_most)
+            row.check(f"{name}, pictures that were not fitted to", count - fitted.slices, 0)
+            row.check(f"{name}, log-likelihood not finite", not math.isfinite(fitted.log_likelihood), 0)
+    row.notes.append("The backbone has random weights and runs in bfloat16; all else is as in the bundles.")
+    return row
+
+
+def draw_pictures(folder: Path, count: int, side: int) -> None:
+    """PNG files of a generated head with noise, no two alike, for training and validation."""
+    drawn = head_slices(100, side)
+
+    def draw(number: int) -> None:
+        noise = torch.randn(side, side, generator=torch.Generator().manual_seed(number))
+        picture = (drawn[number % len(drawn), 0] + 0.02 * noise).clamp(0, 1).mul(255).byte()
+        split = "train" if number < count else "valid"
+        Image.fromarray(picture.numpy()).save(folder / split / f"{number}.png", compress_level=1)
+
+    for split in ("train", "valid"):
+        (folder / split).mkdir(parents=True)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(draw, range(count + min(VALID, count))))
+
+
+class _Fitted(NamedTuple):
+    embedding_seconds: float  # until all embeddings were in the cache
+    fit_seconds: float  # from there to the model file
+    slices: int
+    log_likelihood: float
+
+
+def _fit(method: str, folder: Path, side: int, settings: Settings) -> _Fitted:
+    """The training that the bundle's configs describe."""
+    set_determinism(0)
+    backbone = {"arch": ARCH, "weights": "random", "precision": "bfloat16"}
+    overrides: dict[str, Any] = {f"network_def#backbone#{key}": value for key, value in backbone.items()}
+    overrides["device"] = f"$torch.device('{settings.device}')"
+    if settings.quick:
+        overrides |= {"spatial_ar": {"max_steps": 3}, "dpmm": {"max_epochs": 2}}[method]
+    parser = configured(method, "train", folder / method, folder / "data", side, **overrides)
+    start = time.perf_counter()
+    slices, _ = (len(parser.get_parsed_content(f"{part}#dataset")) for part in ("train", "validate"))
+    embedded = time.perf_counter()
+    run_steps(parser)
+    synchronize(settings.device)
+    metrics = parser.get_parsed_content("validate#evaluator").state.metrics
+    return _Fitted(embedded - start, time.perf_counter() - embedded, slices, metrics["val_log_likelihood"])
