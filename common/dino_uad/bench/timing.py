@@ -58,9 +58,12 @@ def interleave(variants: Mapping[str, Call], settings: Settings) -> dict[str, Ti
 
 
 def _calls_per_run(call: Call, device: torch.device) -> int:
-    """Warm up, and count the calls that fill a run; ranks do as the first one finds, or they would wait for ever."""
+    """Warm up, and count the calls that fill a run; ranks do as the first one finds, or they would wait for ever.
+
+    The first call on a GPU also loads kernels, and may take a hundred times as long as the second.
+    """
     seconds = _first_rank(_run(call, 1, device)[0], device)
-    if seconds < 10 * SHORTEST_RUN:
+    if seconds < 10 * SHORTEST_RUN or device.type == "cuda":
         seconds = _first_rank(_run(call, 1, device)[0], device)
     return min(MOST_CALLS, max(1, math.ceil(SHORTEST_RUN / max(seconds, 1e-9))))
 
