@@ -7,8 +7,9 @@ import pytest
 import torch
 from monai.transforms import Compose
 
+from dino_uad import parallel
 from dino_uad.describe import describe
-from dino_uad.embeddings import dataset as embedding_module
+from dino_uad.embeddings import embed
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.loader import EmbeddingLoader
 from dino_uad.transforms.load import LoadScand
@@ -100,12 +101,12 @@ def test_cache_knows_the_precision(tmp_path):
 
 def test_a_rank_that_looks_later_embeds_its_share_all_the_same(tmp_path, counted, monkeypatch):
     ranks = [embeddings(tmp_path / "images", 6, backbone=counted, cache_dir=str(tmp_path / "cache")) for _ in range(2)]
-    monkeypatch.setattr(embedding_module.parallel, "world_size", lambda: 2)
-    monkeypatch.setattr(embedding_module.parallel, "share", list)
-    monkeypatch.setattr(embedding_module.parallel, "rank", lambda: 0)
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(parallel, "share", list)
+    monkeypatch.setattr(parallel, "rank", lambda: 0)
     with pytest.raises(RuntimeError, match="3 of 6 embeddings are not in"):
         ranks[0].build()  # alone: the other rank has written nothing when all are said to have
-    monkeypatch.setattr(embedding_module.parallel, "rank", lambda: 1)
+    monkeypatch.setattr(parallel, "rank", lambda: 1)
     assert len(ranks[1]) == 6
     assert counted.seen == 6
 
@@ -168,7 +169,7 @@ def test_spawned_workers_are_handed_no_backbone(tmp_path, monkeypatch):
     frozen = backbone()
     frozen.register_forward_pre_hook(lambda module, inputs: None)
     spawn = functools.partial(torch.utils.data.DataLoader, multiprocessing_context="spawn")
-    monkeypatch.setattr(embedding_module, "DataLoader", spawn)
+    monkeypatch.setattr(embed, "DataLoader", spawn)
     spawned = embeddings(tmp_path, 3, backbone=frozen, num_workers=1)
     spawned.build()
     monkeypatch.undo()

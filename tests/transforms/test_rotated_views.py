@@ -21,4 +21,5 @@ def test_views_are_consecutive_slices_of_the_data_set(tmp_path):
     dataset = EmbeddingDataset(pictures(tmp_path, 2), lambda entry: [views(load_unit(entry))], backbone())
     plain = EmbeddingDataset(dataset.data, load_unit, dataset.backbone)
     assert len(dataset) == 16
-    assert torch.equal(dataset[8]["embedding"], plain[1]["embedding"])
+    # Batches of other sizes may be rounded otherwise, which is seen in half precision.
+    torch.testing.assert_close(dataset[8]["embedding"], plain[1]["embedding"], rtol=2e-3, atol=2e-3)

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import Compose
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.backbones import DinoBackbone
-from dino_uad.data import stack_images
 from dino_uad.detector import Foreground
+from dino_uad.embeddings.embed import Embedder
 from dino_uad.embeddings.hold_out import hold_out
 from dino_uad.embeddings.identity import entry_key, store_facts
 from dino_uad.embeddings.shard import Record
-from dino_uad.embeddings.slices import Slices, unchanged
+from dino_uad.embeddings.slices import Slices
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
 from dino_uad.embeddings.with_foreground import WithForeground
-from dino_uad.transforms import to_patches
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +153,8 @@ class EmbeddingDataset(Dataset):
             # By the entry's number, not by its place among the missing: a rank that looks later misses fewer.
             share = 1 if self.cache_dir is None else parallel.world_size()
             mine = sorted(entry for entry in missing.values() if entry % share == parallel.rank() % share)
-            for entry, record in self._embed(mine):
+            embed = Embedder(self.backbone, self.device, self.batch_size, self.num_workers)
+            for entry, record in zip(mine, embed(self.slices(mine)), strict=True):
                 if record is None:
                     skipped.append(keys[entry])
                 else:
@@ -205,71 +203,7 @@ class EmbeddingDataset(Dataset):
             + (f"in {self.cache_dir.name}/" if self.cache_dir else "in memory")
         )
 
-    def _embed(self, entries: Sequence[int]) -> Iterator[tuple[int, Record | None]]:
-        """Yield ``(entry, record)``, None if it was skipped, running the backbone on batches that may span entries.
-
-        A batch is fetched from the device when the next one is on its way there, so that a GPU need not wait.
-        """
-        workers = min(self.num_workers, len(entries))
-        loader = DataLoader(self.slices(entries), batch_size=None, num_workers=workers, collate_fn=unchanged)
-        waiting: list[tuple[int, list[dict[str, Tensor]]]] = []
-        running: list[tuple[int, int]] = []
-        results: Record = {}
-        skipped: Counter[str] = Counter()
-        with tqdm(total=len(entries), desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
-            for entry, (slices, problem) in zip(entries, loader, strict=True):
-                bar.update()
-                if problem is not None:
-                    skipped[problem] += 1
-                    yield entry, None
-                    continue
-                waiting.append((entry, slices))
-                if sum(len(s) for _, s in waiting) >= self.batch_size:
-                    started = [(entry, len(s)) for entry, s in waiting], self._run(waiting)
-                    yield from _fetch(running, results)
-                    running, results = started
-                    waiting = []
-            yield from _fetch(running, results)
-            yield from _fetch([(entry, len(s)) for entry, s in waiting], self._run(waiting))
-        if skipped:
-            logger.warning(f"skipped {skipped.total()} unreadable of {len(entries)}: " + "; ".join(skipped))
-
     def slices(self, entries: Sequence[int] | None = None) -> Slices:
         """The images themselves, of all entries or of some."""
         chosen = self.data if entries is None else [self.data[entry] for entry in entries]
         return Slices(chosen, self.transform, self.on_error)
-
-    @torch.inference_mode()
-    def _run(self, waiting: list[tuple[int, list[dict[str, Tensor]]]]) -> Record:
-        """Start the backbone on all slices of some entries; joined, on the device, empty without a slice."""
-        slices = [s for _, group in waiting for s in group]
-        done = [self._forward(slices[i : i + self.batch_size]) for i in range(0, len(slices), self.batch_size)]
-        return {key: torch.cat([part[key] for part in done]) for key in done[0]} if done else {}
-
-    def _forward(self, slices: list[dict[str, Tensor]]) -> Record:
-        backbone = self.backbone.to(self.device)
-        images = stack_images([s["image"] for s in slices])
-        images = images.pin_memory() if images.device != self.device and torch.cuda.is_available() else images
-        embeddings, cls = backbone(images.to(self.device, torch.float32, non_blocking=True))
-        record = {"embedding": embeddings.half().contiguous(), "cls": cls.float()}
-        if "foreground" in slices[0]:
-            masks = torch.stack([s["foreground"] for s in slices])
-            record["foreground"] = to_patches(masks, tuple(embeddings.shape[-2:])).bool()
-        return record
-
-
-def _fetch(entries: Sequence[tuple[int, int]], results: Record) -> Iterator[tuple[int, Record]]:
-    """The records of entries, given with their numbers of slices, from the device.
-
-    Raises:
-        ValueError: an embedding is not a number.
-    """
-    results = {key: value.cpu() for key, value in results.items()}
-    if results and not results["embedding"].isfinite().all():
-        raise ValueError("the backbone gave NaN or Inf, or a value beyond half precision; check the image values")
-    start = 0
-    for entry, count in entries:
-        stop = start + count
-        # Copies: a view would keep the embeddings of all entries until the last of them is written.
-        yield entry, {key: value[start:stop].clone() for key, value in results.items()} if count else {}
-        start = stop

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dino_uad.files import atomic_path
@@ -44,7 +44,7 @@ def write_shard(path: Path, records: Mapping[str, Record]) -> None:
         tensors[CHECKSUMS] = torch.tensor([_checksum(tensors, row) for row in range(count)])
     contents = json.dumps([[key, count_slices(record)] for key, record in records.items()])
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, {"contents": contents, "crc32": _crc32_of(contents)}))
+        save_file(tensors, temporary, {"contents": contents, "crc32": _crc32_of(contents)})
 
 
 def count_slices(record: Record) -> int:

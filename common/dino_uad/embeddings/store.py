@@ -10,6 +10,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 SHARD_BYTES = 64 << 20
 SHARD_SECONDS = 60.0
-"""A killed run loses at most the embeddings of one shard: those of so many bytes or seconds."""
+"""A killed run loses at most the embeddings of two shards, each of so many bytes or seconds."""
 TOUCH_SECONDS = 3600.0
 FACTS = "store.json"
 
@@ -81,6 +82,7 @@ class EmbeddingStore:
         self.folder = Path(cache_dir) / f"{facts['backbone']['arch']}-{digest_facts(facts)[:16]}"
         self._pending: dict[str, Record] = {}
         self._since = 0.0
+        self._writing: Future[None] | None = None
         self._verified: dict[str, int] = {}  # for each shard one bit a row
         self._touched: dict[str, float] = {}
 
@@ -122,11 +124,11 @@ class EmbeddingStore:
         if not self._pending:
             self._since = time.monotonic()
         elif _layout(record) != _layout(*self._pending.values()) and record:
-            self.flush()
+            self._write_behind()
         self._pending[key] = record
         size = sum(value.nbytes for record in self._pending.values() for value in record.values())
         if size >= SHARD_BYTES or time.monotonic() - self._since > SHARD_SECONDS:
-            self.flush()
+            self._write_behind()
 
     def flush(self) -> None:
         """Write what was appended.
@@ -134,9 +136,23 @@ class EmbeddingStore:
         Raises:
             OSError: the folder cannot be written or the disk is full.
         """
+        self._write_behind()
+        self._wait()
+
+    def _write_behind(self) -> None:
+        """Start to write a shard, while the next embeddings are made; one at a time, as all of it is in memory."""
+        self._wait()
         if self._pending:
-            write_shard(self.folder / f"{uuid4().hex[:16]}.safetensors", self._pending)
+            path = self.folder / f"{uuid4().hex[:16]}.safetensors"
+            thread = ThreadPoolExecutor(1)
+            self._writing = thread.submit(write_shard, path, self._pending)
+            thread.shutdown(wait=False)
             self._pending = {}
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def read(self, places: Sequence[tuple[str, int]]) -> Record:
         """Copies of single slices, given by shard and row, stacked in that order; each is verified once.

@@ -26,8 +26,8 @@ VALID = 100  # pictures, at most
 
 
 def large_fit(settings: Settings) -> Row:
-    """7 500 pictures of 448 px with the settings of the bundles; the aim is that for one H100."""
-    count, side = settings.size((7500, 448), (24, 56))
+    """1 500 pictures of 448 px with the settings of the bundles; the aim is for five times as many on one H100."""
+    count, side = settings.size((1500, 448), (24, 56))
     row = Row("large_fit", "Whole fits to many pictures", {"pictures": count, "pixels": side, "arch": ARCH}, settings)
     at_most = 120 if settings.device.type == "cuda" else None
     with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +36,10 @@ def large_fit(settings: Settings) -> Row:
             fitted = _fit(method, Path(folder), side, settings)
             if method == "dpmm":  # the other's are in the cache
                 row.figure("pictures read and embedded", (count + min(VALID, count)) / fitted.embedding_seconds, "/s")
-            row.figure(f"{name}, from the first step to the model file", fitted.fit_seconds, "s", at_most=at_most)
+            row.figure(f"{name}, from the first step to the model file", fitted.fit_seconds, "s")
+            row.figure(
+                f"{name}, five times that, for {5 * count} pictures", 5 * fitted.fit_seconds, "s", at_most=at_most
+            )
             row.check(f"{name}, pictures that were not fitted to", count - fitted.slices, 0)
             row.check(f"{name}, log-likelihood not finite", not math.isfinite(fitted.log_likelihood), 0)
     row.notes.append("The backbone has random weights and runs in bfloat16; all else is as in the bundles.")

@@ -40,7 +40,8 @@ def greedy_coreset(
     whole bank, in one matrix product instead of one pass through memory each.
 
     Under ``torch.distributed`` every rank must call it, keeps the distances of a part of the rows, and gets the same
-    result, that of one process. The candidates of each round travel, the bank does not.
+    result, that of one process but for the order of rows that are as far as each other, which is a matter of rounding
+    where blocks of rows differ. The candidates of each round travel, the bank does not.
 
     Args:
         bank: ``[M,C]`` rows of any dtype, as :func:`~dino_uad.heads.anomaly_dino.nearest.encode_rows` gives; only their

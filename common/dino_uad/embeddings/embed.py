@@ -1,0 +1,104 @@
+"""The frozen backbone over images as they are loaded: on a GPU, loading, copying and computing at the same time."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from dino_uad import parallel
+from dino_uad.backbones import DinoBackbone
+from dino_uad.data import stack_images
+from dino_uad.embeddings.shard import Record
+from dino_uad.embeddings.slices import Slices, unchanged
+from dino_uad.transforms import to_patches
+
+logger = logging.getLogger(__name__)
+
+
+class Embedder:
+    """Runs the backbone on slices of entries, in batches that may span entries.
+
+    Processes load images, for a GPU a thread brings them to pinned memory, and a batch is fetched from the device when
+    the next one is on its way there.
+
+    Args:
+        backbone: the frozen feature extractor.
+        device: where it runs.
+        batch_size: images per call.
+        num_workers: processes that load images meanwhile.
+    """
+
+    def __init__(self, backbone: DinoBackbone, device: torch.device, batch_size: int, num_workers: int) -> None:
+        self.backbone, self.device = backbone, device
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def __call__(self, slices: Slices) -> Iterator[Record | None]:
+        """Yield the record of each entry in turn, on the CPU, empty if it has no slice, None if it was skipped.
+
+        Raises:
+            ValueError: an embedding is not a number.
+        """
+        self.backbone.to(self.device)
+        waiting: list[list[dict[str, Tensor]] | None] = []
+        running: list[int | None] = []
+        results: Record = {}
+        for loaded in self._loaded(slices):
+            waiting.append(loaded)
+            if sum(map(len, filter(None, waiting))) >= self.batch_size:
+                started = self._start(waiting)
+                yield from _fetch(running, results)
+                running, results = _counts(waiting), started
+                waiting = []
+        yield from _fetch(running, results)
+        yield from _fetch(_counts(waiting), self._start(waiting))
+
+    def _loaded(self, slices: Slices) -> Iterator[list[dict[str, Tensor]] | None]:
+        """The slices of each entry as workers load them, with a progress bar and a word on what was skipped."""
+        workers, pin = min(self.num_workers, len(slices)), self.device.type == "cuda"
+        loader = DataLoader(slices, batch_size=None, num_workers=workers, collate_fn=unchanged, pin_memory=pin)
+        skipped: Counter[str] = Counter()
+        with tqdm(loader, desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
+            for loaded, problem in bar:
+                if problem is not None:
+                    skipped[problem] += 1
+                yield loaded if problem is None else None
+        if skipped:
+            logger.warning(f"skipped {skipped.total()} unreadable of {len(slices)}: " + "; ".join(skipped))
+
+    @torch.inference_mode()
+    def _start(self, waiting: Sequence[list[dict[str, Tensor]] | None]) -> Record:
+        """Start the backbone on all slices of some entries; joined, on the device, empty without a slice."""
+        slices = [one for entry in waiting for one in entry or ()]
+        done = [self._forward(slices[i : i + self.batch_size]) for i in range(0, len(slices), self.batch_size)]
+        return {key: torch.cat([part[key] for part in done]) for key in done[0]} if done else {}
+
+    def _forward(self, slices: Sequence[dict[str, Tensor]]) -> Record:
+        images = stack_images([one["image"].to(self.device, torch.float32, non_blocking=True) for one in slices])
+        embeddings, cls = self.backbone(images)
+        record = {"embedding": embeddings.half().contiguous(), "cls": cls.float()}
+        if "foreground" in slices[0]:
+            masks = torch.stack([one["foreground"] for one in slices])
+            record["foreground"] = to_patches(masks, tuple(embeddings.shape[-2:])).bool()
+        return record
+
+
+def _counts(entries: Sequence[list[dict[str, Tensor]] | None]) -> list[int | None]:
+    return [None if entry is None else len(entry) for entry in entries]
+
+
+def _fetch(counts: Sequence[int | None], results: Record) -> Iterator[Record | None]:
+    """The records of entries, of which the numbers of slices are given, from the device."""
+    if results and not torch.stack(results["embedding"].aminmax()).isfinite().all():
+        raise ValueError("the backbone gave NaN or Inf, or a value beyond half precision; check the image values")
+    results = {key: value.cpu() for key, value in results.items()}
+    start = 0
+    for count in counts:
+        stop = start + (count or 0)
+        yield {key: value[start:stop] for key, value in results.items()} if count else None if count is None else {}
+        start = stop
