@@ -1,28 +1,33 @@
-"""Batches read while the device works on the one before."""
+"""Batches read while the device works on the ones before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
 
 from dino_uad.embeddings.shard import Record
 
-_END = object()
+Request = TypeVar("Request")
+READERS = 4
+"""Threads that read, and batches that are read ahead."""
 
 
-def pinned_ahead(batches: Iterable[Record]) -> Iterator[Record]:
-    """Read one batch ahead in a thread, into pinned memory, from which it is copied while kernels run.
+def pinned_ahead(read: Callable[[Request], Record], requests: Iterable[Request]) -> Iterator[Record]:
+    """What ``read`` makes of each request, in their order, in pinned memory, from which it is copied while kernels run.
 
-    Only worth a thread where the arithmetic is elsewhere, on a GPU.
+    Only worth threads where the arithmetic is elsewhere, on a GPU.
     """
-    stream = iter(batches)
+    coming = iter(requests)
 
-    def take() -> object:
-        batch = next(stream, _END)
-        return batch if batch is _END else {key: value.pin_memory() for key, value in batch.items()}
+    def take(request: Request) -> Record:
+        return {key: value.pin_memory() for key, value in read(request).items()}
 
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(take)
-        while (batch := coming.result()) is not _END:
-            coming = reader.submit(take)
+    with ThreadPoolExecutor(READERS) as readers:
+        reading = deque(readers.submit(take, request) for request in islice(coming, READERS))
+        while reading:
+            batch = reading.popleft().result()
+            reading.extend(readers.submit(take, request) for request in islice(coming, 1))
             yield batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -62,17 +62,18 @@ class EmbeddingLoader:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         if self.dataset.device.type != "cuda" or not torch.cuda.is_available():
-            return self._batches(self.dataset.batch)
+            return map(self.dataset.batch, self._items())
         self.dataset.build()  # ranks work together on that, which is not for a thread
         self._passes += 1
         # Several ranks would each read and hold all, and use a part of it.
         if self._passes == 2 and not parallel.is_distributed() and ResidentEmbeddings.fits(self.dataset):
             self._resident = ResidentEmbeddings(self.dataset)
         if self._resident is not None:
-            return self._batches(self._resident.batch)
-        return pinned_ahead(self._batches(self.dataset.batch))
+            return map(self._resident.batch, self._items())
+        return pinned_ahead(self.dataset.batch, self._items())
 
-    def _batches(self, read: Callable[[list[int]], dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    def _items(self) -> Iterator[list[int]]:
+        """The numbers of the slices in each of this rank's batches."""
         count = len(self.dataset)
         order = torch.arange(count)
         if self.shuffle:
@@ -80,4 +81,4 @@ class EmbeddingLoader:
             order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch))
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             shares = order[start : start + self.batch_size].tensor_split(parallel.world_size())
-            yield read(shares[parallel.rank()].tolist())
+            yield shares[parallel.rank()].tolist()

@@ -28,11 +28,10 @@ class ResidentEmbeddings:
             key: torch.empty(count, *value.shape[1:], dtype=value.dtype, device=self._device)
             for key, value in first.items()
         }
-        starts = range(0, count, _TOGETHER)
-        sections = (dataset.batch(range(start, min(start + _TOGETHER, count))) for start in starts)
-        for start, section in zip(starts, pinned_ahead(sections), strict=True):
-            for key, value in _embeddings(section).items():
-                self._rows[key][start : start + len(value)].copy_(value, non_blocking=True)
+        sections = [range(start, min(start + _TOGETHER, count)) for start in range(0, count, _TOGETHER)]
+        for section, batch in zip(sections, pinned_ahead(dataset.batch, sections), strict=True):
+            for key, value in _embeddings(batch).items():
+                self._rows[key][section.start : section.stop].copy_(value, non_blocking=True)
 
     @staticmethod
     def fits(dataset: EmbeddingDataset) -> bool:
