@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy.special import digamma, logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.mixture import BayesianGaussianMixture
 
+from devices.absent_gpu import absent_gpu
 from dino_uad.heads.dpmm import em, gaussian, sticks
 from dino_uad.heads.dpmm.head import DPMMHead
 from dino_uad.heads.dpmm.init import kmeans_plus_plus
@@ -205,6 +207,24 @@ def test_vanished_components_change_nothing(covariance):
     for name in ("counts", "first", "second"):
         torch.testing.assert_close(getattr(sums, name)[kept], getattr(alone, name))
         assert not getattr(sums, name)[[1, 4]].any()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_sums_agree_with_scipy(device):
+    """Also as a GPU takes them, in which components of weight 0 are not left out."""
+    rows = clusters(500, 6)
+    components = fitted_head(rows).components
+    components.log_weights[[1, 4]] = -torch.inf
+    joint = multivariate_normal_log_joint(rows, components)
+    evidence = logsumexp(joint, 1)
+    resp, points = np.exp(joint - evidence[:, None]), rows.double().numpy()
+    with absent_gpu() if device == "cuda" else nullcontext():
+        found = em.batch_sums(rows.to(device), gaussian.Components(*(tensor.to(device) for tensor in components)))
+        sums, center = (*(tensor.cpu().numpy() for tensor in found[0]),), found[1].cpu().numpy()
+    centred = points[:, None] - center
+    expected = resp.sum(0), np.einsum("nk,nkd->kd", resp, centred), np.einsum("nk,nkd->kd", resp, centred**2)
+    for value, other in zip(sums, (*expected, evidence.sum()), strict=True):
+        np.testing.assert_allclose(value, np.broadcast_to(other, value.shape), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("schedule", ["ema", "exp"])

@@ -21,7 +21,13 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.heads.dpmm.densities import Densities
-from dino_uad.heads.dpmm.gaussian import Components, log_joint_full, responsibilities
+from dino_uad.heads.dpmm.gaussian import (
+    Components,
+    diagonal_products,
+    diagonal_terms,
+    log_joint_full,
+    responsibilities,
+)
 
 ROWS_PER_CHUNK = {"cpu": 1024, "cuda": 16384}
 # Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
@@ -72,6 +78,8 @@ def batch_sums(
     Returns:
         The sums in float64 and the centres ``c_k`` ``[K,D]`` they refer to, which depend on ``components`` alone.
     """
+    if rows.is_cuda and components.covariances.ndim == 2:
+        return _sums_at_once(rows, components, prepare)
     alive = torch.nonzero(components.log_weights > -torch.inf).squeeze(1)
     living = components.select(alive)
     sums_of = _sums_full if components.covariances.ndim == 3 else _sums_diagonal
@@ -99,8 +107,6 @@ def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor],
 
 
 def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
-    if rows.is_cuda:  # float64 throughout costs it less than finding out where float32 will do
-        components = Components(*(tensor.double() for tensor in components))
     densities = Densities(components)
     counts, first, second = (
         torch.zeros_like(tensor, dtype=torch.float64)
@@ -111,16 +117,36 @@ def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tens
         joint, numbers = densities(chunk)
         resp, log_likelihood = responsibilities(joint)
         total += log_likelihood.double().sum()
-        if not rows.is_cuda:
-            used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
-            if len(used) < len(numbers):
-                resp, numbers = resp.index_select(1, used), numbers[used]
+        used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
+        if len(used) < len(numbers):
+            resp, numbers = resp.index_select(1, used), numbers[used]
         # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
         resp, centred = resp.double(), chunk.double() - densities.center
         counts.index_add_(0, numbers, resp.sum(0))
         first.index_add_(0, numbers, resp.T @ centred)
         second.index_add_(0, numbers, resp.T @ centred.square_())
     return Sums(counts, first, second, total), densities.center.expand(len(counts), -1)
+
+
+def _sums_at_once(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
+    """:func:`_sums_diagonal` for a GPU, which float64 throughout and columns of zeros cost less than finding out where
+    float32 would do and which components take part.
+    """
+    components = Components(*(tensor.double() for tensor in components))
+    center = components.means.mean(0)
+    terms = diagonal_terms(components, center)
+    log_weights, means, _ = components
+    counts, first, second = (torch.zeros_like(tensor) for tensor in (log_weights, means, means))
+    total = counts.new_zeros(1)
+    for chunk in map(prepare, rows.split(ROWS_PER_CHUNK["cuda"])) if len(rows) else ():
+        centred = chunk.double() - center
+        squares = centred.square()
+        resp, log_likelihood = responsibilities(diagonal_products(centred, squares, *terms))
+        total += log_likelihood.sum()
+        counts += resp.sum(0)
+        first.addmm_(resp.T, centred)
+        second.addmm_(resp.T, squares)
+    return Sums(counts, first, second, total), center.expand(len(counts), -1)
 
 
 class Moments(NamedTuple):
