@@ -18,6 +18,7 @@ DARK = 0.25  # a background's mean, as a share of that of what stands before it
 SURROUNDS = 0.8  # share of the image's border that is background, where there is one
 RADIUS = 3  # of the closing, in pixels
 COVERED = 0.25  # share of a patch's pixels that makes it foreground
+LOOK = 8  # steps after which filling looks whether the last one reached anything: a GPU has to be waited for
 
 
 class Foreground:
@@ -137,13 +138,11 @@ def _without_holes(mask: Tensor) -> Tensor:
     free = (~mask).float()
     outside = F.pad(torch.zeros_like(free), (1, 1, 1, 1), value=1.0)
     free = F.pad(free, (1, 1, 1, 1), value=1.0)
-    # A trace cannot look whether a step reached anything new, and a GPU would have to be waited for.
-    looks = mask.device.type == "cpu" and not is_traced()
-    # A fixed number of steps at most: enough for any way that turns back no more than twice.
-    for _ in range(2 * (int(mask.shape[2]) + int(mask.shape[3]))):
+    # A fixed number of steps at most, so that it can be traced: enough for any way that turns back no more than twice.
+    for step in range(2 * (int(mask.shape[2]) + int(mask.shape[3]))):
         across = F.max_pool2d(outside, (1, 3), stride=1, padding=(0, 1))
         down = F.max_pool2d(outside, (3, 1), stride=1, padding=(1, 0))
         before, outside = outside, torch.maximum(across, down) * free
-        if looks and torch.equal(outside, before):
+        if step % LOOK == LOOK - 1 and not is_traced() and torch.equal(outside, before):
             break
     return outside[:, :, 1:-1, 1:-1] == 0
