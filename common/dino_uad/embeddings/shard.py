@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dino_uad.files import atomic_path
@@ -44,7 +44,8 @@ def write_shard(path: Path, records: Mapping[str, Record]) -> None:
         tensors[CHECKSUMS] = torch.tensor([_checksum(tensors, row) for row in range(count)])
     contents = json.dumps([[key, count_slices(record)] for key, record in records.items()])
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"contents": contents, "crc32": _crc32_of(contents)})
+        # Not save_file, which puts a file of its own, without our lock and for its owner alone, in this one's place.
+        temporary.write_bytes(save(tensors, {"contents": contents, "crc32": _crc32_of(contents)}))
 
 
 def count_slices(record: Record) -> int:
