@@ -5,10 +5,11 @@ import io
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
 from dino_uad.handlers.calibration import calibrate
-from dino_uad.heads.neighbourhood import neighbourhood_mean
+from dino_uad.heads.neighbourhood import box_mean, neighbourhood_mean
 from helpers import SIZE, detector
 
 STAGE = {"foreground": "auto", "neighbourhood": 3, "baseline": 0.5, "units": True}
@@ -120,6 +121,17 @@ def test_neighbourhood_is_the_mean_of_unit_vectors():
     torch.testing.assert_close(found[:, :, 1, 1], unit[:, :, :3, :3].mean(dim=(2, 3)))
     torch.testing.assert_close(found[:, :, 0, 0], unit[:, :, :2, :2].mean(dim=(2, 3)))
     assert neighbourhood_mean(embeddings, 1) is embeddings
+
+
+@pytest.mark.parametrize("size", [3, 5, 9])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 7), (6, 5)])
+def test_box_mean_and_its_gradient_are_those_of_pooling(size, grid):
+    maps = torch.randn(2, 3, *grid, requires_grad=True)
+    expected = F.avg_pool2d(maps, size, stride=1, padding=size // 2, count_include_pad=False)
+    found, weight = box_mean(maps, size), torch.randn_like(maps)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(mean, maps, weight)[0] for mean in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
 
 
 def test_traced_and_exported_maps_are_the_same(network, tmp_path):
