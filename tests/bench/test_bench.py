@@ -24,6 +24,7 @@ SINGLE = [
     "sklearn",
     "score",
     "ar",
+    "stage",
     "ar_training",
     "forward",
     "fit",

@@ -30,6 +30,7 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "sklearn": mixture.scikit_learn,
     "score": scoring.cosine_heads,
     "ar": scoring.autoregressive,
+    "stage": scoring.stage,
     "ar_training": training.autoregressive_training,
     "forward": transformer.forward,
     "fit": whole_fit.whole_fit,

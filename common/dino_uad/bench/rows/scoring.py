@@ -1,4 +1,4 @@
-"""Scoring one image with each head, as a share of the backbone's forward pass that it follows."""
+"""Scoring one image with each head, and what surrounds it, as a share of the backbone's forward pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch.nn import functional
 from dino_uad.backbones import DinoBackbone
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
-from dino_uad.bench.synthetic import patch_embeddings
+from dino_uad.bench.synthetic import head_slices, patch_embeddings
+from dino_uad.detector import AnomalyDetector
 from dino_uad.heads.dino_ad import DinoADHead
 from dino_uad.heads.dpmm import DPMMHead
 from dino_uad.heads.spatial_ar import SpatialARHead
@@ -43,6 +44,29 @@ def cosine_heads(settings: Settings) -> Row:
     distance = 1 - (rows @ clusters.centroids[support].double().T).mean(1)
     distance = (distance - distance.min()) / (distance.max() - distance.min())
     row.check("DINO-AD, score in [0, 1]", _error(clusters.score(embeddings, cls), distance), 1e-3)
+    return row
+
+
+@torch.inference_mode()
+def stage(settings: Settings) -> Row:
+    """What all methods share around their heads: foreground, neighbourhood, image baseline, and the map in pixels."""
+    side = settings.size(32, 4)
+    row = Row("stage", "From embeddings and scores to a map", {"pixels": 14 * side, "C": DIM}, settings)
+    embeddings, backbone, _ = _inputs(side, settings)
+    image = head_slices(3, 14 * side)[1:2].to(settings.device)
+    options = {"foreground": "auto", "neighbourhood": 3, "baseline": 0.5}
+    detector = AnomalyDetector(backbone, DPMMHead(DIM, 4), image.shape[2:], **options)
+    scores = embeddings[:, :1].float().abs()
+
+    def shared() -> None:
+        detector.prepare(embeddings)
+        detector.assess(scores, detector.find_foreground(image))
+
+    row.time({"forward": lambda: backbone(image), "shared": shared})
+    row.ratio("all but backbone and head / forward", "shared", "forward", scale=100, at_most=settings.on_processor(5))
+    unit = functional.normalize(embeddings.double(), dim=1)
+    pooled = functional.avg_pool2d(unit, 3, stride=1, padding=1, count_include_pad=False)
+    row.check("neighbourhood mean against pooling", (detector.prepare(embeddings) - pooled).abs().max(), 1e-6)
     return row
 
 

@@ -202,7 +202,9 @@ class DPMMHead(Head):
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Anomaly score of every patch by ``score_type``: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
-        rows = self._prepare(self._rows(embeddings))
+        rows = self._rows(embeddings)
+        # The cosine score brings rows to length 1 itself.
+        rows = rows.to(self.running_means.dtype) if self.score_type == "cosine" else self._prepare(rows)
         return self._to_grid(SCORES[self.score_type](rows, self._active_components()), embeddings)
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
