@@ -53,8 +53,8 @@ test-monailabel: .venv-monailabel/.ready
 bench: $(VENV)/.bench
 	$(BIN)/python -m dino_uad bench --out runs/bench
 
-# On a machine with a GPU, in about twelve minutes of one H100: the whole suite, whose bundles run on the GPU there, then the
-# benchmark with its aims for a GPU. A test that fails does not keep the benchmark from running.
+# On a machine with a GPU: the whole suite for five minutes, whose bundles run on the GPU there, then the benchmark
+# with its aims for a GPU. A test that fails does not keep the benchmark from running.
 bench-gpu: $(VENV)/.bench
 	$(BIN)/python -c "import torch; assert torch.cuda.is_available(), 'torch finds no GPU here'"
 	-timeout 300 $(BIN)/python -m pytest -q -n 8 --dist worksteal -m "not slow"

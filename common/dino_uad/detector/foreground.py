@@ -122,7 +122,7 @@ def _closed(mask: Tensor) -> Tensor:
 
 
 def _grown(mask: Tensor) -> Tensor:
-    """The largest of a 0/1 mask within a square: by maxima of two, four, then all, a tenth of what pooling takes."""
+    """The largest of a 0/1 mask within a square: by maxima of two, four, then all, far less work than pooling."""
     grown = F.pad(mask, (RADIUS, RADIUS, RADIUS, RADIUS))
     width = 1
     while width < 2 * RADIUS + 1:

@@ -15,7 +15,7 @@ def box_mean(maps: Tensor, size: int) -> Tensor:
     maps = maps.float()
     if maps.is_cuda or is_traced():
         return F.avg_pool2d(maps, size, stride=1, padding=size // 2, count_include_pad=False)
-    # On a processor the pooling takes eight times as long for one image.
+    # On a processor the pooling takes far longer.
     return _box_sum(maps, size).div_(_box_sum(maps.new_ones(1, 1, *maps.shape[2:]), size))
 
 

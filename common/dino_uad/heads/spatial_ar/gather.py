@@ -23,7 +23,7 @@ class _Gather(torch.autograd.Function):
     """The gradient of a token is the sum of its copies', where autograd's own way fills a grid for each of them.
 
     On a GPU, where a step takes as long as the host needs to start its kernels, both ways are one selection of rows; on
-    a processor that is half as fast as copying slices.
+    a processor copying slices is faster.
     """
 
     @staticmethod
