@@ -60,7 +60,7 @@ def interleave(variants: Mapping[str, Call], settings: Settings) -> dict[str, Ti
 def _calls_per_run(call: Call, device: torch.device) -> int:
     """Warm up, and count the calls that fill a run; ranks do as the first one finds, or they would wait for ever.
 
-    The first call on a GPU also loads kernels, and may take a hundred times as long as the second.
+    The first call on a GPU also loads kernels, and may take far longer than the second.
     """
     seconds = _first_rank(_run(call, 1, device)[0], device)
     if seconds < 10 * SHORTEST_RUN or device.type == "cuda":
