@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.backbones import DinoBackbone
-from dino_uad.data import stack_images
+from dino_uad.data import files_per_batch, stack_images
 from dino_uad.embeddings.shard import Record
-from dino_uad.embeddings.slices import Slices, unchanged
+from dino_uad.embeddings.slices import Loaded, Slices, joined
 from dino_uad.transforms import to_patches
 
 logger = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 class Embedder:
     """Runs the backbone on slices of entries, in batches that may span entries.
 
-    Processes load images, for a GPU a thread brings them to pinned memory, and a batch is fetched from the device when
-    the next one is on its way there.
+    Processes load images, several at a time, for a GPU a thread brings them to pinned memory, and a batch is fetched
+    from the device when the next one is on its way there.
 
     Args:
         backbone: the frozen feature extractor.
@@ -45,12 +45,12 @@ class Embedder:
             ValueError: an embedding is not a number.
         """
         self.backbone.to(self.device)
-        waiting: list[list[dict[str, Tensor]] | None] = []
+        waiting: list[Loaded] = []
         running: list[int | None] = []
         results: Record = {}
         for loaded in self._loaded(slices):
             waiting.append(loaded)
-            if sum(map(len, filter(None, waiting))) >= self.batch_size:
+            if sum(map(_number, waiting)) >= self.batch_size:
                 started = self._start(waiting)
                 yield from _fetch(running, results)
                 running, results = _counts(waiting), started
@@ -58,38 +58,49 @@ class Embedder:
         yield from _fetch(running, results)
         yield from _fetch(_counts(waiting), self._start(waiting))
 
-    def _loaded(self, slices: Slices) -> Iterator[list[dict[str, Tensor]] | None]:
-        """The slices of each entry as workers load them, with a progress bar and a word on what was skipped."""
-        workers, pin = min(self.num_workers, len(slices)), self.device.type == "cuda"
-        loader = DataLoader(slices, batch_size=None, num_workers=workers, collate_fn=unchanged, pin_memory=pin)
+    def _loaded(self, slices: Slices) -> Iterator[Loaded]:
+        """The slices of entries as workers load them, with a progress bar and a word on what was skipped."""
+        loader = DataLoader(
+            slices,
+            batch_size=files_per_batch(slices.data, self.batch_size),
+            num_workers=min(self.num_workers, len(slices)),
+            collate_fn=joined,
+            pin_memory=self.device.type == "cuda",
+        )
         skipped: Counter[str] = Counter()
-        with tqdm(loader, desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
-            for loaded, problem in bar:
-                if problem is not None:
-                    skipped[problem] += 1
-                yield loaded if problem is None else None
+        with tqdm(total=len(slices), desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
+            for loaded in loader:
+                skipped.update(loaded.problems)
+                yield loaded
+                bar.update(len(loaded.counts))
         if skipped:
             logger.warning(f"skipped {skipped.total()} unreadable of {len(slices)}: " + "; ".join(skipped))
 
     @torch.inference_mode()
-    def _start(self, waiting: Sequence[list[dict[str, Tensor]] | None]) -> Record:
+    def _start(self, waiting: Sequence[Loaded]) -> Record:
         """Start the backbone on all slices of some entries; joined, on the device, empty without a slice."""
-        slices = [one for entry in waiting for one in entry or ()]
-        done = [self._forward(slices[i : i + self.batch_size]) for i in range(0, len(slices), self.batch_size)]
+        images, masks = (
+            [one for part in waiting for one in part.slices.get(key, ())] for key in ("image", "foreground")
+        )
+        ends = [(start, start + self.batch_size) for start in range(0, len(images), self.batch_size)]
+        done = [self._forward(images[start:stop], masks[start:stop]) for start, stop in ends]
         return {key: torch.cat([part[key] for part in done]) for key in done[0]} if done else {}
 
-    def _forward(self, slices: Sequence[dict[str, Tensor]]) -> Record:
-        images = stack_images([one["image"].to(self.device, torch.float32, non_blocking=True) for one in slices])
-        embeddings, cls = self.backbone(images)
+    def _forward(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> Record:
+        batch = stack_images([image.to(self.device, torch.float32, non_blocking=True) for image in images])
+        embeddings, cls = self.backbone(batch)
         record = {"embedding": embeddings.half().contiguous(), "cls": cls.float()}
-        if "foreground" in slices[0]:
-            masks = torch.stack([one["foreground"] for one in slices])
-            record["foreground"] = to_patches(masks, tuple(embeddings.shape[-2:])).bool()
+        if masks:
+            record["foreground"] = to_patches(torch.stack(list(masks)), tuple(embeddings.shape[-2:])).bool()
         return record
 
 
-def _counts(entries: Sequence[list[dict[str, Tensor]] | None]) -> list[int | None]:
-    return [None if entry is None else len(entry) for entry in entries]
+def _number(loaded: Loaded) -> int:
+    return sum(count or 0 for count in loaded.counts)
+
+
+def _counts(parts: Sequence[Loaded]) -> list[int | None]:
+    return [count for part in parts for count in part.counts]
 
 
 def _fetch(counts: Sequence[int | None], results: Record) -> Iterator[Record | None]:

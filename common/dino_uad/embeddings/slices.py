@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dino_uad.data import stack_images
 from dino_uad.embeddings.with_foreground import flattened
 from dino_uad.errors import explain
 
@@ -43,6 +44,23 @@ class Slices(Dataset):
         ], None
 
 
-def unchanged(item: Any) -> Any:
-    """Collate nothing."""
-    return item
+class Loaded(NamedTuple):
+    """What a worker sends: slices of some entries, joined, since each tensor costs the receiver as much as another.
+
+    Attributes:
+        counts: of each entry, how many slices it has; None if it was skipped.
+        problems: why entries were skipped.
+        slices: ``image`` ``[n,1|3,H,W]`` and, if it was made, ``foreground`` ``[n,1,H,W]``; empty without a slice.
+    """
+
+    counts: list[int | None]
+    problems: list[str]
+    slices: dict[str, Tensor]
+
+
+def joined(entries: Sequence[tuple[list[dict[str, Tensor]], str | None]]) -> Loaded:
+    """Collate items of :class:`Slices`."""
+    slices = [one for found, _ in entries for one in found]
+    counts = [len(found) if problem is None else None for found, problem in entries]
+    problems = [problem for _, problem in entries if problem is not None]
+    return Loaded(counts, problems, {key: stack_images([one[key] for one in slices]) for key in (slices or [{}])[0]})
