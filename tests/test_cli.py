@@ -120,7 +120,7 @@ def test_weights_as_json(capfd, tmp_path, monkeypatch):
     assert listed["weights"]["dinov3_vits16"]["gated"]
 
 
-@pytest.mark.parametrize("words", [[], ["--block", "8"], ["--steps", "40", "--learning_rate", "3e-5"]])
+@pytest.mark.parametrize("words", [[], ["--blocks", "{5:5,7:8}"], ["--steps", "40", "--learning_rate", "3e-5"]])
 def test_options_of_distill_and_those_of_its_recipe_are_taken(words):
     assert isinstance(parse("distill", ["pictures", "student", *words]), PreparedCall)
 

@@ -118,7 +118,7 @@ def test_zero_shot(tmp_path):
 
 def test_distillation(tmp_path):
     labelled_pictures(tmp_path / "data")
-    asked = {"teacher": "dinov2_vits14", "image_size": 56, "steps": 2, "batch_size": 2}
+    asked = {"teacher": "dinov2_vits14", "image_size": 56, "steps": 2, "batch_size": 4}
     with absent_gpu(), pytest.MonkeyPatch.context() as patched:
         teacher = functools.partial(dino_uad.backbones.DinoBackbone, weights="random")
         patched.setattr("dino_uad.distill.command.DinoBackbone", teacher)

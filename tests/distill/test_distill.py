@@ -1,5 +1,7 @@
-"""A student's block learns, an interrupted training ends with the same weights, and nothing wrong is taken silently."""
+"""A student learns, an interrupted training ends with the same weights, and nothing wrong is taken silently."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +9,23 @@ import pytest
 import torch
 from PIL import Image
 
+from dino_uad import parallel
 from dino_uad.backbones.architectures import ARCHITECTURES
 from dino_uad.backbones.backbone import DinoBackbone
 from dino_uad.backbones.checkpoints import read_checkpoint
+from dino_uad.backbones.packed import pack_state, unpack_state
 from dino_uad.backbones.vit import ViTConfig
 from dino_uad.distill.command import distill, write_student
-from dino_uad.distill.data import BlockPairs, find_images
+from dino_uad.distill.data import VARIATIONS, find_images, read_slices, vary
+from dino_uad.distill.loss import feature_loss, straight_through
 from dino_uad.distill.recipe import Recipe
-from dino_uad.distill.train import Trainer, feature_loss
+from dino_uad.distill.train import Trainer
+from workflows import run_in_group
 
 TEACHER = ViTConfig(embed_dim=24, depth=4, num_heads=2, position_grid=5)
-STUDENT = ViTConfig(embed_dim=24, depth=2, num_heads=2, position_grid=5)
-RECIPE = Recipe(steps=12, batch_size=3, warmup=2, learning_rate=3e-3, seed=1)
+STUDENT = ViTConfig(embed_dim=24, depth=3, num_heads=2, position_grid=5)
+BLOCKS = {0: 0, 2: 3}
+RECIPE = Recipe(steps=12, batch_size=4, image_size=28, warmup=2, learning_rate=3e-3, seed=1)
 
 
 @pytest.fixture(autouse=True)
@@ -33,77 +40,153 @@ def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(5):
-        coarse = rng.integers(0, 256, (6, 6), dtype=np.uint8)
+        coarse = rng.integers(0, 256, (6, 6, 3) if index == 2 else (6, 6), dtype=np.uint8)
         Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
     return folder
 
 
-def teacher(block: int) -> DinoBackbone:
-    return DinoBackbone("teacher", layers=[block], final_norm=False, weights="random")
+def teacher() -> DinoBackbone:
+    return DinoBackbone("teacher", weights="random")
 
 
 @pytest.fixture
-def pairs(pictures: Path, tmp_path: Path) -> BlockPairs:
-    return BlockPairs(pictures, teacher(0), teacher(3), image_size=56, cache_dir=tmp_path / "tokens", batch_size=2)
+def trainer(pictures: Path, tmp_path: Path) -> Callable[..., Trainer]:
+    slices = read_slices(pictures, 64)
+
+    def make(name: str = "c.pt", recipe: Recipe = RECIPE, **options: object) -> Trainer:
+        asked = {"arch": "student", "teacher": teacher(), "blocks": BLOCKS} | options
+        return Trainer(slices=slices, recipe=recipe, checkpoint=tmp_path / name, **asked)
+
+    return make
 
 
-def test_pairs_are_the_tokens_of_the_teacher(pairs: BlockPairs) -> None:
-    image = torch.stack([item["image"] for group, _ in pairs.behind.slices() for item in group])
-    expected = teacher(0).vit(teacher(0).normalize(image), (0, 3), norm=False)
-    for found, tokens in zip(pairs.batch([0, 1, 2, 3, 4]), expected, strict=True):
-        torch.testing.assert_close(found, tokens, rtol=1e-3, atol=1e-4)  # patches are kept in half precision
+def test_slices_are_the_files_of_the_folder(pictures: Path) -> None:
+    for index, found in enumerate(read_slices(pictures, 64)):
+        expected = np.asarray(Image.open(pictures / f"{index}.png"))
+        assert np.array_equal(found.numpy(), np.moveaxis(np.atleast_3d(expected), 2, 0))
 
 
-def test_training_lowers_the_loss_on_the_training_images(pairs: BlockPairs, tmp_path: Path) -> None:
-    trainer = Trainer("student", pairs, Recipe(steps=60, batch_size=5, warmup=2, learning_rate=1e-2), tmp_path / "c.pt")
-    batch = pairs.batch(list(range(5)))
-    before = float(trainer.loss(*batch).detach())
-    trainer.run()
-    assert float(trainer.loss(*batch).detach()) < 0.5 * before
+def test_a_slice_that_nothing_is_done_to_is_itself_and_a_mirrored_one_is_mirrored() -> None:
+    slices = [torch.randint(256, (1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))] * 2
+    still = torch.tensor([0.5, 0.5, 2 / 3, 0.5, 0.5, 0.5])  # not mirrored, no angle, zoom 1, no shift, gamma 1
+    drawn = torch.stack((still, still), dim=1)
+    drawn[0, 1] = 0
+    plain, mirrored = vary(slices, 32, drawn)
+    torch.testing.assert_close(plain, (slices[0] / 255).expand(3, -1, -1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mirrored, plain.flip(2), atol=1e-5, rtol=0)
 
 
-def test_the_other_blocks_are_the_teachers(pairs: BlockPairs, tmp_path: Path) -> None:
-    state, given = Trainer("student", pairs, RECIPE, tmp_path / "c.pt").run(until=2), pairs.teacher.vit.state_dict()
-    same = {key for key, value in state.items() if torch.equal(value, given[key])}
-    changed = state.keys() - same
-    assert changed and all(key.startswith("blocks.1.") for key in changed)
-    assert {key.split(".")[1] for key in state if key.startswith("blocks.")} == {"0", "1"}
+def test_variations_stay_in_the_unit_range_and_differ() -> None:
+    slices = [torch.randint(256, (3, 40, 40), dtype=torch.uint8)] * 4
+    varied = vary(slices, 28, torch.rand(VARIATIONS, 4, generator=torch.Generator().manual_seed(0)))
+    assert varied.shape == (4, 3, 28, 28) and varied.min() >= 0 and varied.max() <= 1
+    assert all(not torch.equal(varied[0], other) for other in varied[1:])
 
 
-def test_an_interrupted_training_ends_with_identical_weights(pairs: BlockPairs, tmp_path: Path) -> None:
-    whole = Trainer("student", pairs, RECIPE, tmp_path / "whole.pt").run()
-    Trainer("student", pairs, RECIPE, tmp_path / "parts.pt").run(until=5)
-    resumed = Trainer("student", pairs, RECIPE, tmp_path / "parts.pt")
+def test_weights_are_used_as_they_will_be_read_and_have_the_gradient_of_the_weights() -> None:
+    weight = torch.randn(4, 16, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    used = straight_through("blocks.0.w", weight)
+    torch.testing.assert_close(used, unpack_state(pack_state({"blocks.0.w": weight.detach()}))["blocks.0.w"])
+    (gradient,) = torch.autograd.grad((used * torch.arange(16.0)).sum(), weight)
+    assert torch.equal(gradient, torch.arange(16.0).expand(4, -1))
+    bias = torch.randn(16)
+    assert straight_through("blocks.0.b", bias) is bias
+
+
+def test_training_lowers_the_loss_on_the_training_images(trainer) -> None:
+    one = trainer(recipe=Recipe(steps=60, batch_size=8, image_size=28, warmup=2, learning_rate=1e-2))
+    images = vary(one.slices, 56, torch.full((VARIATIONS, 5), 0.5))
+    before, missed = float(one.loss(images).detach()), one.missed(one.student())
+    one.run()
+    assert float(one.loss(images).detach()) < 0.6 * before
+    assert one.missed(one.student())[3] < missed[3]
+
+
+def test_it_begins_as_the_teachers_first_blocks(trainer) -> None:
+    given = teacher().vit.state_dict()
+    state = trainer().student()
+    assert all(torch.equal(value, given[key]) for key, value in state.items())
+    assert {key.split(".")[1] for key in state if key.startswith("blocks.")} == {"0", "1", "2"}
+
+
+def test_what_student_and_teacher_have_in_common_learns_slowly(trainer) -> None:
+    one = trainer()
+    quick = {id(p) for group in one.optimizer.param_groups if group["share"] == 1.0 for p in group["params"]}
+    slow = {
+        id(p) for group in one.optimizer.param_groups if group["share"] == RECIPE.given_rate for p in group["params"]
+    }
+    assert quick == {id(p) for p in one.vit.blocks[1:].parameters()}
+    assert slow == {id(p) for p in one.vit.parameters()} - quick
+
+
+def test_an_interrupted_training_ends_with_identical_weights(trainer) -> None:
+    whole = trainer("whole.pt").run()
+    trainer("parts.pt").run(until=5)
+    resumed = trainer("parts.pt")
     assert resumed.step == 5
     parts = resumed.run()
     assert all(torch.equal(parts[key], whole[key]) for key in whole)
 
 
-def test_a_student_goes_on_from_given_weights(pairs: BlockPairs, tmp_path: Path) -> None:
-    state = Trainer("student", pairs, RECIPE, tmp_path / "a.pt").run(until=3)
-    again = Trainer("student", pairs, RECIPE, tmp_path / "b.pt", start=state)
+def test_a_student_goes_on_from_given_weights(trainer) -> None:
+    state = trainer("a.pt").run(until=3)
+    again = trainer("b.pt", start=state)
     assert all(torch.equal(value, state[key]) for key, value in again.student().items())
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(pairs: BlockPairs, tmp_path: Path) -> None:
-    Trainer("student", pairs, RECIPE, tmp_path / "c.pt").run(until=1)
+def test_a_checkpoint_of_another_recipe_is_refused(trainer) -> None:
+    trainer().run(until=1)
     with pytest.raises(ValueError, match="another seed"):
-        Trainer("student", pairs, Recipe(**{**vars(RECIPE), "seed": 2}), tmp_path / "c.pt")
+        trainer(recipe=Recipe(**{**vars(RECIPE), "seed": 2}))
 
 
-def test_a_student_that_is_not_the_teacher_with_fewer_blocks_is_refused(pairs: BlockPairs, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="dinov2_vits14 is no student of teacher"):
-        Trainer("dinov2_vits14", pairs, RECIPE, tmp_path / "c.pt")
-    pairs.teacher.layers = (0,)
-    with pytest.raises(ValueError, match="its last one cannot stand for block 0"):
-        Trainer("student", pairs, RECIPE, tmp_path / "c.pt")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arch": "dinov2_vits14"}, "dinov2_vits14 is no student of teacher"),
+        ({"blocks": {0: 0}}, r"expected blocks of student \(0 to 2, the last among them\)"),
+        ({"blocks": {2: 1}}, "the same or a later one of teacher"),
+        ({"blocks": {}}, "expected blocks of student"),
+        ({"recipe": Recipe(batch_size=6)}, "batch_size is 6; expected a multiple of 4"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(trainer, options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        trainer(**options)
 
 
-def test_every_epoch_visits_every_slice_once() -> None:
-    recipe = Recipe(batch_size=4)
-    visited = [index for step in range(7) for index in recipe.indices(step, 14)]
-    assert sorted(visited[:14]) == sorted(visited[14:]) == list(range(14))
-    assert visited[:14] != visited[14:]
+def test_ranks_divide_what_one_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(batch_size=8)
+    for step in (0, 1):
+        size, whole, drawn = recipe.draw(step, 100, 3)
+        assert (size, len(whole)) == ((224, 8), (448, 2))[step]
+        monkeypatch.setattr(parallel, "world_size", lambda: 2)
+        shares = []
+        for rank in (0, 1):
+            monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+            shares.append(recipe.draw(step, 100, 3))
+        monkeypatch.undo()
+        assert whole == [index for pair in zip(*(share[1] for share in shares), strict=True) for index in pair]
+        assert torch.equal(drawn, torch.stack([share[2] for share in shares], dim=2).flatten(1))
+
+
+def train_in_a_group(pictures: Path, folder: Path) -> None:
+    """Half of a training, of each rank; the tiny architectures are not known in a process of its own."""
+    ARCHITECTURES.update(teacher=TEACHER, student=STUDENT)
+    with parallel.process_group("cpu"):
+        recipe, slices = Recipe(**{**vars(RECIPE), "batch_size": 8}), read_slices(pictures, 64)
+        state = Trainer("student", teacher(), BLOCKS, slices, recipe, folder / "c.pt").run(until=5)
+        torch.save(state, folder / f"{parallel.rank()}.pt")
+
+
+def test_two_ranks_train_as_one_process_does(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    train_in_a_group(pictures, tmp_path / "one")
+    assert run_in_group(2, functools.partial(train_in_a_group, pictures, tmp_path)) == [0, 0]
+    one, first, second = (torch.load(tmp_path / name, weights_only=True) for name in ("one/0.pt", "0.pt", "1.pt"))
+    for key, value in one.items():
+        assert torch.equal(first[key], second[key])
+        torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-5)
 
 
 def test_learning_rate_warms_up_and_decays_to_zero() -> None:
@@ -127,18 +210,18 @@ def test_feature_loss_is_the_share_of_the_variance_that_is_missed() -> None:
 def test_the_command_writes_a_student_that_loads_as_a_backbone(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dino_uad.distill.command.DinoBackbone", lambda _, layers, **__: teacher(layers[0]))
-    options = {"image_size": 56, "block": 3, "steps": 2, "batch_size": 2, "device": "cpu"}
+    monkeypatch.setattr("dino_uad.distill.command.DinoBackbone", lambda *_, **__: teacher())
+    options = {"blocks": BLOCKS, "image_size": 28, "steps": 2, "batch_size": 4, "device": "cpu"}
     path = distill(str(pictures), str(tmp_path / "out"), "student", "teacher", **options)
     image = torch.rand(2, 1, 28, 42)
     found, cls = DinoBackbone("student", layers=[0], final_norm=False, weights=path)(image)
     assert (found.shape, cls.shape) == ((2, 24, 2, 3), (2, 24))
-    expected, _ = teacher(0)(image)
-    assert float((found - expected).norm() / expected.norm()) < 0.02, "seven bits"
+    expected, _ = DinoBackbone("teacher", layers=[0], final_norm=False, weights="random")(image)
+    assert float((found - expected).norm() / expected.norm()) < 0.03, "5.5 bits"
 
 
-def test_the_same_weights_give_the_same_file(pairs: BlockPairs, tmp_path: Path) -> None:
-    state = Trainer("student", pairs, RECIPE, tmp_path / "c.pt").student()
+def test_the_same_weights_give_the_same_file(trainer, tmp_path: Path) -> None:
+    state = trainer().student()
     for name in ("a", "b"):
         write_student(dict(reversed(state.items())) if name == "b" else state, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

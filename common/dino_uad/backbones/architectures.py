@@ -23,10 +23,10 @@ ARCHITECTURES: dict[str, ViTConfig] = {
         for size, shape in SIZES.items()
     },
     # The student that ships with the package, see `dino_uad/backbones/weights/dino_uad_tiny14.md`.
-    "dino_uad_tiny14": ViTConfig(embed_dim=384, depth=7, num_heads=6),
+    "dino_uad_tiny14": ViTConfig(embed_dim=384, depth=9, num_heads=6),
 }
-STUDENTS = {"dino_uad_tiny14"}
-"""Backbones whose last block was distilled: it gives what a later block of the teacher does."""
+STUDENTS = {"dino_uad_tiny14": {5: 5, 8: 8}}
+"""Of students, the blocks to read and those of their teacher that they stand for (from 0)."""
 
 
 def architecture(name: str) -> ViTConfig:
@@ -40,11 +40,10 @@ def blocks_to_read(arch: str) -> list[int]:
     """The blocks whose patch embeddings serve best, joined: half-way and at three quarters of the depth.
 
     Of 12 blocks the 6th and the 9th. No single block is best on every kind of image, these two together are near the
-    best; see ``docs/results.md`` for the data on which this was found. Of the student its last two: they are what
-    these two of its teacher are.
+    best; see ``docs/results.md`` for the data on which this was found. Of a student those that stand for them.
     """
     depth = architecture(arch).depth
-    return [depth - 2, depth - 1] if arch in STUDENTS else [depth // 2 - 1, 3 * depth // 4 - 1]
+    return list(STUDENTS.get(arch, (depth // 2 - 1, 3 * depth // 4 - 1)))
 
 
 def guess_architecture(state: Mapping[str, Tensor]) -> str | None:

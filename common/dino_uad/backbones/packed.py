@@ -1,22 +1,38 @@
-"""Weights in seven bits: how a backbone ships inside the package, in less than half of half precision.
+"""Weights in few bits: how a backbone ships inside the package, in less than half of half precision.
 
-A row of a matrix (an output channel) has one scale, and of each value ``round(value / scale)`` from -63 to 63, as in
-symmetric integer quantisation (Jacob et al. 2018, section 2.1). The weights are unpacked when they are read and the
-network computes in floating point: this saves room, not time.
+A row of a matrix (an output channel) has one scale, and of each value ``round(value / scale)``, as in symmetric integer
+quantisation (Jacob et al. 2018, section 2.1); these levels are Huffman coded, since small ones are frequent (Han et al.
+2016, section 4). The weights are unpacked when they are read and the network computes in floating point: this saves
+room, not time.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-BITS = 7
-LARGEST = 2 ** (BITS - 1) - 1
-SCALE = ".scale"
-"""End of the name under which the scales of a packed tensor stand."""
+LARGEST = {"blocks.": 42}
+"""Largest level of a matrix whose name starts so: 5.5 bits once they are coded."""
+LARGEST_ELSE = 127
+"""Of all other tensors: of position embeddings, whose error every block inherits."""
+SCALE, SHAPE = ".scale", ".shape"
+"""Ends of the names under which scales and shape of a packed tensor stand."""
+
+
+def is_packed(name: str, shape: torch.Size) -> bool:
+    """Whether a tensor of this name has rows that are packed; the others are kept in half precision."""
+    return len(shape) >= 2 and shape[-1] % 8 == 0 and not name.endswith((SCALE, SHAPE))
+
+
+def levels(name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Levels ``[...,n]`` of a packed tensor's rows, as float32, and their scales ``[...,1]``."""
+    largest = next((number for start, number in LARGEST.items() if name.startswith(start)), LARGEST_ELSE)
+    scale = tensor.float().abs().amax(dim=-1, keepdim=True) / largest
+    scale = torch.where(scale == 0, 1, scale)
+    return (tensor.float() / scale).round(), scale
 
 
 def pack_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -26,31 +42,45 @@ def pack_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: finite float tensors by name.
 
     Returns:
-        By name half tensors, or bytes ``[...,7 n / 8]`` for ``[...,n]`` and, under ``NAME.scale``, float32 ``[...,1]``.
+        By name half tensors, or the coded levels as bytes and, under ``NAME.scale`` and ``NAME.shape``, what is needed
+        to read them.
     """
     packed: dict[str, Tensor] = {}
     for name, tensor in sorted(state.items()):
-        if tensor.ndim < 2 or tensor.shape[-1] % 8:
+        if not is_packed(name, tensor.shape):
             packed[name] = tensor.half().contiguous()
             continue
-        scale = tensor.float().abs().amax(dim=-1, keepdim=True) / LARGEST
-        scale[scale == 0] = 1
-        levels = (tensor.float() / scale).round().to(torch.int8) + LARGEST
-        bits = np.unpackbits(levels.to(torch.uint8).numpy()[..., None], axis=-1)[..., 8 - BITS :]
-        packed[name] = torch.from_numpy(np.packbits(bits.reshape(*tensor.shape[:-1], -1), axis=-1))
-        packed[name + SCALE] = scale
+        rows, packed[name + SCALE] = levels(name, tensor)
+        coder = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)
+        coded = coder.compress(rows.to(torch.int8).cpu().numpy().tobytes()) + coder.flush()
+        packed[name] = torch.frombuffer(bytearray(coded), dtype=torch.uint8)
+        packed[name + SHAPE] = torch.tensor(tensor.shape)
     return packed
 
 
 def unpack_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of :func:`pack_state` to half a level; a state that holds nothing packed comes back as it is."""
+    """The inverse of :func:`pack_state` to half a level; a state that holds nothing packed comes back as it is.
+
+    Raises:
+        ValueError: bytes that are not the levels of a tensor of their shape.
+    """
     unpacked = {}
     for name, tensor in state.items():
-        scale = state.get(name + SCALE)
-        if scale is not None:
-            bits = np.unpackbits(tensor.numpy(), axis=-1).reshape(*tensor.shape[:-1], -1, BITS)
-            levels = np.packbits(bits, axis=-1)[..., 0] >> (8 - BITS)
-            tensor = (torch.from_numpy(levels).float() - LARGEST) * scale
-        if not name.endswith(SCALE):
+        if name + SHAPE in state and name + SCALE in state:
+            shape = state[name + SHAPE].tolist()
+            tensor = _decoded(name, tensor, shape).float() * state[name + SCALE]
+        if not name.endswith((SCALE, SHAPE)):
             unpacked[name] = tensor
     return unpacked
+
+
+def _decoded(name: str, coded: Tensor, shape: list[int]) -> Tensor:
+    expected = torch.Size(shape).numel()
+    try:
+        decoder = zlib.decompressobj()
+        content = decoder.decompress(coded.numpy().tobytes(), max(expected, 1))
+    except zlib.error as error:
+        raise ValueError(f"packed weights {name}: {error}; expected the levels of a tensor {shape}") from error
+    if len(content) != expected:
+        raise ValueError(f"packed weights {name}: found {len(content)} levels, expected {expected} for {shape}")
+    return torch.frombuffer(bytearray(content), dtype=torch.int8).reshape(shape)

@@ -45,13 +45,14 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "throughput": throughput.throughput,
     "memory": memory.memory,
     "index": approximate.approximate,
+    "index_large": approximate.approximate_large,
     "large_fit": large_fit.large_fit,
 }
 DISTRIBUTED = ("em_ranks", "nearest_ranks")
 """Rows that have something to measure under ``torchrun``."""
-ON_REQUEST = ("fit_all", "options", "throughput", "memory", "index", "large_fit")
+ON_REQUEST = ("fit_all", "options", "throughput", "memory", "index", "index_large", "large_fit")
 """Rows that run only when they are named, because they take minutes."""
-PEERS = {"sklearn": "sklearn", "index": "faiss"}
+PEERS = {"sklearn": "sklearn", "index": "faiss", "index_large": "faiss"}
 """Packages without which a row has nothing to compare with."""
 
 

@@ -1,1 +1,1 @@
-"""Distillation of a small backbone from a DINO teacher: ``python -m dino_uad distill``."""
+"""Distillation of a smaller backbone from a DINO teacher: ``python -m dino_uad distill``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,15 +10,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.backbones import DinoBackbone, architecture, blocks_to_read, pack_state, read_checkpoint
-from dino_uad.distill.data import BlockPairs
+from dino_uad.backbones import DinoBackbone, pack_state, read_checkpoint
+from dino_uad.backbones.architectures import STUDENTS
+from dino_uad.distill.data import read_slices
 from dino_uad.distill.recipe import Recipe
 from dino_uad.distill.train import Trainer
 from dino_uad.files import atomic_path
 
 
 def write_student(state: dict[str, Tensor], path: str | Path) -> None:
-    """Write weights in seven bits as safetensors; the same weights give the same bytes."""
+    """Write packed weights as safetensors; the same weights give the same bytes."""
     content = save(pack_state(state), {"format": "pt"})
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -28,24 +30,22 @@ def distill(
     output: str,
     arch: str = "dino_uad_tiny14",
     teacher: str = "dinov2_vits14",
-    block: int | None = None,
-    image_size: int = 224,
+    blocks: Mapping[int, int] | None = None,
     device: str | None = None,
     start: str | None = None,
     **recipe: float | str,
 ) -> str:
-    """Distil the last block of a student whose other blocks are its teacher's; an interrupted run goes on.
+    """Distil a student with fewer blocks than its teacher, whose first ones it begins as; an interrupted run goes on.
 
     Args:
         data_dir: folder of pictures (PNG, JPEG, ...) and volumes (NIfTI, NRRD, DICOM, ...).
-        output: folder for ``student.safetensors``, the checkpoint and the cached tokens.
+        output: folder for ``student.safetensors`` and the checkpoint.
         arch: the student's architecture, the teacher's with fewer blocks.
         teacher: the teacher's architecture; its weights come from the weight store.
-        block: the teacher's block that the student's last one shall stand for; the last that bundles read by default.
-        image_size: side of the images in pixels.
+        blocks: blocks of the student and the teacher's that they shall stand for, such as ``{5: 5, 7: 8}``; by default
+            those that bundles read.
         device: cpu or cuda; the GPU by default if there is one.
-        start: weights of a student to go on from with another recipe or other images; else the block starts as the
-            teacher's own next one.
+        start: weights of a student to go on from with another recipe or other images.
         recipe: attributes of :class:`Recipe`, for example ``--steps 4000 --batch_size 8 --seed 0``.
 
     Returns:
@@ -59,15 +59,23 @@ def distill(
         raise ValueError(f"distill has no option --{min(unknown)}; those of the recipe: --{', --'.join(known)}")
     plan, folder = Recipe(**recipe), Path(output)
     path = folder / "student.safetensors"
-    last = blocks_to_read(teacher)[-1] if block is None else block
     with parallel.process_group(device) as place:
-        before, behind = (
-            DinoBackbone(teacher, [index], final_norm=False, precision=plan.precision).to(place)
-            for index in (architecture(arch).depth - 2, last)
+        frozen = DinoBackbone(teacher, precision=plan.precision).to(place)
+        trainer = Trainer(
+            arch,
+            frozen,
+            blocks or STUDENTS.get(arch, {}),
+            read_slices(data_dir, device=place),
+            plan,
+            folder / "checkpoint.pt",
+            read_checkpoint(start) if start else None,
         )
-        pairs = BlockPairs(data_dir, before, behind, image_size, folder / "tokens", plan.batch_size, place)
-        begin = read_checkpoint(start) if start else None
-        state = Trainer(arch, pairs, plan, folder / "checkpoint.pt", place, begin).run()
+        before = trainer.missed(trainer.student()) if trainer.step == 0 else {}
+        state = trainer.run()
+        after = trainer.missed(state)
         if parallel.rank() == 0:
             write_student(state, path)
+            for block, share in after.items():
+                untrained = f", before training {before[block]:.2%}" if before else ""
+                print(f"block {block}: {share:.2%} of the variance of the teacher's tokens is missed{untrained}")
     return str(path)

@@ -1,16 +1,20 @@
-"""What a student's last block learns from: tokens of a frozen teacher, before that block and behind a later one."""
+"""The pictures that a student learns from: as they are on disk, held in memory, and varied in every step."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from monai.transforms import Compose
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from dino_uad.backbones import DinoBackbone
-from dino_uad.data import datalist
-from dino_uad.embeddings import EmbeddingDataset
+from dino_uad import parallel
+from dino_uad.data import datalist, stack_images
+from dino_uad.embeddings.slices import Slices, joined
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
 
@@ -26,73 +30,49 @@ def find_images(folder: str | Path) -> list[dict[str, str]]:
     return [{"image": item["image"]} for item in datalist(folder, "all")]
 
 
-def slice_transform(image_size: int, min_foreground: float = 0.05) -> Compose:
-    """From a path to upright axial slices ``[1|3,image_size,image_size]`` in [0, 1]."""
+def slice_transform(side: int, min_foreground: float = 0.05) -> Compose:
+    """From a path to upright axial slices ``[1|3,side,side]`` in [0, 1]."""
     return Compose(
         [
             LoadScand("image"),
             OrientScand("image"),
             ScaleToUnitd("image"),
             ExtractSlicesd("image", min_foreground=min_foreground),
-            InPlaneResized("image", image_size),
+            InPlaneResized("image", side),
         ]
     )
 
 
-class BlockPairs:
-    """Tokens that enter the student's last block and those that it shall give, of the slices in a folder.
+def read_slices(folder: str | Path, side: int = 256, device: torch.device | str = "cpu") -> list[Tensor]:
+    """All slices of a folder's pictures and volumes, ``[1|3,side,side]`` uint8 on ``device``."""
+    files = Slices(find_images(folder), slice_transform(side))
+    loader = DataLoader(files, collate_fn=joined, num_workers=parallel.loader_workers(device))
+    return [
+        image.mul(255).round().to(torch.uint8).to(device)
+        for loaded in tqdm(loader, desc="reading", unit="file", disable=parallel.rank() > 0)
+        for image in loaded.slices.get("image", ())
+    ]
 
-    The teacher runs over each slice for either; its tokens are cached in half precision, where an interrupted pass goes
-    on. Images that were changed are other images, with tokens of their own: write them into the folder.
+
+VARIATIONS = 6
+
+
+def vary(slices: list[Tensor], size: int, drawn: Tensor) -> Tensor:
+    """A batch ``[B,3,size,size]`` in [0, 1]: each slice mirrored, turned, zoomed, moved, and with another contrast.
 
     Args:
-        folder: pictures and volumes.
-        before: the teacher, read behind the last block that the student takes over.
-        behind: the teacher, read behind the block that the student's last one shall stand for.
-        image_size: height and width, a multiple of the teacher's patch.
-        cache_dir: folder of the cached tokens.
-        batch_size: slices per call of the teacher.
-        device: where the teacher runs.
-
-    Raises:
-        ValueError: the size is no multiple of the patch; nothing to read in the folder.
+        slices: ``[1|3,S,S]`` uint8.
+        size: of the batch.
+        drawn: ``[VARIATIONS,B]``, uniform in [0, 1), that tell what is done to them.
     """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        before: DinoBackbone,
-        behind: DinoBackbone,
-        image_size: int,
-        cache_dir: str | Path,
-        batch_size: int = 8,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        if image_size % behind.patch_size:
-            raise ValueError(f"image_size {image_size} is no multiple of the teacher's patch of {behind.patch_size}")
-        self.teacher = behind
-        images, transform = find_images(folder), slice_transform(image_size)
-        self.before, self.behind = (
-            EmbeddingDataset(images, transform, backbone, str(cache_dir), batch_size, device=device)
-            for backbone in (before, behind)
-        )
-        self.before.build()
-        self.behind.build()
-
-    def __len__(self) -> int:
-        return len(self.behind)
-
-    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Tokens ``[B,1+h*w,C]``, class token first, before the block and behind, float32."""
-        before, behind = (_tokens(part.batch(indices)) for part in (self.before, self.behind))
-        return before, behind
-
-    def sample(self, slices: int) -> Tensor:
-        """Targets ``[S,1+h*w,C]`` of at most ``slices`` evenly spaced slices."""
-        chosen = torch.linspace(0, len(self) - 1, min(slices, len(self))).round().long().unique()
-        return _tokens(self.behind.batch(chosen.tolist()))
-
-
-def _tokens(record: dict[str, Tensor]) -> Tensor:
-    patches = record["embedding"].float().flatten(2).transpose(1, 2)
-    return torch.cat((record["cls"].float()[:, None], patches), dim=1)
+    count, device = len(slices), slices[0].device
+    mirrored = 1 - 2 * (drawn[0] < 0.5).float()
+    angle = math.radians(20) * (2 * drawn[1] - 1)
+    zoom = 0.6 + 0.6 * drawn[2]  # of what is looked at: below 1 it is a part of the slice
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    rows = torch.stack((mirrored * cos, -sin, 0.3 * drawn[3] - 0.15, mirrored * sin, cos, 0.3 * drawn[4] - 0.15))
+    images = stack_images(slices).float().div(255).expand(-1, 3, -1, -1)
+    grid = F.affine_grid(rows.T.reshape(count, 2, 3).to(device), [count, 3, size, size], align_corners=False)
+    images = F.grid_sample(images, grid, align_corners=False)
+    gamma = (1.4 * drawn[5] - 0.7).exp().to(device)
+    return images.clamp(0, 1).pow(gamma[:, None, None, None])

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dino_uad import parallel
 
@@ -17,20 +18,24 @@ class Recipe:
     Attributes:
         steps: optimiser steps.
         batch_size: slices per step, over all ranks.
+        image_size: side of the images in pixels; every second step has a quarter as many of twice the side.
         learning_rate: highest, after the warm-up.
+        given_rate: share of it for what the student has from its teacher and shall keep.
         warmup: steps of linear increase.
         weight_decay: of AdamW, on matrices.
         ema: decay of the moving average of the weights; smaller during the first steps.
-        seed: of the order.
+        seed: of the order and the variations.
         precision: ``float32``, or ``bfloat16`` autocast.
     """
 
     steps: int = 1000
     batch_size: int = 16
+    image_size: int = 224
     learning_rate: float = 3e-4
-    warmup: int = 100
+    given_rate: float = 0.005
+    warmup: int = 30
     weight_decay: float = 0.02
-    ema: float = 0.998
+    ema: float = 0.99
     seed: int = 0
     precision: str = "float32"
 
@@ -41,13 +46,14 @@ class Recipe:
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
-    def indices(self, step: int, count: int) -> list[int]:
-        """This rank's slices of a step; all ranks together take consecutive parts of a new permutation every epoch."""
-        first = step * self.batch_size
-        permutations = {
-            epoch: torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
-            for epoch in range(first // count, (first + self.batch_size - 1) // count + 1)
-        }
-        return [int(permutations[i // count][i % count]) for i in range(first, first + self.batch_size)][
-            parallel.rank() :: parallel.world_size()
-        ]
+    def draw(self, step: int, count: int, numbers: int) -> tuple[int, list[int], Tensor]:
+        """What a step sees: the side of its images, this rank's slices of ``count``, and random ``numbers`` for each.
+
+        All ranks draw the same, and each takes its share.
+        """
+        doubled = step % 2
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        slices = torch.randint(count, (self.batch_size // 4 if doubled else self.batch_size,), generator=generator)
+        drawn = torch.rand(numbers, len(slices), generator=generator)
+        mine = slice(parallel.rank(), None, parallel.world_size())
+        return self.image_size * (1 + doubled), slices[mine].tolist(), drawn[:, mine]

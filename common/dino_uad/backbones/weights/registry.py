@@ -86,7 +86,7 @@ TINY_STUDENT = WeightSource(
     name="dino_uad_tiny14",
     file_names=("dino_uad_tiny14.safetensors",),
     licence="Apache-2.0",
-    sha256="f77739c47631d27e43a8d62079b41008e0039c76652c8b8afae400bff41f6218",
+    sha256="a38e9f14759318c1c22fbaa776645c6d83cda16954da5c580984080ac62361e1",
     packaged="dino_uad_tiny14.safetensors",
 )
 
