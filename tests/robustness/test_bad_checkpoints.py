@@ -94,7 +94,7 @@ def test_bad_model(case, copy):
 SETTINGS = {
     "image_size": ([70, 70], r"image_size: the checkpoint was fitted with \[56, 56\], this network has \[70, 70\]"),
     "network_def#backbone#arch": ("dinov2_vits14", r"arch: the checkpoint was fitted with 'dino_uad_tiny14'"),
-    "network_def#backbone#layers": ([0], r"layers: the checkpoint was fitted with \[5, 6\], this network has \[0\]"),
+    "network_def#backbone#layers": ([0], r"layers: the checkpoint was fitted with \[5, 8\], this network has \[0\]"),
     "network_def#head#n_components": (9, r"head\.log_weights.*\[6\].*\[9\]"),
     "axcodes": ("IPL", r"preprocessing: .*'PLS'.*'IPL'"),
 }

@@ -1,13 +1,14 @@
 """Frozen DINO vision transformers: architectures, checkpoints, and where their weights come from."""
 
-from dino_uad.backbones.architectures import architecture, blocks_to_read
+from dino_uad.backbones.architectures import STUDENTS, architecture, blocks_to_read
 from dino_uad.backbones.backbone import PRECISIONS, DinoBackbone, random_state
 from dino_uad.backbones.checkpoints import read_checkpoint, to_huggingface
-from dino_uad.backbones.packed import pack_state
+from dino_uad.backbones.packed import pack_state, rounded
 from dino_uad.backbones.vit import VisionTransformer
 
 __all__ = [
     "PRECISIONS",
+    "STUDENTS",
     "DinoBackbone",
     "VisionTransformer",
     "architecture",
@@ -15,5 +16,6 @@ __all__ = [
     "pack_state",
     "random_state",
     "read_checkpoint",
+    "rounded",
     "to_huggingface",
 ]

@@ -35,6 +35,14 @@ def levels(name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
     return (tensor.float() / scale).round(), scale
 
 
+def rounded(name: str, tensor: Tensor) -> Tensor:
+    """A tensor as it is read again after :func:`pack_state`, but for half precision where nothing is packed."""
+    if not is_packed(name, tensor.shape):
+        return tensor
+    rows, scale = levels(name, tensor)
+    return rows * scale
+
+
 def pack_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Pack what has rows of a multiple of 8 values; everything else goes to half precision.
 

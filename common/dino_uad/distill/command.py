@@ -10,8 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.backbones import DinoBackbone, pack_state, read_checkpoint
-from dino_uad.backbones.architectures import STUDENTS
+from dino_uad.backbones import STUDENTS, DinoBackbone, pack_state, read_checkpoint
 from dino_uad.distill.data import read_slices
 from dino_uad.distill.recipe import Recipe
 from dino_uad.distill.train import Trainer

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.data import datalist, stack_images
-from dino_uad.embeddings.slices import Slices, joined
+from dino_uad.embeddings import Slices, join_slices
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
 
@@ -46,7 +46,7 @@ def slice_transform(side: int, min_foreground: float = 0.05) -> Compose:
 def read_slices(folder: str | Path, side: int = 256, device: torch.device | str = "cpu") -> list[Tensor]:
     """All slices of a folder's pictures and volumes, ``[1|3,side,side]`` uint8 on ``device``."""
     files = Slices(find_images(folder), slice_transform(side))
-    loader = DataLoader(files, collate_fn=joined, num_workers=parallel.loader_workers(device))
+    loader = DataLoader(files, collate_fn=join_slices, num_workers=parallel.loader_workers(device))
     return [
         image.mul(255).round().to(torch.uint8).to(device)
         for loaded in tqdm(loader, desc="reading", unit="file", disable=parallel.rank() > 0)

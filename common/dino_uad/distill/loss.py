@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dino_uad.backbones.packed import is_packed, levels
+from dino_uad.backbones import rounded
 
 
 def straight_through(name: str, weight: Tensor) -> Tensor:
     """A weight as it will be shipped, with the gradient of the weight itself (Bengio et al. 2013, section 4)."""
-    if not is_packed(name, weight.shape):
-        return weight
-    rows, scale = levels(name, weight.detach())
-    return weight + (rows * scale - weight.detach())
+    given = weight.detach()
+    used = rounded(name, given)
+    return weight if used is given else weight + (used - given)
 
 
 def feature_loss(found: Tensor, target: Tensor, spread: Tensor) -> Tensor:

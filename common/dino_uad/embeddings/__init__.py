@@ -3,6 +3,7 @@
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.identity import entry_key, store_facts
 from dino_uad.embeddings.loader import EmbeddingLoader
+from dino_uad.embeddings.slices import Slices, join_slices
 from dino_uad.embeddings.store import EmbeddingStore
 from dino_uad.embeddings.with_foreground import flattened
 
@@ -10,7 +11,9 @@ __all__ = [
     "EmbeddingDataset",
     "EmbeddingLoader",
     "EmbeddingStore",
+    "Slices",
     "entry_key",
     "flattened",
+    "join_slices",
     "store_facts",
 ]

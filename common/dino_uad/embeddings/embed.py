@@ -15,7 +15,7 @@ from dino_uad import parallel
 from dino_uad.backbones import DinoBackbone
 from dino_uad.data import files_per_batch, stack_images
 from dino_uad.embeddings.shard import Record
-from dino_uad.embeddings.slices import Loaded, Slices, joined
+from dino_uad.embeddings.slices import Loaded, Slices, join_slices
 from dino_uad.transforms import to_patches
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Embedder:
             slices,
             batch_size=files_per_batch(slices.data, self.batch_size),
             num_workers=min(self.num_workers, len(slices)),
-            collate_fn=joined,
+            collate_fn=join_slices,
             pin_memory=self.device.type == "cuda",
         )
         skipped: Counter[str] = Counter()

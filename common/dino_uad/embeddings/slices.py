@@ -58,7 +58,7 @@ class Loaded(NamedTuple):
     slices: dict[str, Tensor]
 
 
-def joined(entries: Sequence[tuple[list[dict[str, Tensor]], str | None]]) -> Loaded:
+def join_slices(entries: Sequence[tuple[list[dict[str, Tensor]], str | None]]) -> Loaded:
     """Collate items of :class:`Slices`."""
     slices = [one for found, _ in entries for one in found]
     counts = [len(found) if problem is None else None for found, problem in entries]
