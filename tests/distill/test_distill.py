@@ -138,6 +138,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(trainer) -> None:
     trainer().run(until=1)
     with pytest.raises(ValueError, match="another seed"):
         trainer(recipe=Recipe(**{**vars(RECIPE), "seed": 2}))
+    with pytest.raises(ValueError, match="another start"):
+        trainer(start=trainer("other.pt").student())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from dino_uad.backbones.architectures import STUDENTS, architecture, blocks_to_read
 from dino_uad.backbones.backbone import PRECISIONS, DinoBackbone, random_state
-from dino_uad.backbones.checkpoints import read_checkpoint, to_huggingface
+from dino_uad.backbones.checkpoints import read_checkpoint, state_digest, to_huggingface
 from dino_uad.backbones.packed import pack_state, rounded
 from dino_uad.backbones.vit import VisionTransformer
 
@@ -17,5 +17,6 @@ __all__ = [
     "random_state",
     "read_checkpoint",
     "rounded",
+    "state_digest",
     "to_huggingface",
 ]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from dino_uad import parallel
-from dino_uad.backbones import PRECISIONS, DinoBackbone, VisionTransformer, architecture
+from dino_uad.backbones import PRECISIONS, DinoBackbone, VisionTransformer, architecture, state_digest
 from dino_uad.distill.data import VARIATIONS, vary
 from dino_uad.distill.loss import feature_loss, missed_share, straight_through
 from dino_uad.distill.recipe import Recipe
@@ -68,6 +68,7 @@ class Trainer:
             "teacher": teacher.identity,
             "blocks": list(self.blocks.items()),
             "slices": len(slices),
+            "start": state_digest(dict(start)) if start else None,
             **asdict(recipe),
         }
         self.vit = _beginning(arch, start or teacher.vit.state_dict()).to(self.device)
