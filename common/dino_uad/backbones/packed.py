@@ -14,22 +14,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-LARGEST = {"blocks.": 42}
-"""Largest level of a matrix whose name starts so: 5.5 bits once they are coded."""
-LARGEST_ELSE = 127
+LARGEST_IN_BLOCKS = 42
+"""Largest level of a matrix of a block: 5.5 bits once they are coded."""
+LARGEST = 127
 """Of all other tensors: of position embeddings, whose error every block inherits."""
 SCALE, SHAPE = ".scale", ".shape"
 """Ends of the names under which scales and shape of a packed tensor stand."""
 
 
-def is_packed(name: str, shape: torch.Size) -> bool:
-    """Whether a tensor of this name has rows that are packed; the others are kept in half precision."""
-    return len(shape) >= 2 and shape[-1] % 8 == 0 and not name.endswith((SCALE, SHAPE))
+def is_packed(tensor: Tensor) -> bool:
+    """Whether a tensor has rows that are packed; the others are kept in half precision."""
+    return tensor.ndim >= 2 and tensor.shape[-1] % 8 == 0
 
 
 def levels(name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
     """Levels ``[...,n]`` of a packed tensor's rows, as float32, and their scales ``[...,1]``."""
-    largest = next((number for start, number in LARGEST.items() if name.startswith(start)), LARGEST_ELSE)
+    largest = LARGEST_IN_BLOCKS if name.startswith("blocks.") else LARGEST
     scale = tensor.float().abs().amax(dim=-1, keepdim=True) / largest
     scale = torch.where(scale == 0, 1, scale)
     return (tensor.float() / scale).round(), scale
@@ -37,7 +37,7 @@ def levels(name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
 
 def rounded(name: str, tensor: Tensor) -> Tensor:
     """A tensor as it is read again after :func:`pack_state`, but for half precision where nothing is packed."""
-    if not is_packed(name, tensor.shape):
+    if not is_packed(tensor):
         return tensor
     rows, scale = levels(name, tensor)
     return rows * scale
@@ -55,7 +55,7 @@ def pack_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     packed: dict[str, Tensor] = {}
     for name, tensor in sorted(state.items()):
-        if not is_packed(name, tensor.shape):
+        if not is_packed(tensor):
             packed[name] = tensor.half().contiguous()
             continue
         rows, packed[name + SCALE] = levels(name, tensor)

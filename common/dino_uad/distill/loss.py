@@ -27,10 +27,9 @@ def feature_loss(found: Tensor, target: Tensor, spread: Tensor) -> Tensor:
         spread: standard deviation ``[C]`` of the target's unit vectors.
     """
     error = F.normalize(found, dim=-1) - F.normalize(target, dim=-1)
-    return missed_share(found, target, spread) + F.smooth_l1_loss(error / spread, torch.zeros_like(error))
+    return missed_share(error, spread) + F.smooth_l1_loss(error / spread, torch.zeros_like(error))
 
 
-def missed_share(found: Tensor, target: Tensor, spread: Tensor) -> Tensor:
-    """Share of the variance of the target's unit vectors that is missed; arguments as of :func:`feature_loss`."""
-    error = F.normalize(found, dim=-1) - F.normalize(target, dim=-1)
+def missed_share(error: Tensor, spread: Tensor) -> Tensor:
+    """Share of the variance of unit vectors that an error ``[...,C]`` of them amounts to; ``spread`` as above."""
     return error.square().sum(dim=-1).mean() / spread.square().sum()

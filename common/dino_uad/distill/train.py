@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from dino_uad import parallel
-from dino_uad.backbones import PRECISIONS, DinoBackbone, VisionTransformer, architecture, state_digest
+from dino_uad.backbones import PRECISIONS, DinoBackbone, VisionTransformer, architecture, rounded, state_digest
 from dino_uad.distill.data import VARIATIONS, vary
 from dino_uad.distill.loss import feature_loss, missed_share, straight_through
 from dino_uad.distill.recipe import Recipe
@@ -61,7 +61,7 @@ class Trainer:
                 f"batch_size is {recipe.batch_size}; expected a multiple of {4 * parallel.world_size()}: four for each "
                 "rank, since every second step has a quarter as many slices"
             )
-        self.arch, self.teacher, self.blocks, self.slices, self.recipe = arch, teacher, dict(blocks), slices, recipe
+        self.teacher, self.blocks, self.slices, self.recipe = teacher, dict(blocks), slices, recipe
         self.checkpoint, self.device = Path(checkpoint), teacher.mean.device
         self.identity = {
             "arch": arch,
@@ -76,7 +76,8 @@ class Trainer:
         self.optimizer = _adamw(self.vit, recipe, shared)
         self.average = {key: value.detach().clone() for key, value in self.vit.state_dict().items()}
         self.step, self.losses = 0, []
-        targets = (F.normalize(one, dim=-1).flatten(0, 1) for one in self._sample()[1])
+        self.sample = self._sample()
+        targets = (F.normalize(one, dim=-1).flatten(0, 1) for one in self.sample[1])
         self.spread = [one.std(dim=0).clamp_min(1e-6) for one in targets]
         if self.checkpoint.is_file():
             self._load()
@@ -105,12 +106,11 @@ class Trainer:
 
         Measured on evenly spaced slices in the middle of what :func:`vary` does.
         """
-        images, targets = self._sample()
-        names = [name for name, _ in self.vit.named_parameters()]
-        rounded = {name: straight_through(name, weights[name].to(self.device)) for name in names}
-        found = self._tokens(rounded, images)
+        images, targets = self.sample
+        used = {name: rounded(name, weights[name].to(self.device)) for name, _ in self.vit.named_parameters()}
+        found = self._tokens(used, images)
         return {
-            block: float(missed_share(one, target, spread))
+            block: float(missed_share(F.normalize(one, dim=-1) - F.normalize(target, dim=-1), spread))
             for block, one, target, spread in zip(self.blocks.values(), found, targets, self.spread, strict=True)
         }
 
@@ -138,8 +138,8 @@ class Trainer:
 
     def loss(self, images: Tensor) -> Tensor:
         """Loss of a batch ``[B,3,H,W]`` in [0, 1]: the mean of those of the blocks."""
-        rounded = {name: straight_through(name, weight) for name, weight in self.vit.named_parameters()}
-        found, wanted = self._tokens(rounded, images), self._targets(images)
+        used = {name: straight_through(name, weight) for name, weight in self.vit.named_parameters()}
+        found, wanted = self._tokens(used, images), self._targets(images)
         losses = [
             feature_loss(one, target, spread) for one, target, spread in zip(found, wanted, self.spread, strict=True)
         ]
