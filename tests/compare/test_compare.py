@@ -8,6 +8,7 @@ import torch
 
 import dino_uad
 from dino_uad.compare.config import Cell, Settings, data_key
+from dino_uad.compare.false_positives import KINDS
 from dino_uad.compare.run import compare
 from dino_uad.compare.spec import BackboneSpec, Method, words
 from dino_uad.compare.table import summarise
@@ -94,7 +95,7 @@ def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
     assert result["rows"][-1]["pixel_auroc"] == pytest.approx(1.0, abs=1e-6)
     assert len(result["paired_tests"]) == 3
     marked = [key for key in result["rows"][0] if key.startswith("marked 5 %")]
-    assert len(marked) == 3 and all(0 <= result["rows"][0][key] <= 1 for key in marked)
+    assert len(marked) == len(KINDS) and all(0 <= result["rows"][0][key] <= 1 for key in marked)
     assert "## Marked on normal test images" in (tmp_path / "out" / "compare.md").read_text()
     assert {"compare.md", "compare.csv", "compare.json", "compare.png"} <= {
         p.name for p in (tmp_path / "out").iterdir()
@@ -105,6 +106,18 @@ def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
     cell.write_text(json.dumps(stored | {"fit_seconds": 123.0}))
     again = compare(**arguments)
     assert again["rows"][1]["fit_seconds"] == 123.0, "a finished cell is not run again"
+    assert ["log_likelihood" in row for row in result["rows"]] == [True, False, False, False]
+    assert result["rows"][0]["log_likelihood"] == pytest.approx(likelihood_of_the_model(tmp_path), abs=1e-3)
+
+
+def likelihood_of_the_model(folder):
+    """Of the normal validation images, by the model file of the DPMM in ``folder``."""
+    (fitted,) = (folder / "out" / "cells").glob("dpmm*4_dino*/model.pt")
+    parser = CELL.parser("train", settings(folder), fitted.parent)
+    parser.get_parsed_content("network").load_state_dict(torch.load(fitted, weights_only=True))
+    evaluator = parser.get_parsed_content("validate#evaluator")
+    evaluator.run()
+    return evaluator.state.metrics["val_log_likelihood"]
 
 
 CELL = Cell(Method("dpmm", {"n_components": 4}), BackboneSpec("dino_uad_tiny14", random=True), 0)

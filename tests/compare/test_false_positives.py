@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dino_uad.compare.false_positives import FalsePositives, averaged, name
+from dino_uad.compare.false_positives import KINDS, FalsePositives, averaged, name
 from dino_uad.detector import FALSE_POSITIVE_RATES
 
 
@@ -30,9 +30,9 @@ def test_each_kind_by_its_own_threshold():
     found.add([item(first, left), item(torch.full((1, 4, 4), 9.0), left, anomalous=True)])
     found.add([item(second, left)])
     result = found.result()
-    assert len(result) == 3 * count
-    shares = {kind: result[name(0.05, kind)] for kind in ("foreground", "worst", "pixels")}
-    assert shares == pytest.approx({"foreground": 2 / 16, "worst": 2 / 8, "pixels": 8 / 32})
+    assert len(result) == len(KINDS) * count
+    shares = {kind: result[name(0.05, kind)] for kind in KINDS}
+    assert shares == pytest.approx({"foreground": 2 / 16, "worst": 2 / 8, "pixels": 8 / 32, "worst pixels": 4 / 16})
     assert averaged([{"false_positives": result}, {"false_positives": dict.fromkeys(result, 0)}, {}])[
         name(0.05, "worst")
     ] == pytest.approx(1 / 8)

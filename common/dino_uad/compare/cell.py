@@ -20,6 +20,7 @@ from dino_uad.compare.replay import ReplayedBackbone
 from dino_uad.compare.spec import INTENSITY
 from dino_uad.embeddings import EmbeddingDataset
 from dino_uad.files import atomic_path
+from dino_uad.handlers import FitCheckpoint
 from dino_uad.measure import peak_extra_megabytes
 from dino_uad.metrics import ImageHistograms, pixels
 
@@ -55,7 +56,11 @@ def run_cell(cell: Cell, settings: Settings, key: str) -> dict[str, Any]:
 
 
 def fit(cell: Cell, settings: Settings, folder: Path) -> dict[str, float]:
-    """Run the bundle's training; its time and memory are without the backbone's, whose embeddings are made before."""
+    """Run the bundle's training; its time and memory are without the backbone's, whose embeddings are made before.
+
+    Of a method that iterates also the log-likelihood of normal validation images by which its epoch was chosen, the
+    one number by which settings can be chosen without anything anomalous.
+    """
     set_determinism(cell.seed)
     parser = cell.parser("train", settings, folder)
     parser.get_parsed_content("train#trainer")
@@ -69,7 +74,11 @@ def fit(cell: Cell, settings: Settings, folder: Path) -> dict[str, float]:
         seconds.append(time.perf_counter() - start)
 
     peak = peak_extra_megabytes(run, torch.device(settings.device), period=0.02)
-    return {"fit_seconds": seconds[0], "peak_memory_mb": peak}
+    costs = {"fit_seconds": seconds[0], "peak_memory_mb": peak}
+    if not parser.get_parsed_content("network").head.single_pass:
+        checkpoints = [part for part in parser.get_parsed_content("train#handlers") if isinstance(part, FitCheckpoint)]
+        costs["log_likelihood"] = checkpoints[0].best["metric"]
+    return costs
 
 
 def evaluate(parser: ConfigParser, network: nn.Module, folder: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.engines import resize_like
 from dino_uad.metrics import is_anomalous
 
-KINDS = ("foreground", "worst", "pixels")
-"""Of the foreground of all images, of that of the worst one, and of all pixels, as published."""
+KINDS = ("foreground", "worst", "pixels", "worst pixels")
+"""Of the foreground of all images, of that of the worst one, and as published: of all pixels, of the worst image's."""
 
 
 class FalsePositives:
@@ -53,6 +53,7 @@ class FalsePositives:
             "foreground": marked.sum(dim=0) / inside.sum(),
             "worst": (marked / inside.clamp_min(1)).amax(dim=0),
             "pixels": marked_everywhere.sum(dim=0) / everywhere.sum(),
+            "worst pixels": (marked_everywhere / everywhere).amax(dim=0),
         }
         return {
             name(rate, kind): float(shares[kind][i]) for i, rate in enumerate(FALSE_POSITIVE_RATES) for kind in KINDS
@@ -71,10 +72,13 @@ def averaged(cells: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: a row a method, a column a rate; each cell has the shares of :data:`KINDS`, in %."""
+    """Header and cells: a row a method, a column a rate; a cell has the shares of :data:`KINDS` in %, two by two."""
     cells = [
         [row["method"], row["backbone"]]
-        + [" / ".join(f"{100 * row[name(rate, kind)]:.2f}" for kind in KINDS) for rate in FALSE_POSITIVE_RATES]
+        + [
+            "{:.2f}, {:.1f} / {:.2f}, {:.1f}".format(*(100 * row[name(rate, kind)] for kind in KINDS))
+            for rate in FALSE_POSITIVE_RATES
+        ]
         for row in rows
         if name(FALSE_POSITIVE_RATES[0], "pixels") in row
     ]

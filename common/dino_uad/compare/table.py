@@ -35,6 +35,7 @@ COSTS = {
     "model_mb": ("model MB", 1),
     "peak_memory_mb": ("peak MB", 0),
     "active_components": ("components", 0),
+    "log_likelihood": ("log-likelihood", 1),
 }
 
 
@@ -88,7 +89,8 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
         "Mean ± standard deviation over seeds; pixel metrics at the labels' size over all pixels; Dice at the "
         "threshold for that false positive rate on normal validation pixels; label maps: inference's, and the "
         "share of scans with a lesion in which they mark it; fit time without the backbone; "
-        "peak memory of the fit beyond what was held before it.",
+        "peak memory of the fit beyond what was held before it; log-likelihood of normal validation images, "
+        "nats a patch, which chose the epoch.",
         "",
     ]
     costs = {key: value for key, value in COSTS.items() if any(key in row for row in rows)}
@@ -104,7 +106,7 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
     if marked:
         lines += [
             "",
-            "## Marked on normal test images, % (of the foreground / of the worst image's / of all pixels)",
+            "## Marked on normal test images, % (foreground, its worst image / all pixels, their worst image)",
             "",
         ]
         lines += _table(header, marked)

@@ -95,14 +95,14 @@ class FitCheckpoint:
         logger.info(f"resuming after epoch {stored['epoch']} of {engine.state.max_epochs}")
 
     def save(self, engine: Engine) -> None:
-        """Take over the state if it is the best so far, and write the checkpoint; of one epoch there is no choice."""
-        if engine.state.max_epochs == 1:
-            return
+        """Take over the state if it is the best so far, and write the checkpoint; of one epoch, its metric alone."""
         validation = self.evaluator.state
         if validation.epoch == engine.state.epoch:  # with val_interval > 1 the metric may be of an earlier epoch
             metric = float(validation.metrics[validation.key_metric_name])
             if self.best["model"] is None or metric > self.best["metric"] or math.isnan(self.best["metric"]):
                 self._keep(engine, metric)
+        if engine.state.max_epochs == 1:
+            return
         if parallel.rank() == 0:
             stored = {name: thing.state_dict() for name, thing in self._states(engine).items()}
             stored |= {"best": self.best, "epoch": engine.state.epoch, "run": self._run_key(engine)}
@@ -125,8 +125,10 @@ class FitCheckpoint:
         return self.save_dict | {name: thing for name, thing in found.items() if thing is not None}
 
     def _keep(self, engine: Engine, metric: float) -> None:
-        model = {key: value.detach().cpu().clone() for key, value in self.save_dict["model"].state_dict().items()}
-        self.best = {"metric": metric, "epoch": engine.state.epoch, "model": model}
+        self.best = {"metric": metric, "epoch": engine.state.epoch, "model": None}
+        if engine.state.max_epochs > 1:  # a bank that one pass filled is not copied
+            state = self.save_dict["model"].state_dict()
+            self.best["model"] = {key: value.detach().cpu().clone() for key, value in state.items()}
 
     def _run_key(self, engine: Engine) -> str:
         """Digest of everything that the remaining epochs depend on; of their number only where a schedule does."""

@@ -18,6 +18,8 @@ class MeanDistanceHead(Head):
         embed_dim: number of channels ``C``.
     """
 
+    single_pass = True
+
     def __init__(self, embed_dim: int) -> None:
         super().__init__(embed_dim)
         self.register_buffer("total", torch.zeros(embed_dim, dtype=torch.float64))
