@@ -1,5 +1,8 @@
 """Small real parts for tests: random-weight backbone, pictures on disk, a fitted detector."""
 
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +68,14 @@ def labelled_pictures(root: Path, size: int = 56, seed: int = 0) -> Path:
         write(root / "test" / "Ungood" / "img" / f"u{i}.png", np.maximum(noise(), mask))
         write(root / "test" / "Ungood" / "label" / f"u{i}.png", mask)
     return root
+
+
+@contextmanager
+def start_method(name: str) -> Iterator[None]:
+    """How processes are started here by default: ``fork``, or as on macOS and Windows ``spawn``."""
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(name, force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(usual, force=True)

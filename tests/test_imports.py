@@ -14,7 +14,19 @@ PACKAGE = Path(dino_uad.__file__).parent
 # From the ground up: a room may import what stands before it in this list, never what comes after it.
 FLOORS = (
     ("exact", "transfer"),
-    ("describe", "digests", "errors", "files", "parallel", "tracing", "overrides", "arguments", "measure", "processor"),
+    (
+        "describe",
+        "digests",
+        "errors",
+        "files",
+        "parallel",
+        "tracing",
+        "overrides",
+        "arguments",
+        "measure",
+        "processor",
+        "worker_logs",
+    ),
     ("backbones",),
     ("heads",),
     ("findings",),

@@ -1,6 +1,5 @@
 """The backbone sees each image once, whatever happens between two runs."""
 
-import functools
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,12 @@ from monai.transforms import Compose
 
 from dino_uad import parallel
 from dino_uad.describe import describe
-from dino_uad.embeddings import embed
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.loader import EmbeddingLoader
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.resize import InPlaneResized
-from helpers import backbone, embeddings, load_unit, pictures
+from helpers import backbone, embeddings, load_unit, pictures, start_method
 
 
 @pytest.fixture
@@ -164,15 +162,13 @@ def test_equal_images_are_embedded_once(tmp_path, counted):
     assert torch.equal(dataset[0]["embedding"], dataset[2]["embedding"])
 
 
-def test_spawned_workers_are_handed_no_backbone(tmp_path, monkeypatch):
+def test_spawned_workers_are_handed_no_backbone(tmp_path):
     """As on Windows and macOS; a backbone with a hook, or on a GPU, could not be pickled, and would be slow to."""
     frozen = backbone()
     frozen.register_forward_pre_hook(lambda module, inputs: None)
-    spawn = functools.partial(torch.utils.data.DataLoader, multiprocessing_context="spawn")
-    monkeypatch.setattr(embed, "DataLoader", spawn)
     spawned = embeddings(tmp_path, 3, backbone=frozen, num_workers=1)
-    spawned.build()
-    monkeypatch.undo()
+    with start_method("spawn"):
+        spawned.build()
     assert torch.equal(spawned.batch([2, 0])["embedding"], embeddings(tmp_path, 3).batch([2, 0])["embedding"])
 
 

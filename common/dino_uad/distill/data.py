@@ -9,12 +9,11 @@ import torch
 from monai.transforms import Compose
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.data import datalist, stack_images
-from dino_uad.embeddings import Slices, join_slices
+from dino_uad.embeddings import Slices, load_slices
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
 
@@ -46,10 +45,10 @@ def slice_transform(side: int, min_foreground: float = 0.05) -> Compose:
 def read_slices(folder: str | Path, side: int = 256, device: torch.device | str = "cpu") -> list[Tensor]:
     """All slices of a folder's pictures and volumes, ``[1|3,side,side]`` uint8 on ``device``."""
     files = Slices(find_images(folder), slice_transform(side))
-    loader = DataLoader(files, collate_fn=join_slices, num_workers=parallel.loader_workers(device))
+    loader = load_slices(files, parallel.loader_workers(device))
     return [
         image.mul(255).round().to(torch.uint8).to(device)
-        for loaded in tqdm(loader, desc="reading", unit="file", disable=parallel.rank() > 0)
+        for loaded in tqdm(loader, total=len(files), desc="reading", unit="file", disable=parallel.rank() > 0)
         for image in loaded.slices.get("image", ())
     ]
 

@@ -3,7 +3,8 @@
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.identity import entry_key, store_facts
 from dino_uad.embeddings.loader import EmbeddingLoader
-from dino_uad.embeddings.slices import Slices, join_slices
+from dino_uad.embeddings.loading import load_slices
+from dino_uad.embeddings.slices import Slices
 from dino_uad.embeddings.store import EmbeddingStore
 from dino_uad.embeddings.with_foreground import flattened
 
@@ -14,6 +15,6 @@ __all__ = [
     "Slices",
     "entry_key",
     "flattened",
-    "join_slices",
+    "load_slices",
     "store_facts",
 ]

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.backbones import DinoBackbone
 from dino_uad.data import files_per_batch, stack_images
+from dino_uad.embeddings.loading import load_slices
 from dino_uad.embeddings.shard import Record
-from dino_uad.embeddings.slices import Loaded, Slices, join_slices
+from dino_uad.embeddings.slices import Loaded, Slices
 from dino_uad.transforms import to_patches
 
 logger = logging.getLogger(__name__)
@@ -60,16 +60,10 @@ class Embedder:
 
     def _loaded(self, slices: Slices) -> Iterator[Loaded]:
         """The slices of entries as workers load them, with a progress bar and a word on what was skipped."""
-        loader = DataLoader(
-            slices,
-            batch_size=files_per_batch(slices.data, self.batch_size),
-            num_workers=min(self.num_workers, len(slices)),
-            collate_fn=join_slices,
-            pin_memory=self.device.type == "cuda",
-        )
+        files = files_per_batch(slices.data, self.batch_size)
         skipped: Counter[str] = Counter()
         with tqdm(total=len(slices), desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
-            for loaded in loader:
+            for loaded in load_slices(slices, self.num_workers, files, pin_memory=self.device.type == "cuda"):
                 skipped.update(loaded.problems)
                 yield loaded
                 bar.update(len(loaded.counts))
