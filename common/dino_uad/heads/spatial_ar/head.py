@@ -24,19 +24,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dino_uad import parallel
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
 from dino_uad.heads.neighbourhood import box_mean
 from dino_uad.heads.spatial_ar.causal_conv import TapCNN, past_taps
 from dino_uad.heads.spatial_ar.channel_scale import ChannelScale
+from dino_uad.heads.spatial_ar.position_errors import PositionErrors, calibrated
 from dino_uad.heads.spatial_ar.residuals import ResidualGaussian
 from dino_uad.tracing import is_traced
 
 Direction = Literal["forward", "backward", "both", "bidirectional"]
-# Mean errors by position are shrunk towards the overall mean as if this many images had been seen there with it. An
-# error averages hundreds of channels, so few images tell the mean of a position; positions never seen need the one.
-PRIOR_IMAGES = 1
 REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True), "bidirectional": (False, True)}
 
 
@@ -122,7 +119,7 @@ class SpatialARHead(Head):
         self.register_buffer("position_error", torch.empty(1, 0, 0))
         # Weights of other dilations or the other direction have the same shapes and would load without complaint.
         self.register_buffer("structure", torch.tensor([list(REVERSED).index(direction), kernel_size, *dilations]))
-        self._error_sums: Tensor | None = None
+        self._errors = PositionErrors()
 
     @property
     def fitted(self) -> bool:
@@ -192,22 +189,12 @@ class SpatialARHead(Head):
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Squared norm of every patch's residual over the number of channels, ``[B,C,h,w]`` to ``[B,1,h,w]`` float32.
 
-        With ``unit`` covariance, after :meth:`end_calibration`, positions whose usual error is above the mean of all
-        positions are scaled down to that mean. Those below are left alone: there, mostly background, dividing would
-        magnify noise.
+        With ``unit`` covariance, after :meth:`end_calibration`, scores are calibrated by position.
         """
         if self.scored is not None and not is_traced() and not self.scored.fitted:
             raise RuntimeError("SpatialARHead has no covariance yet: see handlers.MeasureResiduals")
         error = self._mean_squared_error(embeddings)
-        if self.position_error.numel() == 0:
-            return error
-        if tuple(error.shape[-2:]) != tuple(self.position_error.shape[-2:]):
-            raise ValueError(
-                f"grid of {tuple(error.shape[-2:])} patches found, the scores were calibrated on "
-                f"{tuple(self.position_error.shape[-2:])}; use the image size of the fit"
-            )
-        typical = self.position_error.mean()
-        return error * (typical / self.position_error.clamp_min(typical))
+        return calibrated(error, self.position_error) if self.position_error.numel() else error
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Log-density of a Gaussian around the prediction, mean per patch of each image, ``[B]`` in nats.
@@ -231,28 +218,13 @@ class SpatialARHead(Head):
     @torch.no_grad()
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
         """Add the errors of normal validation images ``[B,C,h,w]`` to the statistics by position."""
-        if not self.position_calibration:
-            return
-        error = self._mean_squared_error(embeddings).double()
-        weight = torch.ones_like(error) if mask is None else mask.to(error)
-        sums = torch.cat([(error * weight).sum(dim=0), weight.sum(dim=0)])
-        self._error_sums = sums if self._error_sums is None else self._error_sums + sums
+        if self.position_calibration:
+            self._errors.add(self._mean_squared_error(embeddings), mask)
 
     def end_calibration(self) -> None:
-        """Turn the statistics of all ranks into the mean error by position; positions never seen get the mean."""
-        if not self.position_calibration:
-            return
-        if self._error_sums is None:
-            raise RuntimeError("end_calibration without calibrate_batch: the validation data gave no batch")
-        # Buffers must not be inference tensors, or the head could not be trained on or traced afterwards.
-        with torch.inference_mode(False), torch.no_grad():
-            total, count = parallel.all_reduce_sum(self._error_sums.clone())[0]
-            if count.sum() == 0:
-                raise RuntimeError("no valid patch in the normal validation images: nothing to calibrate scores on")
-            overall = total.sum() / count.sum()
-            mean = (total + PRIOR_IMAGES * overall) / (count + PRIOR_IMAGES)
-            self.position_error = mean.clamp_min(torch.finfo(torch.float32).tiny)[None].float()
-        self._error_sums = None
+        """Turn the statistics of all ranks into the mean error by position."""
+        if self.position_calibration:
+            self.position_error = self._errors.take_mean()
 
     def _mean_squared_error(self, embeddings: Tensor) -> Tensor:
         """``[B,C,h,w]`` to ``[B,1,h,w]``: mean over channels, directions combined, not calibrated."""
