@@ -5,6 +5,7 @@ import mmap
 import os
 import random
 import signal
+import threading
 import time
 from unittest import mock
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save
 
 from dino_uad.embeddings import store as store_module
 from dino_uad.embeddings.shard import read_contents, write_shard
@@ -86,6 +88,37 @@ def test_embeddings_of_another_size_or_without_foreground_go_to_another_file(tmp
     ]
     for key, place in store.find(records).items():
         assert_equal(whole(store, place), records[key])
+
+
+def test_a_shard_is_a_file_of_the_safetensors_library(tmp_path):
+    records = {"1": record("1", 2), "2": {}, "3": record("3", 1)}
+    write_shard(tmp_path / "a.safetensors", records)
+    found = load_file(tmp_path / "a.safetensors")
+    assert len(found.pop("crc32")) == 3
+    assert_equal(found, {name: torch.cat([records["1"][name], records["3"][name]]) for name in records["1"]})
+    ours = (tmp_path / "a.safetensors").read_bytes()
+    start = 8 + int.from_bytes(ours[:8], "little")
+    theirs = save(load_file(tmp_path / "a.safetensors"))
+    assert start % 8 == 0 and ours[start:] == theirs[8 + int.from_bytes(theirs[:8], "little") :]
+
+
+def test_several_shards_are_written_at_once_and_a_full_disk_is_told_of(tmp_path, monkeypatch):
+    together, most = threading.Barrier(store_module.WRITERS, timeout=30), []
+
+    def meet(path, records):
+        together.wait()
+        most.append(path.name)
+        if len(most) > 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module, "write_shard", meet)
+    monkeypatch.setattr(store_module, "SHARD_BYTES", 1)
+    store = EmbeddingStore(tmp_path, FACTS)
+    for key in range(store_module.WRITERS):
+        store.append(str(key), record(str(key), 1))
+    with pytest.raises(OSError, match="No space left"):
+        store.flush()
+    assert len(set(most)) == store_module.WRITERS
 
 
 def test_a_shard_cut_anywhere_is_made_again(tmp_path):

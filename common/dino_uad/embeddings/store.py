@@ -9,6 +9,7 @@ import math
 import mmap
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 SHARD_BYTES = 64 << 20
 SHARD_SECONDS = 60.0
-"""A killed run loses at most the embeddings of two shards, each of so many bytes or seconds."""
+WRITERS = 4
+"""Shards that are written at once, since a GPU fills them faster than one is written. A killed run loses no more than
+these and the one that is being filled, each of so many bytes or seconds; without a GPU these are hardly ever two."""
 TOUCH_SECONDS = 3600.0
 FACTS = "store.json"
 
@@ -81,8 +84,10 @@ class EmbeddingStore:
         self.facts = facts
         self.folder = Path(cache_dir) / f"{facts['backbone']['arch']}-{digest_facts(facts)[:16]}"
         self._pending: dict[str, Record] = {}
+        self._bytes = 0
         self._since = 0.0
-        self._writing: Future[None] | None = None
+        self._writers = ThreadPoolExecutor(WRITERS)
+        self._writing: deque[Future[None]] = deque()
         self._verified: dict[str, int] = {}  # for each shard one bit a row
         self._touched: dict[str, float] = {}
 
@@ -126,8 +131,8 @@ class EmbeddingStore:
         elif _layout(record) != _layout(*self._pending.values()) and record:
             self._write_behind()
         self._pending[key] = record
-        size = sum(value.nbytes for record in self._pending.values() for value in record.values())
-        if size >= SHARD_BYTES or time.monotonic() - self._since > SHARD_SECONDS:
+        self._bytes += sum(value.nbytes for value in record.values())
+        if self._bytes >= SHARD_BYTES or time.monotonic() - self._since > SHARD_SECONDS:
             self._write_behind()
 
     def flush(self) -> None:
@@ -137,22 +142,20 @@ class EmbeddingStore:
             OSError: the folder cannot be written or the disk is full.
         """
         self._write_behind()
-        self._wait()
+        self._wait(0)
 
     def _write_behind(self) -> None:
-        """Start to write a shard, while the next embeddings are made; one at a time, as all of it is in memory."""
-        self._wait()
+        """Start to write a shard, while the next embeddings are made."""
+        self._wait(WRITERS - 1)
         if self._pending:
             path = self.folder / f"{uuid4().hex[:16]}.safetensors"
-            thread = ThreadPoolExecutor(1)
-            self._writing = thread.submit(write_shard, path, self._pending)
-            thread.shutdown(wait=False)
-            self._pending = {}
+            self._writing.append(self._writers.submit(write_shard, path, self._pending))
+            self._pending, self._bytes = {}, 0
 
-    def _wait(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+    def _wait(self, most: int) -> None:
+        """Until at most so many shards are being written; raises what stopped one."""
+        while len(self._writing) > most or (self._writing and self._writing[0].done()):
+            self._writing.popleft().result()
 
     def read(self, places: Sequence[tuple[str, int]]) -> Record:
         """Copies of single slices, given by shard and row, stacked in that order; each is verified once.
