@@ -58,7 +58,7 @@ bench: $(VENV)/.bench
 bench-gpu: $(VENV)/.bench
 	$(BIN)/python -c "import torch; assert torch.cuda.is_available(), 'torch finds no GPU here'"
 	-timeout 300 $(BIN)/python -m pytest -q -n 8 --dist worksteal -m "not slow"
-	$(BIN)/python -m dino_uad bench --device cuda --out runs/bench-gpu --rows throughput,em,score,ar,ar_training,forward,pixels,coreset,nearest,options,large_fit
+	$(BIN)/python -m dino_uad bench --device cuda --out runs/bench-gpu --rows throughput,em,score,ar,ar_training,forward,pixels,coreset,nearest,options,feeding,large_fit
 
 $(VENV)/.runtime: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found; install one or set PYTHON=/path/to/python"; exit 1; }

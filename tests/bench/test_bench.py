@@ -10,7 +10,7 @@ import torch
 from dino_uad.bench.all_rows import DISTRIBUTED, ON_REQUEST, ROWS, select_rows
 from dino_uad.bench.command import bench
 from dino_uad.bench.row import Figure, Row
-from dino_uad.bench.rows import large_fit, memory, ranks, selection
+from dino_uad.bench.rows import feeding, large_fit, memory, ranks, selection
 from dino_uad.bench.rows.pixels import sorted_curves
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.timing import interleave
@@ -149,4 +149,11 @@ def test_rows_of_a_rank_can_be_compared(tmp_path, monkeypatch):
 def test_whole_fits_read_embed_and_fit_every_picture():
     row = large_fit.large_fit(QUICK)
     assert len(row.checks) == 4 and all(check.ok for check in row.checks)
+    assert all(figure.value > 0 for figure in row.figures)
+
+
+def test_a_backbone_that_takes_no_time_is_fed_every_picture():
+    row = feeding.feeding(QUICK)
+    assert all(check.ok for check in row.checks)
+    assert [figure.unit for figure in row.figures] == ["ms", "/s", "ms"]
     assert all(figure.value > 0 for figure in row.figures)

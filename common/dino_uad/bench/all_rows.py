@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dino_uad.bench.row import Row
 from dino_uad.bench.rows import (
     approximate,
+    feeding,
     large_fit,
     memory,
     mixture,
@@ -47,10 +48,11 @@ ROWS: dict[str, Callable[[Settings], Row]] = {
     "index": approximate.approximate,
     "index_large": approximate.approximate_large,
     "large_fit": large_fit.large_fit,
+    "feeding": feeding.feeding,
 }
 DISTRIBUTED = ("em_ranks", "nearest_ranks")
 """Rows that have something to measure under ``torchrun``."""
-ON_REQUEST = ("fit_all", "options", "throughput", "memory", "index", "index_large", "large_fit")
+ON_REQUEST = ("fit_all", "options", "throughput", "memory", "index", "index_large", "large_fit", "feeding")
 """Rows that run only when they are named, because they take minutes."""
 PEERS = {"sklearn": "sklearn", "index": "faiss", "index_large": "faiss"}
 """Packages without which a row has nothing to compare with."""

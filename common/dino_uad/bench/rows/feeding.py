@@ -1,0 +1,65 @@
+"""How fast pictures come to a backbone that takes no time, and embeddings to the disk: what a GPU would wait for."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dino_uad import parallel
+from dino_uad.bench.row import Row
+from dino_uad.bench.rows.large_fit import ARCH, draw_pictures
+from dino_uad.bench.settings import Settings
+from dino_uad.bundle_run import configured
+from dino_uad.embeddings import EmbeddingDataset
+
+
+def feeding(settings: Settings) -> Row:
+    """400 pictures of 448 px, loaded by other processes, and constant embeddings of the size of two joined blocks."""
+    count, side = settings.size((400, 448), (24, 56))
+    workers = max(1, parallel.loader_workers(settings.device))
+    size = {"pictures": count, "pixels": side, "processes that load": workers}
+    row = Row("feeding", "Pictures to a GPU and embeddings to the disk", size, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        draw_pictures(Path(folder) / "data", count, side)
+        dataset = _dataset(Path(folder), side, workers, settings)
+        constant = _answer_at_once(dataset, side, settings)
+        slices = dataset.slices()
+        row.figure("a process loads a picture in", _milliseconds(lambda: [slices[i] for i in range(24)], 24), "ms")
+        before, own = time.perf_counter(), time.process_time()
+        dataset.build()
+        row.figure("pictures loaded, and embeddings written", count / (time.perf_counter() - before), "/s")
+        row.figure("own processor time for each", 1e3 * (time.process_time() - own) / count, "ms")
+        row.check("embeddings that are not the constant", (dataset.batch(range(8))["embedding"] != constant).sum(), 0)
+    row.notes.append("The backbone answers at once: the rate is what its pictures and embeddings allow.")
+    return row
+
+
+def _dataset(folder: Path, side: int, workers: int, settings: Settings) -> EmbeddingDataset:
+    overrides = {f"network_def#backbone#{key}": value for key, value in {"arch": ARCH, "weights": "random"}.items()}
+    device = f"$torch.device('{settings.device}')"
+    parser = configured(
+        "dpmm", "train", folder / "dpmm", folder / "data", side, num_workers=workers, device=device, **overrides
+    )
+    return parser.get_parsed_content("train#dataset")
+
+
+def _answer_at_once(dataset: EmbeddingDataset, side: int, settings: Settings) -> Tensor:
+    """Make the data set's backbone give the same embeddings for whatever it gets; one image's, half ``[C,h,w]``."""
+    backbone = dataset.backbone
+    grid = side // backbone.patch_size
+    embeddings = torch.randn(dataset.batch_size, backbone.embed_dim, grid, grid)
+    embeddings = embeddings[:1].expand_as(embeddings).contiguous().to(settings.device)
+    cls = embeddings[:, :, 0, 0].contiguous()
+    backbone.forward = lambda images: (embeddings[: len(images)], cls[: len(images)])
+    return embeddings[0].half().cpu()
+
+
+def _milliseconds(call, times: int) -> float:
+    call()
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start) / times
