@@ -48,14 +48,17 @@ def _dataset(folder: Path, side: int, workers: int, settings: Settings) -> Embed
 
 
 def _answer_at_once(dataset: EmbeddingDataset, side: int, settings: Settings) -> Tensor:
-    """Make the data set's backbone give the same embeddings for whatever it gets; one image's, half ``[C,h,w]``."""
+    """Make the data set's backbone give the same embeddings for whatever it gets; one image's, half ``[C,h,w]``.
+
+    They are in half precision already: a GPU rounds them before the host sees them.
+    """
     backbone = dataset.backbone
     grid = side // backbone.patch_size
-    embeddings = torch.randn(dataset.batch_size, backbone.embed_dim, grid, grid)
+    embeddings = torch.randn(dataset.batch_size, backbone.embed_dim, grid, grid).half()
     embeddings = embeddings[:1].expand_as(embeddings).contiguous().to(settings.device)
     cls = embeddings[:, :, 0, 0].contiguous()
     backbone.forward = lambda images: (embeddings[: len(images)], cls[: len(images)])
-    return embeddings[0].half().cpu()
+    return embeddings[0].cpu()
 
 
 def _milliseconds(call, times: int) -> float:

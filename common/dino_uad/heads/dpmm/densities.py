@@ -11,6 +11,8 @@ for the E step of the DPMM, where a density so low that its responsibility under
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,19 @@ from dino_uad.processor import fast_bfloat16
 # Σ_d (μ−c)²/σ² above which the expanded Mahalanobis term may be off by more than 1e-3 in float32.
 SHARP = 1e-3 / torch.finfo(torch.float32).eps
 _FEWEST = 64  # components below which a first product in bfloat16 saves nothing
+
+
+class ChunkDensities(NamedTuple):
+    """What is known of a chunk of ``n`` rows.
+
+    The responsibilities of components that are not listed underflow in every row, as do those given as -inf.
+    """
+
+    joint: Tensor  # [n,m]: log joint densities
+    numbers: Tensor  # [m]: the components they belong to
+    first_sharp: int  # place in ``numbers`` of the first sharp one; all after it are
+    centred: Tensor  # [n,D]: the rows less the centre
+    squares: Tensor  # [n,D]
 
 
 class Densities:
@@ -43,11 +58,8 @@ class Densities:
         self.sharp_terms = tuple(term[..., self.first_sharp :] for term in wide_terms)
         self.screen = _Screen(*self.terms) if _screening_pays(self.terms[0]) else None
 
-    def __call__(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
-        """Log joint densities ``[n,m]`` of rows ``[n,D]`` and the numbers ``[m]`` of the components they belong to.
-
-        The responsibilities of components that are not listed underflow in every row, as do those given as -inf.
-        """
+    def __call__(self, chunk: Tensor) -> ChunkDensities:
+        """Those of rows ``[n,D]`` under all components that matter to one of them."""
         centred = chunk - self.rows_center
         squares = centred.square()
         near = slice(None) if self.screen is None else self.screen.near(centred, squares)
@@ -58,7 +70,7 @@ class Densities:
         joint = diagonal_products(centred, squares, *_columns(self.terms, near))
         if first < len(numbers):
             self._refine(joint[:, first:], joint[:, :first], numbers[first:] - self.first_sharp, chunk, squares)
-        return joint, self.order[numbers]
+        return ChunkDensities(joint, self.order[numbers], first, centred, squares)
 
     def _refine(self, rough: Tensor, others: Tensor, narrow: Tensor, chunk: Tensor, squares: Tensor) -> None:
         """Replace the sharp components' columns ``rough`` by exact values, or by -inf far away."""

@@ -13,7 +13,7 @@ each of which costs it as much as a million numbers do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -64,7 +64,11 @@ def count_rows(rows: Tensor) -> int:
 
 
 def batch_sums(
-    rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor] = lambda rows: rows
+    rows: Tensor,
+    components: Components,
+    prepare: Callable[[Tensor], Tensor] = lambda rows: rows,
+    images: Sequence[int] | None = None,
+    wide: bool = False,
 ) -> tuple[Sums, Tensor]:
     """E step: sufficient statistics of ``rows`` ``[N,D]`` under ``components``.
 
@@ -74,6 +78,9 @@ def batch_sums(
         rows: embeddings.
         components: of the mixture.
         prepare: what is done to rows first, some of them at a time: a second array of all would cost more than it.
+        images: how many rows each image has, in turn; one image when None. To the last bit the sums depend on the
+            images, not on how they are split over ranks.
+        wide: whether products are in float64 throughout, not only of components that float32 would make wider.
 
     Returns:
         The sums in float64 and the centres ``c_k`` ``[K,D]`` they refer to, which depend on ``components`` alone.
@@ -82,8 +89,10 @@ def batch_sums(
         return _sums_at_once(rows, components, prepare)
     alive = torch.nonzero(components.log_weights > -torch.inf).squeeze(1)
     living = components.select(alive)
-    sums_of = _sums_full if components.covariances.ndim == 3 else _sums_diagonal
-    sums, center = sums_of(rows, living, prepare)
+    if components.covariances.ndim == 3:
+        sums, center = _sums_full(rows, living, prepare)
+    else:
+        sums, center = _sums_diagonal(rows, living, prepare, [len(rows)] if images is None else images, wide)
     if len(alive) == len(components.means):
         return sums, center
     scattered = [
@@ -106,26 +115,52 @@ def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor],
     return Sums(*(tensor.double() for tensor in sums)), components.means.double()
 
 
-def _sums_diagonal(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
+def _sums_diagonal(
+    rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor], images: Sequence[int], wide: bool
+) -> tuple[Sums, Tensor]:
     densities = Densities(components)
-    counts, first, second = (
-        torch.zeros_like(tensor, dtype=torch.float64)
-        for tensor in (components.log_weights, components.means, components.means)
-    )
-    total = counts.new_zeros(1)
-    for chunk in map(prepare, rows.split(ROWS_PER_CHUNK[rows.device.type])) if len(rows) else ():
-        joint, numbers = densities(chunk)
-        resp, log_likelihood = responsibilities(joint)
-        total += log_likelihood.double().sum()
-        used = torch.nonzero(resp.amax(0) > 0).squeeze(1)
-        if len(used) < len(numbers):
-            resp, numbers = resp.index_select(1, used), numbers[used]
-        # In float64, because float32 sums would differ with the split of the rows over ranks, and EM amplifies that.
-        resp, centred = resp.double(), chunk.double() - densities.center
-        counts.index_add_(0, numbers, resp.sum(0))
-        first.index_add_(0, numbers, resp.T @ centred)
-        second.index_add_(0, numbers, resp.T @ centred.square_())
-    return Sums(counts, first, second, total), densities.center.expand(len(counts), -1)
+    counts = torch.zeros_like(components.log_weights, dtype=torch.float64)
+    first = torch.zeros_like(components.means, dtype=torch.float64)
+    sums, start = Sums(counts, first, first.clone(), counts.new_zeros(1)), 0
+    # Of a piece of an image in the model's precision, and of all in float64: float32 sums over what a rank happens to
+    # have would differ with the split of the images over ranks, and EM amplifies that.
+    for pieces in _groups(images, ROWS_PER_CHUNK[rows.device.type]):
+        stop = start + sum(pieces)
+        found = densities(prepare(rows[start:stop]))
+        resp, log_likelihood = responsibilities(found.joint)
+        sums.log_likelihood.add_(log_likelihood.double().sum())
+        for part, centred, squares in zip(
+            *(t.split(pieces) for t in (resp, found.centred, found.squares)), strict=True
+        ):
+            used = torch.nonzero(part.amax(0) > 0).squeeze(1)
+            sharp = 0 if wide else int((used < found.first_sharp).sum())
+            weights, numbers = part.index_select(1, used).T, found.numbers[used]
+            _add(sums, numbers[:sharp], weights[:sharp], centred, squares)
+            if sharp < len(used):  # of which float32 would lose the width
+                centred = centred.double()
+                _add(sums, numbers[sharp:], weights[sharp:].double(), centred, centred.square())
+        start = stop
+    return sums, densities.center.expand_as(sums.first)
+
+
+def _add(sums: Sums, numbers: Tensor, weights: Tensor, centred: Tensor, squares: Tensor) -> None:
+    """Add rows and their squares ``[n,D]``, weighted by ``[m,n]``, to the sums of the components ``numbers``."""
+    sums.counts.index_add_(0, numbers, weights.sum(1, dtype=torch.float64))
+    sums.first.index_add_(0, numbers, (weights @ centred).double())
+    sums.second.index_add_(0, numbers, (weights @ squares).double())
+
+
+def _groups(images: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Rows of the images of a chunk, which has at most ``most``; of larger images pieces, cut from their start."""
+    group: list[int] = []
+    for rows in images:
+        for piece in [most] * (rows // most) + [rows % most]:
+            if sum(group) + piece > most:
+                yield group
+                group = []
+            group += [piece] if piece else []
+    if group:
+        yield group
 
 
 def _sums_at_once(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:

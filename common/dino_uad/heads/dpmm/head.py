@@ -130,17 +130,20 @@ class DPMMHead(Head):
             ValueError: if an embedding is NaN, infinite or too large for float32 arithmetic.
         """
         with torch.no_grad(), full_float32(), without_autocast(embeddings.device):
-            rows = self._rows(embeddings)
+            rows, images = self._rows(embeddings), None
             if mask is not None:
                 rows = rows[mask.flatten().to(rows.device)]
+            if not rows.is_cuda:
+                inside = torch.ones_like(embeddings[:, :1], dtype=torch.bool) if mask is None else mask
+                images = inside.flatten(1).sum(1).tolist()
             n_rows = em.count_rows(rows)
             if n_rows == 0:
                 return {}
             if int(self.rows_per_batch) == 0:
                 self._initialise(self._prepare(rows), n_rows)
-            return self._em_step(rows, n_rows)
+            return self._em_step(rows, n_rows, images)
 
-    def _em_step(self, rows: Tensor, n_rows: int) -> dict[str, float]:
+    def _em_step(self, rows: Tensor, n_rows: int, images: list[int] | None) -> dict[str, float]:
         components = self.components
         if self.reference:
             # The published code exponentiates the log weights, which loses the late sticks.
@@ -148,7 +151,7 @@ class DPMMHead(Head):
             components = components._replace(log_weights=torch.where(alive, components.log_weights, -torch.inf))
         else:
             components = components._replace(log_weights=components.log_weights.log_softmax(0))
-        sums, center = em.batch_sums(rows, components, self._prepare)
+        sums, center = em.batch_sums(rows, components, self._prepare, images, wide=self.reference)
         sums = em.Sums(*parallel.all_reduce_sum(*(tensor.contiguous() for tensor in sums)))
         # What is one number a component is computed on the host, where it takes no time: dozens of small operations.
         vectors = sums.counts, sums.log_likelihood, self.resp_mean.double(), self.concentration.double()
