@@ -194,6 +194,26 @@ def test_sums_of_shards_are_the_sums_of_the_whole(covariance):
         torch.testing.assert_close(sum(parts), total, rtol=1e-5, atol=1e-5)
 
 
+@given(st.lists(st.integers(0, 2500), min_size=1, max_size=6), st.data())
+@settings(max_examples=20, deadline=None)
+def test_sums_of_images_however_they_are_divided(counts, data):
+    """Empty images and such as are larger than a chunk, on one rank or two; float64 products have the same sums."""
+    rows = clusters(sum(counts), 6)
+    components = fitted_head(clusters(500, 6)).components
+    whole, _ = em.batch_sums(rows, components, images=counts)
+    cut = data.draw(st.integers(0, len(counts)))
+    shards = [
+        em.batch_sums(part, components, images=images_of_rank)[0]
+        for part, images_of_rank in zip(
+            rows.split([sum(counts[:cut]), sum(counts[cut:])]), (counts[:cut], counts[cut:]), strict=True
+        )
+    ]
+    exact, _ = em.batch_sums(rows, components, wide=True)
+    for total, value, *parts in zip(whole, exact, *shards, strict=True):
+        torch.testing.assert_close(sum(parts), total, rtol=1e-6, atol=1e-4)
+        torch.testing.assert_close(total, value, rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.parametrize("covariance", ["diag", "full", "spherical"])
 def test_vanished_components_change_nothing(covariance):
     rows = clusters(500, 6)

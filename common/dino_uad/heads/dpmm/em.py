@@ -78,8 +78,8 @@ def batch_sums(
         rows: embeddings.
         components: of the mixture.
         prepare: what is done to rows first, some of them at a time: a second array of all would cost more than it.
-        images: how many rows each image has, in turn; one image when None. To the last bit the sums depend on the
-            images, not on how they are split over ranks.
+        images: how many rows each image has, in turn; one image when None. What is rounded depends on the images,
+            not on how they are split over ranks.
         wide: whether products are in float64 throughout, not only of components that float32 would make wider.
 
     Returns:
