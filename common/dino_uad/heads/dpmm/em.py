@@ -126,18 +126,18 @@ def _sums_diagonal(
     # have would differ with the split of the images over ranks, and EM amplifies that.
     for pieces in _groups(images, ROWS_PER_CHUNK[rows.device.type]):
         stop = start + sum(pieces)
-        found = densities(prepare(rows[start:stop]))
+        chunk = prepare(rows[start:stop])
+        found = densities(chunk)
         resp, log_likelihood = responsibilities(found.joint)
         sums.log_likelihood.add_(log_likelihood.double().sum())
-        for part, centred, squares in zip(
-            *(t.split(pieces) for t in (resp, found.centred, found.squares)), strict=True
-        ):
+        parts = (tensor.split(pieces) for tensor in (resp, chunk, found.centred, found.squares))
+        for part, exact, centred, squares in zip(*parts, strict=True):
             used = torch.nonzero(part.amax(0) > 0).squeeze(1)
             sharp = 0 if wide else int((used < found.first_sharp).sum())
             weights, numbers = part.index_select(1, used).T, found.numbers[used]
             _add(sums, numbers[:sharp], weights[:sharp], centred, squares)
             if sharp < len(used):  # of which float32 would lose the width
-                centred = centred.double()
+                centred = exact.double() - densities.center
                 _add(sums, numbers[sharp:], weights[sharp:].double(), centred, centred.square())
         start = stop
     return sums, densities.center.expand_as(sums.first)
