@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dino_uad.heads.spatial_ar.gather import Taps, gather
+from dino_uad.tracing import is_traced
 
 
 def past_taps(kernel_size: int = 3, centre: bool = False) -> Taps:
@@ -49,7 +51,12 @@ class TapConv2d(nn.Linear):
         if torch.is_autocast_enabled(tokens.device.type):  # once, not once a tap
             tokens = tokens.to(torch.get_autocast_dtype(tokens.device.type))
         offsets = tuple((self.step * row, self.step * column) for row, column in self.taps)
-        return super().forward(gather(tokens, offsets))
+        neighbours = gather(tokens, offsets)
+        if neighbours.is_cuda or neighbours.dtype != torch.float32 or is_traced():
+            return super().forward(neighbours)
+        # The same product by oneDNN, which uses all of a processor that MKL, where it is not of Intel's, uses half of.
+        grid = neighbours.movedim(-1, 1)  # a view; channels stay last in memory
+        return F.conv2d(grid, self.weight[:, :, None, None], self.bias).movedim(1, -1)
 
     @torch.no_grad()
     def load_kernel(self, kernel: Tensor, bias: Tensor) -> None:
