@@ -11,9 +11,8 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.bench.row import Row
-from dino_uad.bench.rows.large_fit import ARCH, draw_pictures
+from dino_uad.bench.rows.large_fit import draw_pictures, training
 from dino_uad.bench.settings import Settings
-from dino_uad.bundle_run import configured
 from dino_uad.embeddings import EmbeddingDataset
 
 
@@ -25,10 +24,12 @@ def feeding(settings: Settings) -> Row:
     row = Row("feeding", "Pictures to a GPU and embeddings to the disk", size, settings)
     with tempfile.TemporaryDirectory() as folder:
         draw_pictures(Path(folder) / "data", count, side)
-        dataset = _dataset(Path(folder), side, workers, settings)
+        parser = training("dpmm", Path(folder), side, settings, num_workers=workers)
+        dataset: EmbeddingDataset = parser.get_parsed_content("train#dataset")
         constant = _answer_at_once(dataset, side, settings)
         slices = dataset.slices()
-        row.figure("a process loads a picture in", _milliseconds(lambda: [slices[i] for i in range(24)], 24), "ms")
+        row.time({"24 pictures": lambda: [slices[i] for i in range(24)]})
+        row.figure("a process loads a picture in", 1e3 * row.timings["24 pictures"].wall_median / 24, "ms")
         before, own = time.perf_counter(), time.process_time()
         dataset.build()
         row.figure("pictures loaded, and embeddings written", count / (time.perf_counter() - before), "/s")
@@ -36,15 +37,6 @@ def feeding(settings: Settings) -> Row:
         row.check("embeddings that are not the constant", (dataset.batch(range(8))["embedding"] != constant).sum(), 0)
     row.notes.append("The backbone answers at once: the rate is what its pictures and embeddings allow.")
     return row
-
-
-def _dataset(folder: Path, side: int, workers: int, settings: Settings) -> EmbeddingDataset:
-    overrides = {f"network_def#backbone#{key}": value for key, value in {"arch": ARCH, "weights": "random"}.items()}
-    device = f"$torch.device('{settings.device}')"
-    parser = configured(
-        "dpmm", "train", folder / "dpmm", folder / "data", side, num_workers=workers, device=device, **overrides
-    )
-    return parser.get_parsed_content("train#dataset")
 
 
 def _answer_at_once(dataset: EmbeddingDataset, side: int, settings: Settings) -> Tensor:
@@ -59,10 +51,3 @@ def _answer_at_once(dataset: EmbeddingDataset, side: int, settings: Settings) ->
     cls = embeddings[:, :, 0, 0].contiguous()
     backbone.forward = lambda images: (embeddings[: len(images)], cls[: len(images)])
     return embeddings[0].cpu()
-
-
-def _milliseconds(call, times: int) -> float:
-    call()
-    start = time.perf_counter()
-    call()
-    return 1e3 * (time.perf_counter() - start) / times

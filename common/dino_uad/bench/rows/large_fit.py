@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 from PIL import Image
 
@@ -70,15 +71,19 @@ class _Fitted(NamedTuple):
     log_likelihood: float
 
 
+def training(method: str, folder: Path, side: int, settings: Settings, **overrides: Any) -> ConfigParser:
+    """The bundle's ``train.json`` for the pictures in ``folder / "data"``, with a backbone of random weights."""
+    backbone = {"arch": ARCH, "weights": "random", "precision": "bfloat16"}
+    overrides |= {f"network_def#backbone#{key}": value for key, value in backbone.items()}
+    overrides["device"] = f"$torch.device('{settings.device}')"
+    return configured(method, "train", folder / method, folder / "data", side, **overrides)
+
+
 def _fit(method: str, folder: Path, side: int, settings: Settings) -> _Fitted:
     """The training that the bundle's configs describe."""
     set_determinism(0)
-    backbone = {"arch": ARCH, "weights": "random", "precision": "bfloat16"}
-    overrides: dict[str, Any] = {f"network_def#backbone#{key}": value for key, value in backbone.items()}
-    overrides["device"] = f"$torch.device('{settings.device}')"
-    if settings.quick:
-        overrides |= {"spatial_ar": {"max_steps": 3}, "dpmm": {"max_epochs": 2}}[method]
-    parser = configured(method, "train", folder / method, folder / "data", side, **overrides)
+    quick = {"spatial_ar": {"max_steps": 3}, "dpmm": {"max_epochs": 2}}[method]
+    parser = training(method, folder, side, settings, **(quick if settings.quick else {}))
     start = time.perf_counter()
     slices, _ = (len(parser.get_parsed_content(f"{part}#dataset")) for part in ("train", "validate"))
     embedded = time.perf_counter()

@@ -54,7 +54,7 @@ class TapConv2d(nn.Linear):
         neighbours = gather(tokens, offsets)
         if neighbours.is_cuda or neighbours.dtype != torch.float32 or is_traced():
             return super().forward(neighbours)
-        # The same product by oneDNN, which uses all of a processor that MKL, where it is not of Intel's, uses half of.
+        # The same product by oneDNN: MKL, which a linear layer calls, is slow on processors that are not Intel's.
         grid = neighbours.movedim(-1, 1)  # a view; channels stay last in memory
         return F.conv2d(grid, self.weight[:, :, None, None], self.bias).movedim(1, -1)
 
