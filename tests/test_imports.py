@@ -25,6 +25,7 @@ FLOORS = (
         "arguments",
         "measure",
         "processor",
+        "products",
         "worker_logs",
     ),
     ("backbones",),

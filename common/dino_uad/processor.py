@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -30,3 +33,20 @@ def int8_range() -> int:
     """
     first, second = torch.full((32, 64), 127, dtype=torch.int8), torch.full((64, 32), 127, dtype=torch.int8)
     return 127 if bool((torch._int_mm(first, second) == 64 * 127**2).all()) else 64
+
+
+@cache
+def mkl_is_slow() -> bool:
+    """Whether MKL, by which torch multiplies float32 matrices, leaves half of the vector width unused.
+
+    It takes AVX-512 on Intel's processors only; oneDNN takes it wherever it is.
+    """
+    libraries = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return libraries and torch.cpu._is_avx512_supported() and "AuthenticAMD" in _vendor()
+
+
+def _vendor() -> str:
+    """Who made the processor, somewhere in what the system says of it."""
+    with suppress(OSError, StopIteration):  # no such file, no such line
+        return next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("vendor_id"))
+    return platform.processor()

@@ -10,6 +10,7 @@ patients, and what is said of its own is counted: no patient sets a threshold th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from dino_uad.bundle_run import configured, run_steps
 from dino_uad.detector import FALSE_POSITIVE_RATES
-from dino_uad.embeddings import EmbeddingDataset, EmbeddingLoader, flattened
+from dino_uad.embeddings import EmbeddingDataset, flattened
 from dino_uad.engines import resize_like
 from dino_uad.files import atomic_path
 from dino_uad.handlers import calibrate, score
@@ -92,7 +93,7 @@ def said_of(parser: ConfigParser, fold: int, folds: int) -> Iterator[Scan]:
     network, device = (parser.get_parsed_content(key) for key in ("network", "device"))
     patients = parser.get_parsed_content("val_data")
     others = [entry for number, entry in enumerate(patients) if number % folds != fold]
-    normal = EmbeddingLoader(embedded(parser, others, "train#preprocessing"), batch_size=12)
+    normal = Volumes(embedded(parser, others, "train#preprocessing"))
     calibrate(network, normal, device)
     scored = [score(network, batch, device) for batch in normal]
     usual = torch.cat([network.assess(one["raw_scores"], one["foreground"])["image_score"] for one in scored])
@@ -123,6 +124,17 @@ def said_of(parser: ConfigParser, fold: int, folds: int) -> Iterator[Scan]:
         )
 
 
+class Volumes:
+    """Batches of a data set that are the slices of one volume each."""
+
+    def __init__(self, dataset: EmbeddingDataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for _, items in itertools.groupby(range(len(self.dataset)), self.dataset.group):
+            yield self.dataset.batch(list(items))
+
+
 def embedded(parser: ConfigParser, data: Sequence[dict[str, Any]], slices: str) -> EmbeddingDataset:
     """Slices of some volumes, by a transform of the config, with cached embeddings."""
     detector, cache = (parser.get_parsed_content(key) for key in ("network_def", "cache_dir"))
@@ -133,13 +145,10 @@ def embedded(parser: ConfigParser, data: Sequence[dict[str, Any]], slices: str) 
 def rates(scans: Sequence[Scan]) -> list[str]:
     """A row a patient: how much of the tumour-free slices is marked, and which slices are flagged."""
     head = ["patient", "slices, tumour-free", *(f"marked at {rate:.0%}" for rate in RATES)]
-    rows, shares = [], []
-    for scan in scans:
+    rows, shares = [], [patient_shares(scan) for scan in scans]
+    for scan, (*marked, _, _) in zip(scans, shares, strict=True):
         tumour = scan.label.any(axis=(1, 2))
         flagged = scan.scores >= scan.slice_threshold
-        healthy = scan.inside[~tumour]
-        marked = [float((scan.maps[~tumour] >= scan.thresholds[r])[healthy].mean()) for r in RATES]
-        shares.append([*marked, flagged[~tumour].mean(), flagged[tumour].mean() if tumour.any() else np.nan])
         counts = f"{flagged[~tumour].sum()} of {(~tumour).sum()}", f"{flagged[tumour].sum()} of {tumour.sum()}"
         rows.append([scan.name, f"{len(tumour)}, {(~tumour).sum()}", *(f"{m:.1%}" for m in marked), *counts])
     mean, worst = np.nanmean(shares, axis=0), np.nanmax(shares, axis=0)
@@ -148,17 +157,18 @@ def rates(scans: Sequence[Scan]) -> list[str]:
     return table([*head, "tumour-free slices flagged", "slices with tumour flagged"], rows)
 
 
+def patient_shares(scan: Scan) -> list[float]:
+    """Shares of tumour-free slices' foreground marked at :data:`RATES`, of these slices and of the others flagged."""
+    tumour = scan.label.any(axis=(1, 2))
+    flagged = scan.scores >= scan.slice_threshold
+    healthy = scan.inside[~tumour]
+    marked = [float((scan.maps[~tumour] >= scan.thresholds[rate])[healthy].mean()) for rate in RATES]
+    return [*marked, flagged[~tumour].mean(), flagged[tumour].mean() if tumour.any() else np.nan]
+
+
 def lesions(scans: Sequence[Scan]) -> list[str]:
     """Lesions by volume: found, and the share of their voxels that is marked."""
-    found = []
-    for scan in scans:
-        numbered, count = ndimage.label(scan.label)
-        for number in range(1, count + 1):
-            voxels = numbered == number
-            volume = voxels.sum() * scan.voxel_ml
-            if volume >= SMALLEST:
-                found.append((volume, *((scan.maps[voxels] >= scan.thresholds[rate]).mean() for rate in RATES)))
-    ordered = np.array(sorted(found))
+    ordered = lesion_shares(scans)
     rows = []
     for part in [*np.array_split(ordered, 3), ordered]:
         cells = [f"{part[0, 0]:.1f} to {part[-1, 0]:.1f} ml", str(len(part))]
@@ -167,6 +177,19 @@ def lesions(scans: Sequence[Scan]) -> list[str]:
         rows.append(cells)
     columns = [f"{what} at {rate:.0%}" for rate in RATES for what in ("found", "voxels marked")]
     return table(["annotated lesions", "count", *columns], rows)
+
+
+def lesion_shares(scans: Sequence[Scan]) -> np.ndarray:
+    """Volume in ml of each annotated lesion, and the shares of its voxels marked at :data:`RATES`, by volume."""
+    found = []
+    for scan in scans:
+        numbered, count = ndimage.label(scan.label)
+        for number in range(1, count + 1):
+            voxels = numbered == number
+            volume = voxels.sum() * scan.voxel_ml
+            if volume >= SMALLEST:
+                found.append((volume, *((scan.maps[voxels] >= scan.thresholds[rate]).mean() for rate in RATES)))
+    return np.array(sorted(found))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

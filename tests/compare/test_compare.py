@@ -147,7 +147,7 @@ def test_a_cell_is_known_by_all_that_decides_its_numbers(tmp_path, monkeypatch):
     labelled_pictures(tmp_path / "moved" / "data", seed=1)  # other pixels, the same names
     others.append(key(tmp_path / "moved"))
     code = shutil.copytree(dino_uad.__path__[0], tmp_path / "code", ignore=shutil.ignore_patterns("*.safetensors"))
-    with (code / "heads" / "dpmm" / "em.py").open("a") as source:
+    with (code / "heads" / "dpmm" / "expectation.py").open("a") as source:
         source.write("# changed")
     monkeypatch.setattr(dino_uad, "__file__", str(code / "__init__.py"))
     others.append(key(tmp_path))

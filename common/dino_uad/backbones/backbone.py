@@ -12,9 +12,13 @@ from dino_uad.backbones.architectures import architecture
 from dino_uad.backbones.checkpoints import load_strict, state_digest
 from dino_uad.backbones.vit import VisionTransformer
 from dino_uad.backbones.weights import resolve
+from dino_uad.tracing import is_traced
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+NUMBERS_A_THREAD = 450_000
+"""Numbers of a token sequence that each thread of a processor works on at a time. Larger tensors, such as the hidden
+layers of a whole batch, are taken from the system and given back in every block, which costs more than they do."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -105,7 +109,17 @@ class DinoBackbone(nn.Module):
 
     def tokens(self, image: Tensor) -> Tensor:
         """All tokens ``[B,1+R+h*w,C]``, class token first, then registers, then patches in row-major order."""
-        image = self.normalize(image)
+        parts = [self._tokens(part) for part in self._parts(self.normalize(image))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _parts(self, image: Tensor) -> Sequence[Tensor]:
+        """The images of a batch that are computed together: as many as a processor's caches hold."""
+        if image.device.type != "cpu" or self.compiled or is_traced():
+            return [image]
+        numbers = image.shape[-2:].numel() // self.patch_size**2 * self.vit.config.embed_dim
+        return image.split(max(1, NUMBERS_A_THREAD * torch.get_num_threads() // numbers))
+
+    def _tokens(self, image: Tensor) -> Tensor:
         dtype = PRECISIONS[self.precision]
         with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
             outputs = self.vit(image, self.layers, self.final_norm)

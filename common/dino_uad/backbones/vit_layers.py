@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dino_uad.backbones.rope import rotate
+from dino_uad.products import linear
 
 Rope = tuple[Tensor, Tensor]
 
@@ -27,10 +28,17 @@ class PatchEmbed(nn.Module):
         side = self.proj.kernel_size[0]
         patches = image.unflatten(3, (-1, side)).unflatten(2, (-1, side)).permute(0, 2, 4, 1, 3, 5)
         with torch.autocast(image.device.type, enabled=False):
-            return F.linear(patches.flatten(1, 2).flatten(2), self.proj.weight.flatten(1), self.proj.bias)
+            return linear(patches.flatten(1, 2).flatten(2), self.proj.weight.flatten(1), self.proj.bias)
 
 
-class MaskedBiasLinear(nn.Linear):
+class Linear(nn.Linear):
+    """torch's layer, by the library that is fast on this processor (:mod:`dino_uad.products`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+class MaskedBiasLinear(Linear):
     """Linear layer whose bias is multiplied by a stored mask.
 
     DINOv3 switches the bias of the keys off. Softmax cancels a constant key bias, but not one that RoPE has rotated, so
@@ -46,7 +54,7 @@ class MaskedBiasLinear(nn.Linear):
         self.register_buffer("bias_mask", mask)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias * self.bias_mask.to(self.bias.dtype))
+        return linear(x, self.weight, self.bias * self.bias_mask.to(self.bias.dtype))
 
 
 class Attention(nn.Module):
@@ -61,8 +69,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int, mask_key_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = MaskedBiasLinear(dim, 3 * dim) if mask_key_bias else nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = MaskedBiasLinear(dim, 3 * dim) if mask_key_bias else Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, rope: Rope | None) -> Tensor:
         """``[B,N,C]`` to ``[B,N,C]``; ``rope`` are sine and cosine tables ``[N,C/heads]``."""
@@ -77,8 +85,8 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))

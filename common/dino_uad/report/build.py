@@ -11,6 +11,7 @@ from dino_uad.detector import AnomalyDetector
 from dino_uad.report import overview, results
 from dino_uad.report.collect import Collector
 from dino_uad.report.methods import MethodContext, method_section
+from dino_uad.report.metric_rows import HEADLINES, metric_rows, why_unknown
 from dino_uad.report.page import Page
 from dino_uad.report.training import TrainingPictures
 
@@ -37,8 +38,8 @@ def build_page(
         results.volume_section(collector, scale, axcodes),
         method_section(network.head, context),
     ]
-    rows, unknown = results.metric_rows(metrics)
-    headlines = [row for name in results.HEADLINES for row in rows if row.name == name]
+    rows, unknown = metric_rows(metrics)
+    headlines = [row for name in HEADLINES for row in rows if row.name == name]
     groups = len({row.group for row in collector.rows})
     note = f"Intervals: bootstrap over the {groups:,} groups (patients, or images where names do not tell)."
     return Page(
@@ -47,7 +48,7 @@ def build_page(
         f"{network.image_size[0]} × {network.image_size[1]} px",
         headlines=headlines,
         metrics=rows,
-        unknown_note=results.why_unknown(unknown, collector),
+        unknown_note=why_unknown(unknown, collector),
         interval_note=note if any(row.low is not None for row in rows) else "",
         sections=[section for section in sections if section is not None],
         run=run,

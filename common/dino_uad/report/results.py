@@ -1,57 +1,22 @@
-"""The sections every method has: data set, metrics, curves, score histograms, cases, volumes."""
+"""The sections every method has: data set, curves, score histograms, cases, volumes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dino_uad.detector import DEFAULT_POINT, FALSE_POSITIVE_RATES
+from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics import tied_levels
 from dino_uad.report import charts, operating_curves, overview, panels, volumes
 from dino_uad.report.collect import Collector
 from dino_uad.report.overview import Scale
-from dino_uad.report.sections import Gallery, MetricRow, Picture, Section
+from dino_uad.report.sections import Gallery, Picture, Section
 from dino_uad.report.shown_cases import Case, best_median_worst
 
-METRICS = (
-    {
-        "pixel_auroc": ("Pixel AUROC", "area under the ROC curve of all pixels; 0.5 is chance"),
-        "pixel_aupr": ("Pixel AUPR", "average precision of all pixels; chance is the share of anomalous pixels"),
-        "pixel_f1_max": ("Pixel F1, largest", "at the threshold that is best for the test set: an upper bound"),
-        "pixel_aupro": ("Pixel AUPRO", "overlap per region, false positive rates up to 0.3"),
-        "image_auroc": ("Image AUROC", "normal against anomalous images"),
-        "image_aupr": ("Image AUPR", "average precision of the images"),
-        "image_f1_max": ("Image F1, largest", "at the threshold that is best for the test set: an upper bound"),
-        "froc": ("Lesions found, mean (FROC)", "over 1/4, 1/2, 1, 2, 4 and 8 false findings a scan"),
-        "lesion_sensitivity": ("Lesions found, calibrated", f"at the threshold of {DEFAULT_POINT}"),
-        "false_findings_per_normal_scan": ("False findings a normal scan", "at that threshold"),
-        "label_lesion_scans": ("Scans with their lesion marked", "at that threshold"),
-        "label_empty_normal": ("Normal images with nothing marked", "at that threshold; slices count one by one"),
-        "label_dice": ("Dice of findings", "all voxels, at that threshold"),
-        "label_dice_per_scan": ("Dice of findings, per scan", "mean of the scans with a lesion"),
-    }
-    | {
-        f"pixel_dice_fpr{100 * rate:g}{suffix}": (
-            f"Dice at {100 * rate:g}% FPR{name}",
-            f"{how}, threshold from normal images",
-        )
-        for rate in FALSE_POSITIVE_RATES
-        for suffix, name, how in (("", "", "all pixels"), ("_per_image", ", per image", "mean of the anomalous images"))
-    }
-    | {
-        f"label_dice_grow{100 * rate:g}{suffix}": (f"Dice of findings grown to {100 * rate:g}%{name}", how)
-        for rate in FALSE_POSITIVE_RATES
-        for suffix, name, how in (
-            ("", "", "all voxels"),
-            ("_per_scan", ", per scan", "mean of the scans with a lesion"),
-        )
-    }
-)
-HEADLINES = ("pixel_auroc", "pixel_aupr", "pixel_dice_fpr5", "image_auroc")
 BINS = 60
 CASES_EACH = 2
 EXAMPLE_SIDE = 320
@@ -65,39 +30,6 @@ def threshold_names(thresholds: torch.Tensor) -> dict[str, float]:
     """Calibrated thresholds by what they are called; those that were never calibrated are left out."""
     named = zip(FALSE_POSITIVE_RATES, thresholds.tolist(), strict=True)
     return {f"{100 * rate:g}% FPR": value for rate, value in named if math.isfinite(value)}
-
-
-def metric_rows(metrics: Mapping[str, float]) -> tuple[list[MetricRow], list[MetricRow]]:
-    """Every scalar metric with its interval, in a fixed order: those that have a value, and those that have none."""
-    values = {name: float(value) for name, value in metrics.items() if np.isscalar(value)}
-    bounds = {name for name in values if name.endswith(("_low", "_high"))}
-    names = [n for n in METRICS if n in values] + sorted(set(values) - set(METRICS) - bounds)
-
-    def number(name: str) -> float | None:
-        value = values.get(name, math.nan)
-        return None if math.isnan(value) else value
-
-    rows = [
-        MetricRow(name, *METRICS.get(name, (name, "")), number(name), number(f"{name}_low"), number(f"{name}_high"))
-        for name in names
-    ]
-    return [row for row in rows if row.value is not None], [row for row in rows if row.value is None]
-
-
-def why_unknown(rows: Sequence[MetricRow], collector: Collector) -> str:
-    """One sentence on the metrics without a value: what the test images lack."""
-    if not rows:
-        return ""
-    anomalous = [row for row in collector.rows if row.anomalous]
-    if not anomalous:
-        reason = "no test image is anomalous"
-    elif len(anomalous) == len(collector.rows):
-        reason = "no test image is normal"
-    elif not any(row.has_mask for row in anomalous):
-        reason = "no anomalous test image has a mask, which pixels and lesions are compared with"
-    else:
-        reason = "the test images do not hold what they compare"
-    return f"Left out, because {reason}: {', '.join(row.label for row in rows)}."
 
 
 def colour_scale(collector: Collector, thresholds: Mapping[str, float]) -> Scale:

@@ -2,42 +2,20 @@
 
 import copy
 import pickle
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
+from dpmm_mixtures import clusters, fitted_head, images, multivariate_normal_log_joint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.special import digamma, logsumexp
-from scipy.stats import multivariate_normal
 from sklearn.mixture import BayesianGaussianMixture
 
-from devices.absent_gpu import absent_gpu
-from dino_uad.heads.dpmm import em, gaussian, sticks
+from dino_uad.heads.dpmm import sticks
 from dino_uad.heads.dpmm.head import DPMMHead
 from dino_uad.heads.dpmm.init import kmeans_plus_plus
-
-
-def clusters(n_rows: int, dim: int, n_clusters: int = 6, seed: int = 0, spread: float = 0.3) -> torch.Tensor:
-    """Rows ``[N,D]`` of a Gaussian mixture with unequal weights."""
-    generator = np.random.default_rng(seed)
-    means, scales = generator.normal(size=(n_clusters, dim)), spread * generator.uniform(0.5, 1.5, (n_clusters, dim))
-    labels = generator.choice(n_clusters, n_rows, p=generator.dirichlet(np.full(n_clusters, 5.0)))
-    return torch.from_numpy(means[labels] + scales[labels] * generator.normal(size=(n_rows, dim))).float()
-
-
-def images(rows: torch.Tensor, height: int = 1) -> torch.Tensor:
-    """``[N,D]`` rows as one image ``[1,D,height,N/height]``."""
-    return rows.T.reshape(1, rows.shape[1], height, -1)
-
-
-def fitted_head(rows: torch.Tensor, n_steps: int = 5, **options) -> DPMMHead:
-    head = DPMMHead(rows.shape[1], **{"n_components": 12, **options})
-    for _ in range(n_steps):
-        head.fit_batch(images(rows))
-    return head
 
 
 def assert_valid(head: DPMMHead) -> None:
@@ -131,33 +109,6 @@ def test_long_run_agrees_with_float64(covariance):
     np.testing.assert_allclose(single.score(images(rows)), double.score(images(rows)), atol=1e-3)
 
 
-def test_sharp_components_are_exact_in_float32():
-    generator = torch.Generator().manual_seed(0)
-    means = torch.nn.functional.normalize(torch.randn(8, 384, generator=generator), dim=1)
-    variances = torch.full((8, 384), 1e-6)
-    variances[4:] = 1e-3
-    rows = means.repeat_interleave(20, 0) + variances.sqrt().repeat_interleave(20, 0) * torch.randn(
-        160, 384, generator=generator
-    )
-    components = gaussian.Components(torch.full((8,), 1 / 8).log(), means, variances)
-    exact = multivariate_normal_log_joint(rows, components)
-    sums, _ = em.batch_sums(rows, components)
-    assert float(sums.log_likelihood) == pytest.approx(logsumexp(exact, 1).sum(), rel=1e-6)
-    np.testing.assert_allclose(sums.counts, 20, rtol=1e-6)
-    spread = sums.second / 20 - (sums.first / 20).square()
-    np.testing.assert_allclose(spread, rows.double().reshape(8, 20, 384).var(1, correction=0), rtol=1e-3, atol=1e-10)
-
-
-def multivariate_normal_log_joint(rows: torch.Tensor, components: gaussian.Components) -> np.ndarray:
-    """``[N,K]`` by scipy in float64."""
-    log_weights, means, covariances = (tensor.double().numpy() for tensor in components)
-    columns = [
-        weight + multivariate_normal(mean, np.diag(cov) if cov.ndim == 1 else cov).logpdf(rows.double().numpy())
-        for weight, mean, cov in zip(log_weights, means, covariances, strict=True)
-    ]
-    return np.stack(columns, 1)
-
-
 @pytest.mark.parametrize("covariance", ["diag", "full", "spherical"])
 def test_scores_agree_with_scipy(covariance):
     rows, test = clusters(600, 5), clusters(40, 5, seed=3)
@@ -182,69 +133,6 @@ def test_scores_agree_with_scipy(covariance):
     np.testing.assert_allclose(head.log_likelihood(images(test)), logsumexp(joint, 1).mean(), rtol=1e-5)
     expected = torch.nonzero(active).squeeze(1).numpy()[joint.argmax(1)]
     assert np.array_equal(head.assign(images(test, 4)).reshape(-1), expected)
-
-
-@pytest.mark.parametrize("covariance", ["diag", "full"])
-def test_sums_of_shards_are_the_sums_of_the_whole(covariance):
-    rows = clusters(500, 6)
-    components = fitted_head(rows, covariance=covariance).components
-    whole, _ = em.batch_sums(rows, components)
-    shards = [em.batch_sums(shard, components)[0] for shard in rows.split([130, 370, 0])]
-    for total, *parts in zip(whole, *shards, strict=True):
-        torch.testing.assert_close(sum(parts), total, rtol=1e-5, atol=1e-5)
-
-
-@given(st.lists(st.integers(0, 2500), min_size=1, max_size=6), st.data())
-@settings(max_examples=20, deadline=None)
-def test_sums_of_images_however_they_are_divided(counts, data):
-    """Empty images and such as are larger than a chunk, on one rank or two; float64 products have the same sums."""
-    rows = clusters(sum(counts), 6)
-    components = fitted_head(clusters(500, 6)).components
-    whole, _ = em.batch_sums(rows, components, images=counts)
-    cut = data.draw(st.integers(0, len(counts)))
-    shards = [
-        em.batch_sums(part, components, images=images_of_rank)[0]
-        for part, images_of_rank in zip(
-            rows.split([sum(counts[:cut]), sum(counts[cut:])]), (counts[:cut], counts[cut:]), strict=True
-        )
-    ]
-    exact, _ = em.batch_sums(rows, components, wide=True)
-    for total, value, *parts in zip(whole, exact, *shards, strict=True):
-        torch.testing.assert_close(sum(parts), total, rtol=1e-6, atol=1e-4)
-        torch.testing.assert_close(total, value, rtol=1e-5, atol=1e-3)
-
-
-@pytest.mark.parametrize("covariance", ["diag", "full", "spherical"])
-def test_vanished_components_change_nothing(covariance):
-    rows = clusters(500, 6)
-    components = fitted_head(rows, covariance=covariance).components
-    log_weights = components.log_weights.clone()
-    log_weights[[1, 4]] = -torch.inf
-    kept = torch.tensor([0, 2, 3, *range(5, 12)])
-    sums, center = em.batch_sums(rows, components._replace(log_weights=log_weights))
-    alone, _ = em.batch_sums(rows, components.select(kept))
-    assert center.shape == (12, 6)
-    for name in ("counts", "first", "second"):
-        torch.testing.assert_close(getattr(sums, name)[kept], getattr(alone, name))
-        assert not getattr(sums, name)[[1, 4]].any()
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_sums_agree_with_scipy(device):
-    """Also as a GPU takes them, in which components of weight 0 are not left out."""
-    rows = clusters(500, 6)
-    components = fitted_head(rows).components
-    components.log_weights[[1, 4]] = -torch.inf
-    joint = multivariate_normal_log_joint(rows, components)
-    evidence = logsumexp(joint, 1)
-    resp, points = np.exp(joint - evidence[:, None]), rows.double().numpy()
-    with absent_gpu() if device == "cuda" else nullcontext():
-        found = em.batch_sums(rows.to(device), gaussian.Components(*(tensor.to(device) for tensor in components)))
-        sums, center = (*(tensor.cpu().numpy() for tensor in found[0]),), found[1].cpu().numpy()
-    centred = points[:, None] - center
-    expected = resp.sum(0), np.einsum("nk,nkd->kd", resp, centred), np.einsum("nk,nkd->kd", resp, centred**2)
-    for value, other in zip(sums, (*expected, evidence.sum()), strict=True):
-        np.testing.assert_allclose(value, np.broadcast_to(other, value.shape), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("schedule", ["ema", "exp"])

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from dino_uad.heads.anomaly_dino.nearest import unit_rows
 from dino_uad.parallel import all_reduce_sum, broadcast, gather_rows, rank, world_size
+from dino_uad.products import linear
 
 _CANDIDATES = 512
 _ROWS = 16384  # bank rows decoded to float32 at once
@@ -91,9 +92,9 @@ def _everyones(rows: Tensor) -> Tensor:
 
 def _update(nearest: Tensor, bank: Tensor, numbers: Tensor, selected: Tensor, rows: Tensor) -> None:
     """Account in ``nearest`` ``[M]`` for newly selected rows ``[n,C]`` and their numbers ``[n]``."""
-    centres = unit_rows(rows).T
+    centres = unit_rows(rows)
     for start in range(0, len(bank), _ROWS):
-        similarity = (unit_rows(bank[start : start + _ROWS]) @ centres).amax(dim=1)
+        similarity = linear(unit_rows(bank[start : start + _ROWS]), centres).amax(dim=1)
         torch.maximum(nearest[start : start + _ROWS], similarity, out=nearest[start : start + _ROWS])
     nearest[torch.isin(numbers, selected)] = 2
 
@@ -119,7 +120,7 @@ def _find_farthest(nearest: Tensor, bank: Tensor, numbers: Tensor) -> _Farthest:
 def _select(farthest: _Farthest, limit: int) -> Tensor:
     """As many greedy steps as the candidates decide among themselves: their places, at least one, as rank 0 finds."""
     rows = unit_rows(farthest.rows)
-    mutual = (rows @ rows.T).cpu().numpy()
+    mutual = linear(rows, rows).cpu().numpy()
     similarity = farthest.similarity.cpu().numpy().copy()
     steps: list[int] = []
     while len(steps) < limit:

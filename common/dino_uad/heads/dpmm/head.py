@@ -5,8 +5,8 @@ paper                   here
 ======================  ===============================================================================
 embeddings on a sphere  ``normalize=True``
 stick-breaking prior    :func:`~dino_uad.heads.dpmm.sticks.log_stick_weights`, truncated at ``n_components``
-E step, statistics      :func:`~dino_uad.heads.dpmm.em.batch_sums`, all-reduced over the ranks
-moving averages, M      :func:`~dino_uad.heads.dpmm.em.update_shares`, ``update_shapes``, step size γ
+E step, statistics      :func:`~dino_uad.heads.dpmm.expectation.batch_sums`, all-reduced over the ranks
+moving averages, M      :func:`~dino_uad.heads.dpmm.maximisation.update_shares`, ``update_shapes``, step size γ
 concentration α         :func:`~dino_uad.heads.dpmm.sticks.update_concentration`
 anomaly score           :func:`~dino_uad.heads.dpmm.scores.cosine`, to the means with π_k > t_π
 ======================  ===============================================================================
@@ -22,8 +22,10 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.exact import full_float32, without_autocast
-from dino_uad.heads.dpmm import em, gaussian, sticks
+from dino_uad.heads.dpmm import gaussian, sticks
+from dino_uad.heads.dpmm.expectation import ROWS_PER_CHUNK, Sums, batch_sums, count_rows
 from dino_uad.heads.dpmm.init import INITIALISERS
+from dino_uad.heads.dpmm.maximisation import Moments, update_shapes, update_shares, with_slack
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
@@ -114,9 +116,9 @@ class DPMMHead(Head):
     @property
     def components(self) -> gaussian.Components:
         """Log weights, means and covariances the E step and the scores use (all K, not normalised)."""
-        moments = em.Moments(self.resp_mean, self.running_means, self.running_covariances)
+        moments = Moments(self.resp_mean, self.running_means, self.running_covariances)
         if self.reference and int(self.step) > 0:
-            moments = em.with_slack(moments, _SLACK, self.reg_covar, self.covariance == "spherical")
+            moments = with_slack(moments, _SLACK, self.reg_covar, self.covariance == "spherical")
         return gaussian.Components(self.log_weights, moments.means, moments.covariances)
 
     def weights(self) -> Tensor:
@@ -136,7 +138,7 @@ class DPMMHead(Head):
             if not rows.is_cuda:  # where counting them would wait for the device, and nobody asks
                 patches = embeddings.shape[-2:].numel()
                 images = [patches] * len(embeddings) if mask is None else mask.flatten(1).sum(1).tolist()
-            n_rows = em.count_rows(rows)
+            n_rows = count_rows(rows)
             if n_rows == 0:
                 return {}
             if int(self.rows_per_batch) == 0:
@@ -151,13 +153,13 @@ class DPMMHead(Head):
             components = components._replace(log_weights=torch.where(alive, components.log_weights, -torch.inf))
         else:
             components = components._replace(log_weights=components.log_weights.log_softmax(0))
-        sums, center = em.batch_sums(rows, components, self._prepare, images, wide=self.reference)
-        sums = em.Sums(*parallel.all_reduce_sum(*(tensor.contiguous() for tensor in sums)))
+        sums, center = batch_sums(rows, components, self._prepare, images, wide=self.reference)
+        sums = Sums(*parallel.all_reduce_sum(*(tensor.contiguous() for tensor in sums)))
         # What is one number a component is computed on the host, where it takes no time: dozens of small operations.
         vectors = sums.counts, sums.log_likelihood, self.resp_mean.double(), self.concentration.double()
         counts, log_likelihood, resp, concentration = packed_on(vectors, "cpu")
         step_size = self.step_size if self.schedule == "ema" else (int(self.step) + 1) ** -self.step_size
-        resp, gain = em.update_shares(resp, counts, n_rows, step_size)
+        resp, gain = update_shares(resp, counts, n_rows, step_size)
         resp = resp.to(self.resp_mean.dtype).double()
         log_weights, concentration = self._weights(resp, concentration, n_rows)
         self.active = self._above_threshold(log_weights.to(self.log_weights.dtype)).to(rows.device)
@@ -167,10 +169,8 @@ class DPMMHead(Head):
             "concentration": concentration.to(self.concentration.dtype).item(),
         }
         resp, gain, log_weights, concentration = packed_on((resp, gain, log_weights, concentration), rows.device)
-        moments = em.Moments(self.resp_mean, self.running_means, self.running_covariances)
-        means, covariances = em.update_shapes(
-            moments, sums, center, gain, self.reg_covar, self.covariance == "spherical"
-        )
+        moments = Moments(self.resp_mean, self.running_means, self.running_covariances)
+        means, covariances = update_shapes(moments, sums, center, gain, self.reg_covar, self.covariance == "spherical")
         self.resp_mean.copy_(resp)
         self.running_means.copy_(means)
         self.running_covariances.copy_(covariances)
@@ -214,7 +214,7 @@ class DPMMHead(Head):
         """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
         rows = self._prepare(self._rows(embeddings))
         components = self._active_components()
-        chunks = (wide_log_joint(chunk, components) for chunk in rows.split(em.ROWS_PER_CHUNK[rows.device.type]))
+        chunks = (wide_log_joint(chunk, components) for chunk in rows.split(ROWS_PER_CHUNK[rows.device.type]))
         density = torch.cat([gaussian.responsibilities(joint)[1] for joint in chunks])
         return patch_mean(self._to_grid(density, embeddings), mask)
 

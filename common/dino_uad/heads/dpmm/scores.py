@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dino_uad.heads.cosine import cosine_distance
 from dino_uad.heads.dpmm.gaussian import Components, log_joint, squared_mahalanobis
+from dino_uad.products import linear
 
 
 def wide_log_joint(rows: Tensor, components: Components) -> Tensor:
@@ -23,7 +24,7 @@ def wide_log_joint(rows: Tensor, components: Components) -> Tensor:
 def cosine(rows: Tensor, components: Components) -> Tensor:
     """One minus the largest cosine similarity to a mean, the score of [DPMM]."""
     rows, means = F.normalize(rows, dim=1), F.normalize(components.means, dim=1)
-    return cosine_distance(rows, means[(rows @ means.T).argmax(1)])
+    return cosine_distance(rows, means[linear(rows, means).argmax(1)])
 
 
 def likelihood(rows: Tensor, components: Components) -> Tensor:

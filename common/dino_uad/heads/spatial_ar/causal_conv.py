@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dino_uad.heads.spatial_ar.gather import Taps, gather
+from dino_uad.heads.spatial_ar.tap_product import tap_product
 from dino_uad.tracing import is_traced
 
 
@@ -27,7 +27,7 @@ def past_taps(kernel_size: int = 3, centre: bool = False) -> Taps:
 class TapConv2d(nn.Linear):
     """Convolution over an explicit list of kernel taps: ``y[i,j] = b + sum_t W_t x[i + d row_t, j + d column_t]``.
 
-    The neighbours are gathered side by side and multiplied in one matrix product, so that a masked tap costs neither a
+    The neighbours are gathered side by side and multiplied in a matrix product, so that a masked tap costs neither a
     parameter nor a multiplication, and the default initialisation sees the true fan-in. Outside the grid ``x`` is 0.
 
     Args:
@@ -51,12 +51,9 @@ class TapConv2d(nn.Linear):
         if torch.is_autocast_enabled(tokens.device.type):  # once, not once a tap
             tokens = tokens.to(torch.get_autocast_dtype(tokens.device.type))
         offsets = tuple((self.step * row, self.step * column) for row, column in self.taps)
-        neighbours = gather(tokens, offsets)
-        if neighbours.is_cuda or neighbours.dtype != torch.float32 or is_traced():
-            return super().forward(neighbours)
-        # The same product by oneDNN: MKL, which a linear layer calls, is slow on processors that are not Intel's.
-        grid = neighbours.movedim(-1, 1)  # a view; channels stay last in memory
-        return F.conv2d(grid, self.weight[:, :, None, None], self.bias).movedim(1, -1)
+        if tokens.is_cuda or is_traced():
+            return super().forward(gather(tokens, offsets))
+        return tap_product(tokens, self.weight.to(tokens.dtype), self.bias.to(tokens.dtype), offsets)
 
     @torch.no_grad()
     def load_kernel(self, kernel: Tensor, bias: Tensor) -> None:

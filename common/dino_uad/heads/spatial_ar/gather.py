@@ -16,27 +16,27 @@ Taps = tuple[tuple[int, int], ...]
 
 def gather(tokens: Tensor, offsets: Taps) -> Tensor:
     """``[B,h,w,C]`` to ``[B,h,w,T*C]``: the tokens at ``T`` (row, column) offsets from each, 0 outside the grid."""
-    return _shifted(tokens, offsets) if is_traced() else _Gather.apply(tokens, offsets)
+    return shifted(tokens, offsets) if is_traced() else _Selection.apply(tokens, offsets)
 
 
-class _Gather(torch.autograd.Function):
-    """The gradient of a token is the sum of its copies', where autograd's own way fills a grid for each of them.
+class _Selection(torch.autograd.Function):
+    """For a GPU, where a step takes as long as the host needs to start its kernels: one selection of rows.
 
-    On a GPU, where a step takes as long as the host needs to start its kernels, both ways are one selection of rows; on
-    a processor copying slices is faster.
+    The gradient of a token is the sum of its copies', where autograd's own way fills a grid for each of them.
     """
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, offsets: Taps) -> Tensor:
         ctx.offsets = offsets
-        return (_selected if tokens.is_cuda else _shifted)(tokens, offsets)
+        return _selected(tokens, offsets)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return (_selected_back if gradient.is_cuda else _shifted_back)(gradient, ctx.offsets), None
+        return _selected_back(gradient, ctx.offsets), None
 
 
-def _shifted(tokens: Tensor, offsets: Taps) -> Tensor:
+def shifted(tokens: Tensor, offsets: Taps) -> Tensor:
+    """:func:`gather` by copies of the grid, which a processor makes faster and a graph can hold."""
     height, width = tokens.shape[1:3]
     rows, columns = zip(*offsets, strict=True)
     top, bottom, left, right = max(0, -min(rows)), max(0, *rows), max(0, -min(columns)), max(0, *columns)
@@ -45,7 +45,8 @@ def _shifted(tokens: Tensor, offsets: Taps) -> Tensor:
     return torch.cat(shifted, dim=-1)
 
 
-def _shifted_back(gradient: Tensor, offsets: Taps) -> Tensor:
+def shifted_back(gradient: Tensor, offsets: Taps) -> Tensor:
+    """The gradient ``[B,h,w,C]`` of tokens from that of their :func:`shifted` copies, ``[B,h,w,T*C]``."""
     batch, height, width, channels = gradient.shape
     total = gradient.new_zeros(batch, height, width, channels // len(offsets))
     for (i, j), part in zip(offsets, gradient.chunk(len(offsets), dim=-1), strict=True):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_uad.parallel import all_reduce_sum
+from dino_uad.products import linear
 
 SHRINKAGE = 0.01  # least share of the mean eigenvalue in a covariance: directions hardly ever seen stay finite
 
@@ -74,9 +75,9 @@ class ResidualGaussian(nn.Module):
 
     def squared_norm(self, residuals: Tensor) -> Tensor:
         """Squared Mahalanobis norm of residuals ``[B,D,C,h,w]``, ``[B,D,h,w]``; for normal patches about ``C``."""
-        centred = residuals - self.mean[None, :, :, None, None]
-        white = self.whitening[None] @ centred.flatten(3)
-        return white.square().sum(dim=2).unflatten(2, residuals.shape[3:])
+        rows = residuals.flatten(3).transpose(2, 3) - self.mean[None, :, None]  # [B,D,h*w,C]
+        white = [linear(one, whitening) for one, whitening in zip(rows.unbind(dim=1), self.whitening, strict=True)]
+        return torch.stack([one.square().sum(dim=2) for one in white], dim=1).unflatten(2, residuals.shape[3:])
 
     def log_density(self, residuals: Tensor) -> Tensor:
         """Log-density of residuals ``[B,D,C,h,w]`` in nats, ``[B,D,h,w]``."""
