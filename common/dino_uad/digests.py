@@ -26,11 +26,12 @@ def digest_sources(package: Path, rooms: Sequence[str] = ("",), libraries: Seque
 
     Args:
         package: the folder.
-        rooms: its subfolders that count; all by default.
+        rooms: its subfolders and modules that count; all by default.
         libraries: names of installed packages.
     """
-    sources = sorted(path for room in rooms for path in (package / room).rglob("*.py"))
-    files = {path.relative_to(package).as_posix(): digest_file(path) for path in sources}
+    places = [package / room for room in rooms]
+    sources = [path for place in places for path in ([place] if place.is_file() else place.rglob("*.py"))]
+    files = {path.relative_to(package).as_posix(): digest_file(path) for path in sorted(sources)}
     return digest_facts([files, [_version(name) for name in libraries]])
 
 

@@ -104,14 +104,17 @@ def test_label_and_other_values_count_but_not_where_an_image_belongs(tmp_path):
 def test_the_key_knows_the_code_of_the_preprocessing(tmp_path, monkeypatch):
     assert store_facts(load_unit, backbone())["code"] == code_version()
     for room in identity.ROOMS:
-        (tmp_path / room).mkdir()
-        (tmp_path / room / "code.py").write_text("x = 1\n")
+        path = tmp_path / room if room.endswith(".py") else tmp_path / room / "code.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x = 1\n")
     (tmp_path / "report").mkdir()
     monkeypatch.setattr(dino_uad, "__file__", str(tmp_path / "__init__.py"))
     versions = [code_version.__wrapped__()]
     (tmp_path / "transforms" / "code.py").write_text("x = 2\n")
     versions.append(code_version.__wrapped__())
+    (tmp_path / "products.py").write_text("x = 2\n")
+    versions.append(code_version.__wrapped__())
     (tmp_path / "report" / "page.py").write_text("what a report looks like changes no embedding")
-    assert len(set(versions)) == 2 and code_version.__wrapped__() == versions[1]
+    assert len(set(versions)) == 3 and code_version.__wrapped__() == versions[2]
     monkeypatch.setattr(digests, "version", lambda package: "another")
     assert code_version.__wrapped__() not in versions

@@ -113,9 +113,9 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
     if result["paired_tests"]:
         lines += ["", "## Paired permutation tests (image-wise, two-sided; difference is first minus second)", ""]
         lines += _table(
-            ["backbone", "first", "second", "AUROC difference", "p", "AUPR difference", "p"],
+            ["backbone", "seed", "first", "second", "AUROC difference", "p", "AUPR difference", "p"],
             [
-                [test["backbone"], test["first"], test["second"]]
+                [test["backbone"], str(test["seed"]), test["first"], test["second"]]
                 + [f"{test['auroc_difference']:+.4f}", f"{test['auroc_p']:.4f}"]
                 + [f"{test['aupr_difference']:+.4f}", f"{test['aupr_p']:.4f}"]
                 for test in result["paired_tests"]

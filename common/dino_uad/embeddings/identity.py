@@ -14,8 +14,8 @@ from dino_uad.describe import describe
 from dino_uad.digests import digest_facts, digest_file, digest_sources
 from dino_uad.transforms import files_of
 
-ROOMS = ("backbones", "data", "detector", "embeddings", "transforms")
-"""Rooms of the package whose code an embedding depends on."""
+ROOMS = ("backbones", "data", "detector", "embeddings", "transforms", "products.py")
+"""Rooms of the package, and a module, whose code an embedding depends on."""
 LIBRARIES = ("monai", "torch", "numpy", "nibabel", "itk-io", "pydicom", "python-gdcm", "pillow")
 """Packages that decode files and compute embeddings."""
 PATHS = ("image", "label")
