@@ -22,7 +22,6 @@ from dino_uad.heads.anomaly_dino import first_pass
 from dino_uad.heads.anomaly_dino.first_pass import FirstPass
 from dino_uad.heads.cosine import cosine_distance
 from dino_uad.parallel import gather_rows, is_distributed, rank
-from dino_uad.products import linear
 from dino_uad.tracing import is_traced
 
 _QUERIES = 1024  # queries searched together; bounds every buffer
@@ -132,7 +131,7 @@ def _scan(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _scan_part(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    similarity = linear(queries, unit_rows(rows))
+    similarity = queries @ unit_rows(rows).T
     return similarity.max(dim=1, keepdim=True) if k == 1 else similarity.topk(min(k, len(rows)), dim=1)
 
 

@@ -25,7 +25,6 @@ from dino_uad.heads.dpmm.gaussian import (
     log_joint_full,
     responsibilities,
 )
-from dino_uad.products import linear
 
 ROWS_PER_CHUNK = {"cpu": 1024, "cuda": 16384}
 # Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
@@ -142,8 +141,8 @@ def _sums_diagonal(
 def _add(sums: Sums, numbers: Tensor, weights: Tensor, centred: Tensor, squares: Tensor) -> None:
     """Add rows and their squares ``[n,D]``, weighted by ``[m,n]``, to the sums of the components ``numbers``."""
     sums.counts.index_add_(0, numbers, weights.sum(1, dtype=torch.float64))
-    sums.first.index_add_(0, numbers, linear(weights, centred.T).double())
-    sums.second.index_add_(0, numbers, linear(weights, squares.T).double())
+    sums.first.index_add_(0, numbers, (weights @ centred).double())
+    sums.second.index_add_(0, numbers, (weights @ squares).double())
 
 
 def _groups(images: Sequence[int], most: int) -> Iterator[list[int]]:

@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dino_uad import products
-
 # e to the power of less is no normal float32.
 UNDERFLOW = -87.0
 
@@ -94,7 +92,7 @@ def diagonal_terms(components: Components, center: Tensor) -> tuple[Tensor, Tens
 
 def diagonal_products(rows: Tensor, squares: Tensor, offset: Tensor, linear: Tensor, quadratic: Tensor) -> Tensor:
     """``[N,K]`` from rows and their squares ``[N,D]``, both around the centre, and :func:`diagonal_terms`."""
-    return products.linear(rows, linear.T, offset).add_(products.linear(squares, quadratic.T))
+    return torch.addmm(offset, rows, linear).addmm_(squares, quadratic)
 
 
 def responsibilities(log_joint: Tensor) -> tuple[Tensor, Tensor]:
