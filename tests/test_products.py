@@ -89,7 +89,7 @@ def test_a_graph_has_torchs_product(by_onednn):
     ],
 )
 def test_mkl_is_slow_where_it_does_not_take_what_the_processor_has(monkeypatch, cpuinfo, avx512, slow):
-    monkeypatch.setattr(processor.Path, "read_text", lambda self: cpuinfo)
+    monkeypatch.setattr(processor.Path, "read_text", lambda self, **_: cpuinfo)
     monkeypatch.setattr(processor.platform, "processor", lambda: "")
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
     for library in (torch.backends.mkl, torch.backends.mkldnn):

@@ -48,5 +48,6 @@ def mkl_is_slow() -> bool:
 def _vendor() -> str:
     """Who made the processor, somewhere in what the system says of it."""
     with suppress(OSError, StopIteration):  # no such file, no such line
-        return next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("vendor_id"))
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line for line in lines if line.startswith("vendor_id"))
     return platform.processor()
