@@ -1,7 +1,7 @@
 """Products of float32 matrices by the library that is fast on this processor.
 
 torch multiplies them by Intel's MKL, which uses AVX-512 on Intel's processors only. oneDNN, which torch brings too,
-uses it on others as well: on an AMD EPYC with AVX-512 its products take less than half the time.
+uses it on others as well (``python -m dino_uad bench --rows forward``).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _SMALL = 1 << 20
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``rows @ weight.T + bias``, as :func:`torch.nn.functional.linear`: shapes, dtypes and gradients are the same.
 
-    For shapes that come again: oneDNN makes a program for each, which takes a millisecond and a third of a megabyte.
-    Where nearly every product has a shape of its own, as in EM on the patches of a foreground, it is the slower one.
+    For shapes that come again: oneDNN makes a program for each, which costs time and memory. Where nearly every product
+    has a shape of its own, as in EM on the patches of a foreground, it is the slower one.
 
     Args:
         rows: ``[...,C]``.
@@ -57,7 +57,7 @@ def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _dense(matrix: Tensor) -> Tensor:
-    """Row after row or column after column: of any other order oneDNN makes a product that takes a thousand times."""
+    """Row after row or column after column: for any other order oneDNN has only its slowest product."""
     return matrix if matrix.ndim == 2 and matrix.T.is_contiguous() else matrix.contiguous()
 
 

@@ -16,13 +16,13 @@ from typing import Any
 import fire
 import numpy as np
 import torch
+from monai.bundle import ConfigParser
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import mannwhitneyu
 from torch import Tensor
-from volumes import RATES, Scan, fitted, lesion_shares, patient_shares, said_of, table
+from volumes import RATES, Scan, lesion_shares, patient_shares, said_of_all, table, write_page
 
 from dino_uad.detector.baseline import ImageBaseline
-from dino_uad.files import atomic_path
 from dino_uad.metrics import PixelCurves
 
 WIDTHS = {"slice": 0.0, "2 slices": 2.0, "5 slices": 5.0, "volume": np.inf}
@@ -61,20 +61,16 @@ def measure(
     head += [f"marked at {rate:.0%}, mean, highest" for rate in RATES]
     head += ["tumour-free slices flagged, mean, highest", "slices with tumour flagged"]
     head += [f"voxels of lesions marked at {rate:.0%}" for rate in RATES]
-    lines = []
-    for bundle in bundles.split(",") if isinstance(bundles, str) else bundles:
-        parser = fitted(bundle, Path(out) / bundle, dataset_dir, image_size, overrides)
+
+    def section(parser: ConfigParser) -> list[str]:
         network = parser.get_parsed_content("network")
         rows = []
         for name, width in WIDTHS.items():
             network.baseline = StackBaseline(network.baseline.mode, width)
-            scans = [scan for fold in range(folds) for scan in said_of(parser, fold, folds)]
-            rows.append([name, *counted(scans)])
-        lines += [f"## {bundle}", "", *table(head, rows), ""]
-    text = "\n".join(lines)
-    with atomic_path(Path(out) / "volume_baseline.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
+            rows.append([name, *counted(said_of_all(parser, folds))])
+        return table(head, rows)
+
+    write_page("volume_baseline.md", section, dataset_dir, Path(out), bundles, image_size, overrides)
 
 
 def counted(scans: Sequence[Scan]) -> list[str]:

@@ -11,7 +11,7 @@ patients, and what is said of its own is counted: no patient sets a threshold th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,13 +63,30 @@ def measure(
         folds: parts of the patients of ``valid``.
         overrides: of ``train.json``, such as ``--max_epochs 20``.
     """
+
+    def section(parser: ConfigParser) -> list[str]:
+        scans = said_of_all(parser, folds)
+        return [*rates(scans), "", *lesions(scans)]
+
+    write_page("volumes.md", section, dataset_dir, Path(out), bundles, image_size, overrides)
+
+
+def write_page(
+    name: str,
+    section: Callable[[ConfigParser], list[str]],
+    dataset_dir: str,
+    out: Path,
+    bundles: Any,
+    image_size: int,
+    overrides: dict[str, Any],
+) -> None:
+    """Write the page ``name`` into ``out``: of each bundle, fitted, the lines that ``section`` has on it."""
     lines = []
     for bundle in bundles.split(",") if isinstance(bundles, str) else bundles:
-        parser = fitted(bundle, Path(out) / bundle, dataset_dir, image_size, overrides)
-        scans = [scan for fold in range(folds) for scan in said_of(parser, fold, folds)]
-        lines += [f"## {bundle}", "", *rates(scans), "", *lesions(scans), ""]
+        parser = fitted(bundle, out / bundle, dataset_dir, image_size, overrides)
+        lines += [f"## {bundle}", "", *section(parser), ""]
     text = "\n".join(lines)
-    with atomic_path(Path(out) / "volumes.md") as temporary:
+    with atomic_path(out / name) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
 
@@ -86,6 +103,11 @@ def fitted(bundle: str, folder: Path, dataset_dir: str, image_size: int, overrid
     else:
         run_steps(parser)
     return parser
+
+
+def said_of_all(parser: ConfigParser, folds: int) -> list[Scan]:
+    """What is said of every patient of ``valid``, calibrated on those of other folds."""
+    return [scan for fold in range(folds) for scan in said_of(parser, fold, folds)]
 
 
 def said_of(parser: ConfigParser, fold: int, folds: int) -> Iterator[Scan]:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from devices.absent_gpu import absent_gpu
 from dino_uad.heads.spatial_ar.causal_conv import past_taps
-from dino_uad.heads.spatial_ar.gather import gather
+from dino_uad.heads.spatial_ar.gather import gather, shifted, shifted_back
 
 
 def unfolded(tokens, taps, step):
@@ -22,6 +22,19 @@ def unfolded(tokens, taps, step):
     live = torch.stack([windows[:, :, 4 + 3 * row + column] for row, column in taps], dim=1)
     live = live.flip(3, 4) if step < 0 else live
     return live.permute(0, 3, 4, 1, 2).flatten(3)
+
+
+@pytest.mark.parametrize("step", [1, 3, -2, 9])
+@pytest.mark.parametrize("centre", [False, True])
+def test_copies_for_a_processor_and_their_gradients(step, centre):
+    taps = past_taps(3, centre)
+    offsets = tuple((step * row, step * column) for row, column in taps)
+    tokens = torch.rand(2, 5, 7, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(2, 5, 7, 3 * len(taps), dtype=torch.float64)
+    expected = unfolded(tokens, taps, step)
+    (slopes,) = torch.autograd.grad(expected, tokens, weight)
+    assert torch.equal(shifted(tokens, offsets), expected)
+    torch.testing.assert_close(shifted_back(weight, offsets), slopes, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
