@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dino_uad.backbones.attention import attend
 from dino_uad.backbones.rope import rotate
 from dino_uad.products import linear
 
@@ -77,7 +78,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(attend(q, k, v))
 
 
 class Mlp(nn.Module):
