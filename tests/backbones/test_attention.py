@@ -45,7 +45,7 @@ def test_values_are_those_of_float64(n_images, n_heads, n_tokens, channels, stri
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_keys_have_in_common_costs_no_accuracy(by_products, dtype):
-    """A vector added to all keys cancels in softmax, but weights of bfloat16 products of such keys do not survive it."""
+    """A vector added to all keys cancels in softmax, which bfloat16 products of such keys are too coarse for."""
     q, k, v = (one.to(dtype) for one in heads(2, 3, 60, 8))
     shifted = k + torch.randint(-16, 17, (8,)).to(dtype) * 4
     for keys in (k, shifted):
