@@ -83,7 +83,8 @@ def test_a_group_for_as_long_as_it_is_needed(tmp_path):
     ("device", "cores", "ranks", "shared", "expected"),
     [
         ("cpu", 16, None, 64 << 30, 0),
-        ("cuda:0", 16, None, 64 << 30, 8),
+        ("cuda:0", 16, None, 64 << 30, 15),
+        ("cuda:0", 64, None, 64 << 30, 16),
         ("cuda:1", 16, "4", 64 << 30, 3),
         ("cuda:0", 4, None, 64 << 30, 3),
         ("cuda", 2, "8", 64 << 30, 0),

@@ -42,7 +42,7 @@ def rank_device(kind: str | None = None) -> torch.device:
     return torch.device("cuda", number)
 
 
-def loader_workers(device: torch.device | str, most: int = 8) -> int:
+def loader_workers(device: torch.device | str, most: int = 16) -> int:
     """Processes that load images beside this one: its part of the cores on a machine with a GPU, at most ``most``.
 
     None on a processor, which is busy with the backbone, or where there is one core for each rank, and only as many as

@@ -78,7 +78,7 @@ class Embedder:
         )
         ends = [(start, start + self.batch_size) for start in range(0, len(images), self.batch_size)]
         done = [self._forward(images[start:stop], masks[start:stop]) for start, stop in ends]
-        return {key: torch.cat([part[key] for part in done]) for key in done[0]} if done else {}
+        return done[0] if len(done) == 1 else _joined(done)
 
     def _forward(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> Record:
         batch = stack_images([image.to(self.device, torch.float32, non_blocking=True) for image in images])
@@ -87,6 +87,10 @@ class Embedder:
         if masks:
             record["foreground"] = to_patches(torch.stack(list(masks)), tuple(embeddings.shape[-2:])).bool()
         return record
+
+
+def _joined(parts: Sequence[Record]) -> Record:
+    return {key: torch.cat([part[key] for part in parts]) for key in (parts[0] if parts else ())}
 
 
 def _number(loaded: Loaded) -> int:
