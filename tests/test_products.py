@@ -95,3 +95,13 @@ def test_mkl_is_slow_where_it_does_not_take_what_the_processor_has(monkeypatch, 
     for library in (torch.backends.mkl, torch.backends.mkldnn):
         monkeypatch.setattr(library, "is_available", lambda: True)
     assert processor.mkl_is_slow.__wrapped__() is slow
+
+
+@given(st.integers(0, 5000), st.sampled_from([1, 32, 128]))
+def test_sides_that_come_again_are_few_and_no_smaller(size, step):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "mkl_is_slow", lambda: True)
+        filled = products.recurring(size, step)
+        assert size <= filled < size + step and filled % step == 0
+        patch.setattr(products, "mkl_is_slow", lambda: False)
+        assert products.recurring(size, step) == size

@@ -19,11 +19,18 @@ _SMALL = 1 << 20
 """Multiplications below which a call costs more than its product."""
 
 
+def recurring(size: int, step: int) -> int:
+    """The multiple of ``step`` to which a side of a product is to be filled up so that its shape comes again.
+
+    oneDNN makes a program for each shape, which costs time and memory; for torch's own products it is ``size``.
+    """
+    return -(-size // step) * step if mkl_is_slow() else size
+
+
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``rows @ weight.T + bias``, as :func:`torch.nn.functional.linear`: shapes, dtypes and gradients are the same.
 
-    For shapes that come again: oneDNN makes a program for each, which costs time and memory. Where nearly every product
-    has a shape of its own, as in EM on the patches of a foreground, it is the slower one.
+    For shapes that come again (:func:`recurring`): where nearly every product has a shape of its own, oneDNN is slower.
 
     Args:
         rows: ``[...,C]``.

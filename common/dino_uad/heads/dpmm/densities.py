@@ -14,18 +14,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dino_uad.heads.dpmm.gaussian import UNDERFLOW, Components, diagonal_products, diagonal_terms
 from dino_uad.processor import fast_bfloat16
+from dino_uad.products import linear, recurring
 
 # Σ_d (μ−c)²/σ² above which the expanded Mahalanobis term may be off by more than 1e-3 in float32.
 SHARP = 1e-3 / torch.finfo(torch.float32).eps
+ROWS, COLUMNS = 128, 32
+"""Rows and components by which the products grow (:func:`~dino_uad.products.recurring`)."""
 _FEWEST = 64  # components below which a first product in bfloat16 saves nothing
 
 
 class ChunkDensities(NamedTuple):
-    """What is known of a chunk of ``n`` rows.
+    """What is known of a chunk of ``n`` rows, until the next one.
 
     The responsibilities of components that are not listed underflow in every row, as do those given as -inf.
     """
@@ -33,8 +37,7 @@ class ChunkDensities(NamedTuple):
     joint: Tensor  # [n,m]: log joint densities
     numbers: Tensor  # [m]: the components they belong to
     first_sharp: int  # place in ``numbers`` of the first sharp one; all after it are
-    centred: Tensor  # [n,D]: the rows less the centre
-    squares: Tensor  # [n,D]
+    factors: Tensor  # [n + ROWS or more,2D]: rows less the centre, and their squares; then any finite numbers
 
 
 class Densities:
@@ -43,7 +46,7 @@ class Densities:
     def __init__(self, components: Components) -> None:
         center = components.means.mean(0)
         self.rows_center, self.center = center, center.double()
-        self.numbers = self.order = torch.arange(len(components.means), device=center.device)
+        self.order = torch.arange(len(components.means), device=center.device)
         self.first_sharp = len(self.order)
         if center.dtype != torch.float64:
             squared_norm = (components.means - center).square()
@@ -54,23 +57,42 @@ class Densities:
             self.squared_norm = squared_norm.sum(1)[self.order[self.first_sharp :]]
             self.precision = (1 / components.covariances[self.first_sharp :]).amax(1)
         wide_terms = diagonal_terms(Components(*(tensor.double() for tensor in components)), self.center)
-        self.terms = tuple(term.to(center.dtype) for term in wide_terms)
         self.sharp_terms = tuple(term[..., self.first_sharp :] for term in wide_terms)
-        self.screen = _Screen(*self.terms) if _screening_pays(self.terms[0]) else None
+        offset, *coefficients = (term.to(center.dtype) for term in wide_terms)
+        self.offset, self.coefficients = offset, torch.cat(coefficients).T.contiguous()
+        self.all = self._of(torch.arange(len(offset), device=offset.device))
+        self.screen = _Screen(offset, self.coefficients) if _screening_pays(offset) else None
+        self.factors = center.new_zeros(0, 2 * len(center))
 
     def __call__(self, chunk: Tensor) -> ChunkDensities:
         """Those of rows ``[n,D]`` under all components that matter to one of them."""
-        centred = chunk - self.rows_center
-        squares = centred.square()
-        near = slice(None) if self.screen is None else self.screen.near(centred, squares)
-        numbers = self.numbers[near]
-        first = self.first_sharp if self.screen is None else int((numbers < self.first_sharp).sum())
-        if len(numbers) > len(self.numbers) / 2:  # as in a fit's first steps, when all are as wide as the data
+        n_rows = len(chunk)
+        factors = self._factors(chunk)
+        columns = self.all if self.screen is None else self._of(self.screen.near(factors[:n_rows]))
+        if len(columns.numbers) > len(self.order) / 2:  # as in a fit's first steps, when all are as wide as the data
             self.screen = None
-        joint = diagonal_products(centred, squares, *_columns(self.terms, near))
-        if first < len(numbers):
-            self._refine(joint[:, first:], joint[:, :first], numbers[first:] - self.first_sharp, chunk, squares)
-        return ChunkDensities(joint, self.order[numbers], first, centred, squares)
+        joint = linear(factors[: recurring(n_rows, ROWS)], columns.coefficients, columns.offset)
+        joint = joint[:n_rows, : len(columns.numbers)]
+        first = int((columns.numbers < self.first_sharp).sum())
+        if first < len(columns.numbers):
+            narrow = columns.numbers[first:] - self.first_sharp
+            self._refine(joint[:, first:], joint[:, :first], narrow, chunk, factors[:n_rows, chunk.shape[1] :])
+        return ChunkDensities(joint, self.order[columns.numbers], first, factors)
+
+    def _factors(self, chunk: Tensor) -> Tensor:
+        n_rows, dim = chunk.shape
+        if len(self.factors) < n_rows + ROWS:
+            self.factors = self.factors.new_zeros(n_rows + ROWS, 2 * dim)
+        rows, squares = self.factors[:n_rows].split(dim, dim=1)
+        torch.sub(chunk, self.rows_center, out=rows)
+        torch.square(rows, out=squares)
+        return self.factors
+
+    def _of(self, numbers: Tensor) -> _Columns:
+        """Filled up with the first component, whose columns are cut off again."""
+        filling = recurring(len(numbers), COLUMNS) - len(numbers)
+        filled = F.pad(numbers, (0, filling))
+        return _Columns(numbers, self.offset[filled], self.coefficients[filled])
 
     def _refine(self, rough: Tensor, others: Tensor, narrow: Tensor, chunk: Tensor, squares: Tensor) -> None:
         """Replace the sharp components' columns ``rough`` by exact values, or by -inf far away."""
@@ -82,8 +104,16 @@ class Densities:
         rough.fill_(-torch.inf)
         row, column = (index.unique() for index in near.nonzero(as_tuple=True))
         exact = chunk[row].double() - self.center
-        terms = _columns(self.sharp_terms, narrow[column])
+        terms = (term[..., narrow[column]] for term in self.sharp_terms)
         rough[row.unsqueeze(1), column] = diagonal_products(exact, exact * exact, *terms).to(rough.dtype)
+
+
+class _Columns(NamedTuple):
+    """Some components as a product takes them."""
+
+    numbers: Tensor  # [m]
+    offset: Tensor  # [m + filling]
+    coefficients: Tensor  # [m + filling,2D]
 
 
 class _Screen:
@@ -91,38 +121,30 @@ class _Screen:
 
     roundoff = torch.finfo(torch.bfloat16).eps / 2
 
-    def __init__(self, offset: Tensor, linear: Tensor, quadratic: Tensor) -> None:
+    def __init__(self, offset: Tensor, coefficients: Tensor) -> None:
         # The offset, which is large, in two parts; what then is left out of it is a share of roundoff².
         high = offset.bfloat16().float()
-        self.coefficients = torch.cat([linear, quadratic, torch.stack([high, offset - high])]).bfloat16()
+        self.coefficients = torch.cat([coefficients.T, torch.stack([high, offset - high])]).bfloat16()
         # |x·l − x'·l'| <= (2u + u²) |x| |l| for factors rounded with unit roundoff u; a third u is ample for float32's.
-        self.errors = 3 * self.roundoff * linear.norm(dim=0), 3 * self.roundoff * quadratic.norm(dim=0)
+        self.errors = [3 * self.roundoff * part.norm(dim=1) for part in coefficients.chunk(2, dim=1)]
         self.margin = 1 + self.roundoff**2 * offset.abs()
         self.factors = self.coefficients.new_ones(0, len(self.coefficients))
 
-    def near(self, rows: Tensor, squares: Tensor) -> Tensor:
-        """Ascending numbers of the components whose responsibility may not underflow in one of the rows ``[n,D]``."""
-        joint = (self._factors(rows, squares) @ self.coefficients).float()
-        error = rows.norm(dim=1).amax() * self.errors[0] + squares.norm(dim=1).amax() * self.errors[1] + self.margin
+    def near(self, factors: Tensor) -> Tensor:
+        """Ascending numbers of the components whose responsibility may not underflow in a row of factors ``[n,2D]``."""
+        n_rows, width = factors.shape
+        if len(self.factors) < n_rows + ROWS:
+            self.factors = self.factors.new_ones(n_rows + ROWS, width + 2)
+        self.factors[:n_rows, :width] = factors
+        joint = (self.factors[: recurring(n_rows, ROWS)] @ self.coefficients)[:n_rows].float()
+        lengths = [part.norm(dim=1).amax() for part in factors.chunk(2, dim=1)]
+        error = lengths[0] * self.errors[0] + lengths[1] * self.errors[1] + self.margin
         best = (joint - error).amax(1, keepdim=True)
         reach = joint.sub_(best).amax(0)
         # The products' results are rounded as well: two of them, which where it matters are no larger than this.
         largest = best.abs().amax() - UNDERFLOW + error
         return torch.nonzero(reach + error + 4 * self.roundoff * largest > UNDERFLOW).squeeze(1)
 
-    def _factors(self, rows: Tensor, squares: Tensor) -> Tensor:
-        n, dim = rows.shape
-        if len(self.factors) < n:
-            self.factors = self.factors.new_ones(n, self.factors.shape[1])
-        self.factors[:n, :dim], self.factors[:n, dim : 2 * dim] = rows, squares
-        return self.factors[:n]
-
 
 def _screening_pays(offset: Tensor) -> bool:
     return fast_bfloat16(offset.device) and offset.dtype == torch.float32 and len(offset) >= _FEWEST
-
-
-def _columns(terms: tuple[Tensor, Tensor, Tensor], index: Tensor | slice) -> tuple[Tensor, Tensor, Tensor]:
-    """``diagonal_terms`` of some components; the coefficients lie in memory component by component."""
-    offset, linear, quadratic = terms
-    return offset[index], linear.T[index].T, quadratic.T[index].T

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.heads.dpmm.densities import Densities
+from dino_uad.heads.dpmm.densities import COLUMNS, ROWS, Densities
 from dino_uad.heads.dpmm.gaussian import (
     Components,
     diagonal_products,
@@ -25,6 +26,7 @@ from dino_uad.heads.dpmm.gaussian import (
     log_joint_full,
     responsibilities,
 )
+from dino_uad.products import linear, recurring
 
 ROWS_PER_CHUNK = {"cpu": 1024, "cuda": 16384}
 # Larger embeddings overflow float32 once squared and divided by a variance of 1e-6.
@@ -75,7 +77,7 @@ def batch_sums(
         prepare: what is done to rows first, some of them at a time: a second array of all would cost more than it.
         images: how many rows each image has, in turn; one image when None. What is rounded depends on the images,
             not on how they are split over ranks.
-        wide: whether products are in float64 throughout, not only of components that float32 would make wider.
+        wide: whether all of it is in float64, not only what float32 would make of components that are too narrow for it.
 
     Returns:
         The sums in float64 and the centres ``c_k`` ``[K,D]`` they refer to, which depend on ``components`` alone.
@@ -113,36 +115,41 @@ def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor],
 def _sums_diagonal(
     rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor], images: Sequence[int], wide: bool
 ) -> tuple[Sums, Tensor]:
-    densities = Densities(components)
+    dtype = torch.float64 if wide else components.means.dtype
+    densities = Densities(Components(*(tensor.to(dtype) for tensor in components)))
     counts = torch.zeros_like(components.log_weights, dtype=torch.float64)
-    first = torch.zeros_like(components.means, dtype=torch.float64)
-    sums, start = Sums(counts, first, first.clone(), counts.new_zeros(1)), 0
+    moments = counts.new_zeros(len(counts), 2 * rows.shape[1])
+    first, second = moments.chunk(2, dim=1)
+    sums, start = Sums(counts, first, second, counts.new_zeros(1)), 0
     # Of a piece of an image in the model's precision, and of all in float64: float32 sums over what a rank happens to
     # have would differ with the split of the images over ranks, and EM amplifies that.
     for pieces in _groups(images, ROWS_PER_CHUNK[rows.device.type]):
         stop = start + sum(pieces)
-        chunk = prepare(rows[start:stop])
+        chunk = prepare(rows[start:stop]).to(dtype)
         found = densities(chunk)
         resp, log_likelihood = responsibilities(found.joint)
         sums.log_likelihood.add_(log_likelihood.double().sum())
-        parts = (tensor.split(pieces) for tensor in (resp, chunk, found.centred, found.squares))
-        for part, exact, centred, squares in zip(*parts, strict=True):
+        factors = found.factors
+        for part, exact in zip(resp.split(pieces), chunk.split(pieces), strict=True):
             used = torch.nonzero(part.amax(0) > 0).squeeze(1)
-            sharp = 0 if wide else int((used < found.first_sharp).sum())
-            weights, numbers = part.index_select(1, used).T, found.numbers[used]
-            _add(sums, numbers[:sharp], weights[:sharp], centred, squares)
+            sharp = int((used < found.first_sharp).sum())
+            weights, numbers = part.index_select(1, used), found.numbers[used]
+            counts.index_add_(0, numbers, weights.sum(0, dtype=torch.float64))
+            moments.index_add_(0, numbers[:sharp], _weighted(weights[:, :sharp], factors).double())
             if sharp < len(used):  # of which float32 would lose the width
                 centred = exact.double() - densities.center
-                _add(sums, numbers[sharp:], weights[sharp:].double(), centred, centred.square())
+                wide_factors = torch.cat([centred, centred.square()], dim=1)
+                moments.index_add_(0, numbers[sharp:], weights[:, sharp:].double().T @ wide_factors)
+            factors = factors[len(part) :]
         start = stop
-    return sums, densities.center.expand_as(sums.first)
+    return sums, densities.center.expand_as(first)
 
 
-def _add(sums: Sums, numbers: Tensor, weights: Tensor, centred: Tensor, squares: Tensor) -> None:
-    """Add rows and their squares ``[n,D]``, weighted by ``[m,n]``, to the sums of the components ``numbers``."""
-    sums.counts.index_add_(0, numbers, weights.sum(1, dtype=torch.float64))
-    sums.first.index_add_(0, numbers, (weights @ centred).double())
-    sums.second.index_add_(0, numbers, (weights @ squares).double())
+def _weighted(weights: Tensor, factors: Tensor) -> Tensor:
+    """Sums ``[m,2D]`` over ``n`` rows, weighted by ``[n,m]``, of factors ``[n + ROWS or more,2D]``."""
+    n_rows, n_columns = weights.shape
+    filled = F.pad(weights, (0, recurring(n_columns, COLUMNS) - n_columns, 0, recurring(n_rows, ROWS) - n_rows))
+    return linear(filled.T, factors[: len(filled)].T)[:n_columns]
 
 
 def _groups(images: Sequence[int], most: int) -> Iterator[list[int]]:
