@@ -77,7 +77,7 @@ def batch_sums(
         prepare: what is done to rows first, some of them at a time: a second array of all would cost more than it.
         images: how many rows each image has, in turn; one image when None. What is rounded depends on the images,
             not on how they are split over ranks.
-        wide: whether all of it is in float64, not only what float32 would make of components that are too narrow for it.
+        wide: whether all is in float64, not only components that are too narrow for float32.
 
     Returns:
         The sums in float64 and the centres ``c_k`` ``[K,D]`` they refer to, which depend on ``components`` alone.
