@@ -12,5 +12,5 @@ def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
     units of rarity (:mod:`dino_uad.detector.units`) magnify a hundredfold; the difference of the vectors has a relative
     one.
     """
-    zero = (first == 0).all(dim=-1) | (second == 0).all(dim=-1)
+    zero = (first.norm(dim=-1) == 0) | (second.norm(dim=-1) == 0)
     return ((first - second).square().sum(dim=-1) / 2).masked_fill(zero, 1)

@@ -232,13 +232,13 @@ class DPMMHead(Head):
         return components.select(self.active)
 
     def _rows(self, embeddings: Tensor) -> Tensor:
-        """``[B,C,h,w]`` to ``[B*h*w,C]``."""
+        """``[B,C,h,w]`` to ``[B*h*w,C]``, row after row in memory."""
         if embeddings.ndim != 4 or embeddings.shape[1] != self.embed_dim:
             raise ValueError(
                 f"embeddings have shape {list(embeddings.shape)}, expected [B,{self.embed_dim},h,w]: "
                 "use the backbone this head was built for"
             )
-        return embeddings.permute(0, 2, 3, 1).reshape(-1, self.embed_dim)
+        return embeddings.permute(0, 2, 3, 1).reshape(-1, self.embed_dim).contiguous()
 
     def _prepare(self, rows: Tensor) -> Tensor:
         """Rows as the mixture has them: in the precision of the model, of length 1 if ``normalize``."""
