@@ -192,5 +192,5 @@ def test_errors():
         {"n_support": 0},
         {"similarity": "sum"},
     ):
-        with pytest.raises(ValueError, match="found"):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
             DinoADHead(CHANNELS, **options)

@@ -23,6 +23,7 @@ from dino_uad.heads.anomaly_dino.retrieval import (
 )
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask
+from dino_uad.heads.settings import require_choice, require_count, require_number
 from dino_uad.parallel import gather_rows, rank, world_size
 from dino_uad.tracing import is_traced
 
@@ -67,20 +68,19 @@ class AnomalyDinoHead(Head):
         index: Literal["exact", "faiss"] = "exact",
     ) -> None:
         super().__init__(embed_dim)
-        if index not in ("exact", "faiss"):
-            raise ValueError(f"index must be 'exact' or 'faiss', found {index!r}")
+        require_choice("index", index, ("exact", "faiss"))
+        require_choice("foreground", foreground, (None, "pca"))
+        require_count("k_neighbors", k_neighbors)
+        require_count("views", views)
+        for name, count in (("shots", shots), ("retrieve", retrieve)):
+            if count is not None:
+                require_count(name, count)
+        if coreset is not None:
+            require_number("coreset", coreset, 0, 1, ends="(]")
         if sharded and index == "faiss":
             raise ValueError("a bank with a faiss index is searched whole: choose sharded or index 'faiss'")
-        if (shots is not None and shots < 1) or k_neighbors < 1 or views < 1:
-            raise ValueError(f"shots {shots}, k_neighbors {k_neighbors}, views {views}: each must be at least 1")
-        if retrieve is not None and retrieve < 1:
-            raise ValueError(f"retrieve is {retrieve}; expected the number of images to search, or None for all")
         if retrieve is not None and index != "exact":
             raise ValueError(f"index {index!r} searches the whole bank, retrieve {retrieve} images of it: choose one")
-        if coreset is not None and not 0 < coreset <= 1:
-            raise ValueError(f"coreset is the share of the bank to keep, in (0, 1], found {coreset}")
-        if foreground not in (None, "pca"):
-            raise ValueError(f"foreground must be None or 'pca', found {foreground!r}")
         self.shots, self.k_neighbors, self.retrieve, self.coreset = shots, k_neighbors, retrieve, coreset
         self.foreground, self.views, self.seed = foreground, views, seed
         self.sharded, self.index = sharded, index

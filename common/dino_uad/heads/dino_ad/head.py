@@ -18,6 +18,7 @@ from dino_uad.heads.dino_ad.kmeans import kmeans
 from dino_uad.heads.growing import GrowingRows
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask, patch_mean
+from dino_uad.heads.settings import require, require_choice, require_count
 from dino_uad.parallel import all_reduce_sum, gather_rows
 from dino_uad.tracing import is_traced
 
@@ -53,16 +54,12 @@ class DinoADHead(Head):
         similarity: Literal["mean", "max"] = "mean",
     ) -> None:
         super().__init__(embed_dim)
-        if n_clusters < 1:
-            raise ValueError(f"n_clusters must be at least 1, found {n_clusters}")
-        if support not in ("nearest", "random"):
-            raise ValueError(f"support must be 'nearest' or 'random', found {support!r}")
-        if normalization not in ("minmax", "none", "calibrated"):
-            raise ValueError(f"normalization must be 'minmax', 'none' or 'calibrated', found {normalization!r}")
-        if n_support < 1 or (support == "random" and n_support != 1):
-            raise ValueError(f"n_support must be at least 1, and 1 for a random support, found {n_support}")
-        if similarity not in ("mean", "max"):
-            raise ValueError(f"similarity must be 'mean' or 'max', found {similarity!r}")
+        require_count("n_clusters", n_clusters)
+        require_count("n_support", n_support)
+        require_choice("support", support, ("nearest", "random"))
+        require_choice("normalization", normalization, ("minmax", "none", "calibrated"))
+        require_choice("similarity", similarity, ("mean", "max"))
+        require("n_support", n_support, support == "nearest" or n_support == 1, "1 for a random support")
         self.n_support, self.similarity = n_support, similarity
         self.n_clusters, self.support, self.normalization, self.seed = n_clusters, support, normalization, seed
         self.register_buffer("class_tokens", torch.empty(0, embed_dim))

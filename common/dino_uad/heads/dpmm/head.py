@@ -29,10 +29,12 @@ from dino_uad.heads.dpmm.maximisation import Moments, update_shapes, update_shar
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
+from dino_uad.heads.settings import require_choice, require_count, require_number
 from dino_uad.transfer import packed_on
 
 COVARIANCES = ("diag", "full", "spherical")
 SCHEDULES = ("ema", "exp")
+_SLACK = torch.finfo(torch.float32).eps
 
 
 class DPMMHead(Head):
@@ -80,15 +82,15 @@ class DPMMHead(Head):
         reference: bool = False,
     ) -> None:
         super().__init__(embed_dim)
-        _check_choice("covariance", covariance, COVARIANCES)
-        _check_choice("schedule", schedule, SCHEDULES)
-        _check_choice("score_type", score_type, tuple(SCORES))
-        _check_choice("init", init, tuple(INITIALISERS))
-        _check_range("n_components", n_components, n_components >= 2, "at least 2")
-        _check_range("step_size", step_size, 0 < step_size <= 1, "in (0, 1]")
-        _check_range("concentration", concentration, concentration > 0, "positive")
-        _check_range("reg_covar", reg_covar, reg_covar > 0, "positive")
-        _check_range("weight_threshold", weight_threshold, 0 <= weight_threshold < 1, "in [0, 1)")
+        require_choice("covariance", covariance, COVARIANCES)
+        require_choice("schedule", schedule, SCHEDULES)
+        require_choice("score_type", score_type, SCORES)
+        require_choice("init", init, INITIALISERS)
+        require_count("n_components", n_components, 2)
+        require_number("step_size", step_size, 0, 1, ends="(]")
+        require_number("concentration", concentration, 0, ends="()")
+        require_number("reg_covar", reg_covar, 0, ends="()")
+        require_number("weight_threshold", weight_threshold, 0, 1, ends="[)")
         self.covariance, self.schedule, self.step_size = covariance, schedule, step_size
         self.initial_concentration, self.learn_concentration = concentration, learn_concentration
         self.weight_threshold, self.normalize, self.score_type = weight_threshold, normalize, score_type
@@ -258,16 +260,3 @@ class DPMMHead(Head):
         unscaled = self.reference and self.score_type == "likelihood"
         weights = log_weights.exp() if unscaled else log_weights.softmax(0)
         return torch.nonzero(weights > self.weight_threshold).squeeze(1)
-
-
-_SLACK = torch.finfo(torch.float32).eps
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
-
-
-def _check_range(name: str, value: float, valid: bool, expected: str) -> None:
-    if not valid:
-        raise ValueError(f"{name} is {value}, expected {expected}")

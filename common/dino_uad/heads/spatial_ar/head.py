@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
 from dino_uad.heads.neighbourhood import box_mean
+from dino_uad.heads.settings import require, require_choice, require_count, require_number
 from dino_uad.heads.spatial_ar.causal_conv import TapCNN, past_taps
 from dino_uad.heads.spatial_ar.channel_scale import ChannelScale
 from dino_uad.heads.spatial_ar.position_errors import PositionErrors, calibrated
@@ -82,18 +83,14 @@ class SpatialARHead(Head):
         standardize: bool = False,
     ) -> None:
         super().__init__(embed_dim)
-        if direction not in REVERSED:
-            raise ValueError(f"direction {direction!r} found, one of {sorted(REVERSED)} expected")
-        if combine not in ("mean", "min"):
-            raise ValueError(f"combine {combine!r} found, 'mean' or 'min' expected")
-        if covariance not in ("unit", "full"):
-            raise ValueError(f"covariance {covariance!r} found, 'unit' or 'full' expected")
-        if not 0 <= own_share <= 1:
-            raise ValueError(f"own_share {own_share!r} found, a share from 0 to 1 expected")
-        if hidden < 1 or not len(dilations):
-            raise ValueError(
-                f"hidden {hidden}, dilations {list(dilations)} found, at least one channel and layer expected"
-            )
+        require_choice("direction", direction, REVERSED)
+        require_choice("combine", combine, ("mean", "min"))
+        require_choice("covariance", covariance, ("unit", "full"))
+        require_number("own_share", own_share, 0, 1)
+        require_count("hidden", hidden)
+        require("dilations", dilations, isinstance(dilations, Sequence) and len(dilations) > 0, "one for each layer")
+        for dilation in dilations:
+            require_count("dilations", dilation)
         self.hidden = hidden
         self.dilations = tuple(dilations)
         self.direction = direction
