@@ -10,6 +10,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 import dino_uad
+from dino_uad.ahead import ahead
 from dino_uad.bundle_run import WORKFLOWS, find_bundle
 from dino_uad.compare.spec import BASELINES, INTENSITY, BackboneSpec, Method
 from dino_uad.digests import digest_facts, digest_sources
@@ -111,6 +112,9 @@ def _measure_one_image_at_a_time(parser: ConfigParser, method: Method) -> None:
 
 def data_key(lists: Sequence[Sequence[dict[str, Any]]]) -> str:
     """Digest of data lists: the bytes of every file, its group and class, in order; not where the files are."""
-    return digest_facts(
-        [[[entry_key(entry), entry.get("anomalous"), str(entry.get("group"))] for entry in data] for data in lists]
-    )
+    return digest_facts([_entry_facts(data) for data in lists])
+
+
+def _entry_facts(data: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    keys = ahead(entry_key, data)
+    return [[key, entry.get("anomalous"), str(entry.get("group"))] for entry, key in zip(data, keys, strict=True)]

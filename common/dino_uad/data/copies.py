@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -15,6 +14,7 @@ from dino_uad.data.case import Case
 from dino_uad.data.roles import DECLARED, Role
 from dino_uad.data.verify import Identity, identity
 from dino_uad.data.words import words
+from dino_uad.digests import digest_file
 
 SAMPLE = 24  # pairs that are looked at
 CHUNK = 4096  # bytes
@@ -42,7 +42,7 @@ def refuse_drawn_on(root: Path, images: Sequence[Role]) -> None:
 def same_file_in_two_splits(cases: Sequence[Case]) -> list[str]:
     """A note where the same bytes lie in two splits: an evaluation on them is no evaluation."""
     same: list[list[Case]] = [[case for case in cases if case.image.path.is_file()]]
-    for key in (_size, _middle, _digest):  # the cheap ones first; the whole file is read of hardly any
+    for key in (_size, _middle, digest_file):  # the cheap ones first; the whole file is read of hardly any
         same = [group for alike in same for group in _grouped(alike, key) if len({case.split for case in group}) > 1]
     if not same:
         return []
@@ -67,11 +67,6 @@ def _middle(path: Path) -> bytes:
     with open(path, "rb") as file:
         file.seek(_size(path) // 2)
         return file.read(CHUNK)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pairs(images: Sequence[Role]) -> Iterator[tuple[Role, Role]]:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dino_uad import parallel
+from dino_uad.ahead import ahead
 from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import Foreground
 from dino_uad.embeddings.embed import Embedder
@@ -101,6 +102,10 @@ class EmbeddingDataset(Dataset):
         rows = self._store.read([(self._shards[shard], row) for _, shard, row in self._index[list(items)].tolist()])
         return rows | {"item": torch.tensor(items, dtype=torch.int64)}
 
+    def pinned(self, items: Sequence[int]) -> Record:
+        """:meth:`batch` in pinned memory, from which a GPU copies while its kernels run."""
+        return {key: value.pin_memory() for key, value in self.batch(items).items()}
+
     @property
     def entries(self) -> list[Mapping[str, Any]]:
         """The data list, or that of the data set that stands in for an empty one."""
@@ -137,8 +142,9 @@ class EmbeddingDataset(Dataset):
         if self.cache_dir is None:
             return MemoryStore(), [str(i) for i in range(len(self.data))]
         store = EmbeddingStore(self.cache_dir, store_facts(self.transform, self.backbone))
-        with tqdm(self.data, desc="looking for embeddings", unit="file", disable=None, leave=False) as entries:
-            mine = [entry_key(entry) for entry in parallel.share(entries)]
+        share = parallel.share(self.data)
+        progress = {"desc": "looking for embeddings", "unit": "file", "disable": None, "leave": False}
+        mine = list(tqdm(ahead(entry_key, share), total=len(share), **progress))
         return store, parallel.join_shares(mine)
 
     def _embed_missing(

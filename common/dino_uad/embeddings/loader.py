@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.embeddings.ahead import pinned_ahead
+from dino_uad.ahead import ahead
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.resident import ResidentEmbeddings
 
@@ -70,7 +70,7 @@ class EmbeddingLoader:
             self._resident = ResidentEmbeddings(self.dataset)
         if self._resident is not None:
             return map(self._resident.batch, self._items())
-        return pinned_ahead(self.dataset.batch, self._items())
+        return ahead(self.dataset.pinned, self._items())
 
     def _items(self) -> Iterator[list[int]]:
         """The numbers of the slices in each of this rank's batches."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from dino_uad.embeddings.ahead import pinned_ahead
+from dino_uad.ahead import ahead
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.shard import Record
 
@@ -29,7 +29,7 @@ class ResidentEmbeddings:
             for key, value in first.items()
         }
         sections = [range(start, min(start + _TOGETHER, count)) for start in range(0, count, _TOGETHER)]
-        for section, batch in zip(sections, pinned_ahead(dataset.batch, sections), strict=True):
+        for section, batch in zip(sections, ahead(dataset.pinned, sections), strict=True):
             for key, value in _embeddings(batch).items():
                 self._rows[key][section.start : section.stop].copy_(value, non_blocking=True)
 

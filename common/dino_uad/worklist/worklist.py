@@ -12,6 +12,7 @@ from typing import Any
 
 import dino_uad
 from dino_uad.detector import NormalScans
+from dino_uad.digests import digest_file
 from dino_uad.findings import Finding
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import RunStore
@@ -62,9 +63,7 @@ class Worklist:
     @cached_property
     def store(self) -> RunStore:
         """The rows on disk."""
-        with open(self.model, "rb") as file:
-            model = hashlib.file_digest(file, "sha256").hexdigest()
-        facts = [dino_uad.__version__, model, self.options, self.settings, self.anonymous_names]
+        facts = [dino_uad.__version__, digest_file(self.model), self.options, self.settings, self.anonymous_names]
         return RunStore(
             self.folder, hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
         )
