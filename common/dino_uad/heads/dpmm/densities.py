@@ -11,6 +11,7 @@ for the E step of the DPMM, where a density so low that its responsibility under
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -59,8 +60,7 @@ class Densities:
         wide_terms = diagonal_terms(Components(*(tensor.double() for tensor in components)), self.center)
         self.sharp_terms = tuple(term[..., self.first_sharp :] for term in wide_terms)
         offset, *coefficients = (term.to(center.dtype) for term in wide_terms)
-        self.offset, self.coefficients = offset, torch.cat(coefficients).T.contiguous()
-        self.all = self._of(torch.arange(len(offset), device=offset.device))
+        self.offset, self.coefficients = offset, torch.cat([part.T for part in coefficients], dim=1)
         self.screen = _Screen(offset, self.coefficients) if _screening_pays(offset) else None
         self.factors = center.new_zeros(0, 2 * len(center))
 
@@ -68,7 +68,7 @@ class Densities:
         """Those of rows ``[n,D]`` under all components that matter to one of them."""
         n_rows = len(chunk)
         factors = self._factors(chunk)
-        columns = self.all if self.screen is None else self._of(self.screen.near(factors[:n_rows]))
+        columns = self._all if self.screen is None else self._of(self.screen.near(factors[:n_rows]))
         if len(columns.numbers) > len(self.order) / 2:  # as in a fit's first steps, when all are as wide as the data
             self.screen = None
         joint = linear(factors[: recurring(n_rows, ROWS)], columns.coefficients, columns.offset)
@@ -87,6 +87,10 @@ class Densities:
         torch.sub(chunk, self.rows_center, out=rows)
         torch.square(rows, out=squares)
         return self.factors
+
+    @cached_property
+    def _all(self) -> _Columns:
+        return self._of(torch.arange(len(self.order), device=self.order.device))
 
     def _of(self, numbers: Tensor) -> _Columns:
         """Filled up with the first component, whose columns are cut off again."""
@@ -124,7 +128,7 @@ class _Screen:
     def __init__(self, offset: Tensor, coefficients: Tensor) -> None:
         # The offset, which is large, in two parts; what then is left out of it is a share of roundoff².
         high = offset.bfloat16().float()
-        self.coefficients = torch.cat([coefficients.T, torch.stack([high, offset - high])]).bfloat16()
+        self.coefficients = torch.cat([coefficients, torch.stack([high, offset - high], dim=1)], dim=1).bfloat16().T
         # |x·l − x'·l'| <= (2u + u²) |x| |l| for factors rounded with unit roundoff u; a third u is ample for float32's.
         self.errors = [3 * self.roundoff * part.norm(dim=1) for part in coefficients.chunk(2, dim=1)]
         self.margin = 1 + self.roundoff**2 * offset.abs()

@@ -23,6 +23,7 @@ from dino_uad.heads.dpmm.gaussian import (
     Components,
     diagonal_products,
     diagonal_terms,
+    log_joint,
     log_joint_full,
     responsibilities,
 )
@@ -97,6 +98,24 @@ def batch_sums(
     ]
     centers = components.means.to(center.dtype).index_copy(0, alive, center)
     return Sums(*scattered, sums.log_likelihood), centers
+
+
+def log_density(rows: Tensor, components: Components, wide: bool = False) -> Tensor:
+    """``log Σ_k π_k N(x_n | μ_k, Σ_k)`` ``[N]`` of rows ``[N,D]``, as exact as in :func:`batch_sums`.
+
+    Args:
+        rows: embeddings.
+        components: of the mixture.
+        wide: whether all is in float64.
+    """
+    chunks = rows.split(ROWS_PER_CHUNK[rows.device.type])
+    if wide or rows.is_cuda or components.covariances.ndim == 3:
+        components = Components(*(tensor.double() for tensor in components))
+        joints = (log_joint(chunk.double(), components) for chunk in chunks)
+    else:
+        densities = Densities(components)
+        joints = (densities(chunk).joint for chunk in chunks)
+    return torch.cat([responsibilities(joint)[1] for joint in joints])
 
 
 def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from dino_uad import parallel
 from dino_uad.exact import full_float32, without_autocast
 from dino_uad.heads.dpmm import gaussian, sticks
-from dino_uad.heads.dpmm.expectation import ROWS_PER_CHUNK, Sums, batch_sums, count_rows
+from dino_uad.heads.dpmm.expectation import Sums, batch_sums, count_rows, log_density
 from dino_uad.heads.dpmm.init import INITIALISERS
 from dino_uad.heads.dpmm.maximisation import Moments, update_shapes, update_shares, with_slack
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
@@ -215,9 +215,7 @@ class DPMMHead(Head):
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
         rows = self._prepare(self._rows(embeddings))
-        components = self._active_components()
-        chunks = (wide_log_joint(chunk, components) for chunk in rows.split(ROWS_PER_CHUNK[rows.device.type]))
-        density = torch.cat([gaussian.responsibilities(joint)[1] for joint in chunks])
+        density = log_density(rows, self._active_components(), wide=self.reference)
         return patch_mean(self._to_grid(density, embeddings), mask)
 
     def assign(self, embeddings: Tensor) -> Tensor:
