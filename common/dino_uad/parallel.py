@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dino_uad.processor import cores
+
 T = TypeVar("T")
 _ROWS = 65536  # that travel at once
 _SHARED_BY_A_WORKER = 512 << 20  # bytes: two volumes of 512 × 512 × 200 voxels, loaded ahead
@@ -51,9 +53,8 @@ def loader_workers(device: torch.device | str, most: int = 16) -> int:
     if torch.device(device).type == "cpu":
         return 0
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else math.inf
-    return int(max(0, min(most, cores // ranks - 1, shared // ranks // _SHARED_BY_A_WORKER)))
+    return int(max(0, min(most, cores() // ranks - 1, shared // ranks // _SHARED_BY_A_WORKER)))
 
 
 def start_process_group(device: torch.device | str, timeout_minutes: float = 10) -> None:

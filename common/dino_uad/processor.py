@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import torch
+
+
+def cores() -> int:
+    """Cores that this process may use, however many threads it has: the same for all ranks on a machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fast_bfloat16(device: torch.device) -> bool:

@@ -15,7 +15,7 @@ def by_products(monkeypatch):
     calls = []
     in_blocks = attention._in_blocks
     monkeypatch.setattr(attention, "mkl_is_slow", lambda: True)
-    monkeypatch.setattr(attention, "_WEIGHTS_A_THREAD", 0)
+    monkeypatch.setattr(attention, "_WEIGHTS_A_CORE", 0)
     monkeypatch.setattr(attention, "_QUERIES", 7)
     monkeypatch.setattr(attention, "_in_blocks", lambda *operands: calls.append(1) or in_blocks(*operands))
     return calls
@@ -67,9 +67,23 @@ def test_gradients_float64_and_graphs_have_torchs_attention(by_products):
 
 
 def test_a_small_image_has_torchs_attention(by_products, monkeypatch):
-    monkeypatch.setattr(attention, "_WEIGHTS_A_THREAD", 401)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(attention, "_WEIGHTS_A_CORE", 401)
+    monkeypatch.setattr(attention, "cores", lambda: 1)
     attention.attend(*heads(1, 2, 20, 4))
     assert not by_products
     attention.attend(*heads(1, 2, 21, 4))
     assert by_products
+
+
+def test_embeddings_do_not_depend_on_the_number_of_threads(by_products, monkeypatch):
+    """Two ranks with a thread each embed as one process with two."""
+    monkeypatch.setattr(attention, "_QUERIES", 512)
+    operands = heads(1, 2, 600, 64)
+    found = []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(attention.attend(*operands))
+    torch.set_num_threads(before)
+    assert len(by_products) == 2
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)

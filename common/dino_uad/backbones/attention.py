@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dino_uad.processor import mkl_is_slow
+from dino_uad.processor import cores, mkl_is_slow
 from dino_uad.products import linear
 from dino_uad.tracing import is_traced
 
 _QUERIES = 512
 """Queries that are looked up together: enough that starting a product is cheap, and their weights stay in a cache."""
-_WEIGHTS_A_THREAD = 1 << 16
-"""Weights (queries × keys) of a head for each thread below which starting products costs more than it saves."""
+_WEIGHTS_A_CORE = 1 << 16
+"""Weights (queries × keys) of a head for each core below which starting products costs more than it saves. Not for each
+thread: two ways round differently, and two ranks with a thread each shall embed as one process with two."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ def _by_products(q: Tensor, k: Tensor, v: Tensor) -> bool:
         not is_traced()  # a graph is for any processor
         and q.device.type == "cpu"
         and q.dtype in (torch.float32, torch.bfloat16)
-        and q.shape[2] ** 2 >= _WEIGHTS_A_THREAD * torch.get_num_threads()
+        and q.shape[2] ** 2 >= _WEIGHTS_A_CORE * cores()
         and mkl_is_slow()
         and not (torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad))
     )
