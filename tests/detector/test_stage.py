@@ -123,6 +123,22 @@ def test_neighbourhood_is_the_mean_of_unit_vectors():
     assert neighbourhood_mean(embeddings, 1) is embeddings
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("images", [0, 1, 3])
+@pytest.mark.parametrize("size", [3, 5, 9])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 7), (6, 5)])
+def test_neighbourhoods_of_a_batch_are_those_of_pooling_and_lie_as_rows(size, grid, images, dtype):
+    embeddings = torch.randn(images, 4, *grid, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = F.avg_pool2d(
+        F.normalize(embeddings.double(), dim=1), size, stride=1, padding=size // 2, count_include_pad=False
+    )
+    found = neighbourhood_mean(embeddings, size)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    assert found.dtype == torch.float32 and found.permute(0, 2, 3, 1).is_contiguous()
+    recorded = neighbourhood_mean(embeddings.float().requires_grad_(), size)
+    torch.testing.assert_close(recorded, found, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [3, 5, 9])
 @pytest.mark.parametrize("grid", [(1, 1), (2, 7), (6, 5)])
 def test_box_mean_and_its_gradient_are_those_of_pooling(size, grid):
