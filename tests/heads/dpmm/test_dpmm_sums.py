@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from devices.absent_gpu import absent_gpu
 from dino_uad.heads.dpmm import Components
-from dino_uad.heads.dpmm.expectation import batch_sums
+from dino_uad.heads.dpmm.expectation import batch_sums, log_density
 
 
 def test_sharp_components_are_exact_in_float32():
@@ -30,6 +30,21 @@ def test_sharp_components_are_exact_in_float32():
     np.testing.assert_allclose(sums.counts, 20, rtol=1e-6)
     spread = sums.second / 20 - (sums.first / 20).square()
     np.testing.assert_allclose(spread, rows.double().reshape(8, 20, 384).var(1, correction=0), rtol=1e-3, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 1300])
+@pytest.mark.parametrize("wide", [False, True])
+def test_log_densities_of_any_number_of_rows(n_rows, wide):
+    """Of none, as a rank that ran out of images has them, too; enough components that the E step looks for the near."""
+    generator = torch.Generator().manual_seed(0)
+    means, variances = torch.randn(90, 12, generator=generator), 10 ** (-4 * torch.rand(90, 12, generator=generator))
+    components = Components(torch.rand(90, generator=generator).log_softmax(0), means, variances)
+    own = torch.randint(90, (n_rows,), generator=generator)
+    rows = means[own] + variances[own].sqrt() * torch.randn(n_rows, 12, generator=generator)
+    found = log_density(rows, components, wide)
+    assert found.shape == (n_rows,)
+    if n_rows:
+        np.testing.assert_allclose(found, logsumexp(multivariate_normal_log_joint(rows, components), 1), atol=2e-3)
 
 
 @pytest.mark.parametrize("covariance", ["diag", "full"])

@@ -108,14 +108,14 @@ def log_density(rows: Tensor, components: Components, wide: bool = False) -> Ten
         components: of the mixture.
         wide: whether all is in float64.
     """
-    chunks = rows.split(ROWS_PER_CHUNK[rows.device.type])
+    chunks = rows.split(ROWS_PER_CHUNK[rows.device.type]) if len(rows) else ()
     if wide or rows.is_cuda or components.covariances.ndim == 3:
         components = Components(*(tensor.double() for tensor in components))
         joints = (log_joint(chunk.double(), components) for chunk in chunks)
     else:
         densities = Densities(components)
         joints = (densities(chunk).joint for chunk in chunks)
-    return torch.cat([responsibilities(joint)[1] for joint in joints])
+    return torch.cat([rows.new_zeros(0), *(responsibilities(joint)[1] for joint in joints)])
 
 
 def _sums_full(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
