@@ -1,6 +1,7 @@
 """Comparisons: what the command line means, and the table's arithmetic."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -62,7 +63,7 @@ def test_rows_hold_mean_and_standard_deviation_over_seeds():
             "method": "m",
             "backbone": "b",
             "seed": seed,
-            "metrics": {"pixel_auroc": value},
+            "metrics": {"pixel_auroc": value, "pixel_aupr": float("nan")},
             "fit_seconds": 1.0,
             "head_seconds": 0.002,
             "model_mb": 1.0,
@@ -73,6 +74,7 @@ def test_rows_hold_mean_and_standard_deviation_over_seeds():
     (row,) = summarise(cells, {"b": 0.1})
     assert row["pixel_auroc"] == pytest.approx(0.85)
     assert row["pixel_auroc_std"] == pytest.approx(0.1 / 2**0.5)
+    assert math.isnan(row["pixel_aupr"]) and math.isnan(row["pixel_aupr_std"]), "of images without masks"
     assert (row["head_ms"], row["backbone_ms"]) == pytest.approx((2.0, 100.0))
 
 

@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dino_uad.compare import false_positives
 from dino_uad.files import atomic_path
 from dino_uad.transforms import MARK
@@ -53,7 +55,7 @@ def summarise(cells: Sequence[Mapping[str, Any]], backbone_times: Mapping[str, f
             values = [cell["metrics"][key] for cell in members if key in cell["metrics"]]
             if values:
                 row[key] = statistics.fmean(values)
-                row[f"{key}_std"] = statistics.stdev(values) if len(values) > 1 else None
+                row[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
         means = {
             key: [cell[key] for cell in members if key in cell]
             for key in COSTS
