@@ -12,7 +12,7 @@ from dino_uad.compare.config import Cell, Settings, data_key
 from dino_uad.compare.false_positives import KINDS
 from dino_uad.compare.run import compare
 from dino_uad.compare.spec import BackboneSpec, Method, words
-from dino_uad.compare.table import summarise
+from dino_uad.compare.table import summarise, write_markdown, write_plot
 from dino_uad.data import datalist
 from helpers import labelled_pictures
 from workflows import run
@@ -76,6 +76,23 @@ def test_rows_hold_mean_and_standard_deviation_over_seeds():
     assert row["pixel_auroc_std"] == pytest.approx(0.1 / 2**0.5)
     assert math.isnan(row["pixel_aupr"]) and math.isnan(row["pixel_aupr_std"]), "of images without masks"
     assert (row["head_ms"], row["backbone_ms"]) == pytest.approx((2.0, 100.0))
+
+
+def test_tables_of_images_without_masks_leave_pixels_out(tmp_path):
+    cells = [
+        {"method": name, "backbone": "b", "seed": 0, "metrics": {"pixel_aupr": float("nan"), "image_auroc": value}}
+        | {"fit_seconds": 1.0, "head_seconds": 0.002, "model_mb": 1.0, "peak_memory_mb": 5.0}
+        for name, value in (("one", 0.8), ("other", 0.9))
+    ]
+    rows = summarise(cells, {"b": 0.1})
+    test = {"auroc_difference": float("nan"), "aupr_difference": float("nan")}
+    facts = {"dataset": "d", "images": 2, "image_size": 56, "seeds": [0], "device": "cpu"}
+    write_markdown({"facts": facts, "rows": rows, "paired_tests": [test]}, tmp_path / "compare.md")
+    text = (tmp_path / "compare.md").read_text()
+    assert "nan" not in text.lower() and "pixel AUPR" not in text and "Paired" not in text
+    assert "0.8000" in text and "0.9000" in text
+    write_plot(rows, tmp_path / "compare.png")
+    assert (tmp_path / "compare.png").stat().st_size > 1000
 
 
 def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -95,11 +96,12 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
         "nats a patch, which chose the epoch.",
         "",
     ]
+    metrics = {key: title for key, title in METRICS.items() if _known(rows, key)}
     costs = {key: value for key, value in COSTS.items() if any(key in row for row in rows)}
     lines += _table(
-        ["method", "backbone", *METRICS.values(), *(title for title, _ in costs.values())],
+        ["method", "backbone", *metrics.values(), *(title for title, _ in costs.values())],
         [
-            [row["method"], row["backbone"], *(_metric(row, key) for key in METRICS)]
+            [row["method"], row["backbone"], *(_metric(row, key) for key in metrics)]
             + [f"{row[key]:.{digits}f}" if key in row else "" for key, (_, digits) in costs.items()]
             for row in rows
         ],
@@ -112,7 +114,8 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
             "",
         ]
         lines += _table(header, marked)
-    if result["paired_tests"]:
+    tests = [test for test in result["paired_tests"] if not math.isnan(test["auroc_difference"])]
+    if tests:
         lines += ["", "## Paired permutation tests (image-wise, two-sided; difference is first minus second)", ""]
         lines += _table(
             ["backbone", "seed", "first", "second", "AUROC difference", "p", "AUPR difference", "p"],
@@ -120,7 +123,7 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
                 [test["backbone"], str(test["seed"]), test["first"], test["second"]]
                 + [f"{test['auroc_difference']:+.4f}", f"{test['auroc_p']:.4f}"]
                 + [f"{test['aupr_difference']:+.4f}", f"{test['aupr_p']:.4f}"]
-                for test in result["paired_tests"]
+                for test in tests
             ],
         )
     with atomic_path(path) as temporary:
@@ -128,10 +131,11 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
 
 
 def write_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Pixel AUPR against milliseconds per image (backbone and head), one marker per backbone."""
+    """Pixel AUPR, or image AUROC without masks, against milliseconds an image, one marker per backbone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    shown = "pixel_aupr" if _known(rows, "pixel_aupr") else "image_auroc"
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -139,18 +143,23 @@ def write_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for marker, backbone in zip("osD^vP*X", backbones, strict=False):
         chosen = [row for row in rows if row["backbone"] == backbone]
         times = [row["head_ms"] + row["backbone_ms"] for row in chosen]
-        axes.scatter(times, [row["pixel_aupr"] for row in chosen], marker=marker, label=backbone, s=50)
+        axes.scatter(times, [row[shown] for row in chosen], marker=marker, label=backbone, s=50)
         for row, x in zip(chosen, times, strict=True):
-            axes.annotate(row["method"], (x, row["pixel_aupr"]), xytext=(5, 3), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="time per image [ms], backbone and head", ylabel="pixel AUPR", xscale="log")
+            axes.annotate(row["method"], (x, row[shown]), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="time per image [ms], backbone and head", ylabel=METRICS[shown], xscale="log")
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata={"Software": MARK})
 
 
+def _known(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Whether one row has it: without masks nothing about pixels is defined."""
+    return any(not math.isnan(row.get(key, math.nan)) for row in rows)
+
+
 def _metric(row: Mapping[str, Any], key: str) -> str:
-    if key not in row:
+    if not _known([row], key):
         return ""
     spread = row[f"{key}_std"]
     return f"{row[key]:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
