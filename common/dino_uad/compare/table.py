@@ -147,6 +147,8 @@ def write_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         for row, x in zip(chosen, times, strict=True):
             axes.annotate(row["method"], (x, row[shown]), xytext=(5, 3), textcoords="offset points", fontsize=8)
     axes.set(xlabel="time per image [ms], backbone and head", ylabel=METRICS[shown], xscale="log")
+    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_path(path) as temporary:
