@@ -57,7 +57,7 @@ class Densities:
             components = components.select(self.order)
             self.squared_norm = squared_norm.sum(1)[self.order[self.first_sharp :]]
             self.precision = (1 / components.covariances[self.first_sharp :]).amax(1)
-        wide_terms = diagonal_terms(Components(*(tensor.double() for tensor in components)), self.center)
+        wide_terms = diagonal_terms(components.to(torch.float64), self.center)
         self.sharp_terms = tuple(term[..., self.first_sharp :] for term in wide_terms)
         offset, *coefficients = (term.to(center.dtype) for term in wide_terms)
         self.offset, self.coefficients = offset, torch.cat([part.T for part in coefficients], dim=1)

@@ -110,7 +110,7 @@ def log_density(rows: Tensor, components: Components, wide: bool = False) -> Ten
     """
     chunks = rows.split(ROWS_PER_CHUNK[rows.device.type]) if len(rows) else ()
     if wide or rows.is_cuda or components.covariances.ndim == 3:
-        components = Components(*(tensor.double() for tensor in components))
+        components = components.to(torch.float64)
         joints = (log_joint(chunk.double(), components) for chunk in chunks)
     else:
         densities = Densities(components)
@@ -135,7 +135,7 @@ def _sums_diagonal(
     rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor], images: Sequence[int], wide: bool
 ) -> tuple[Sums, Tensor]:
     dtype = torch.float64 if wide else components.means.dtype
-    densities = Densities(Components(*(tensor.to(dtype) for tensor in components)))
+    densities = Densities(components.to(dtype))
     counts = torch.zeros_like(components.log_weights, dtype=torch.float64)
     moments = counts.new_zeros(len(counts), 2 * rows.shape[1])
     first, second = moments.chunk(2, dim=1)
@@ -188,7 +188,7 @@ def _sums_at_once(rows: Tensor, components: Components, prepare: Callable[[Tenso
     """:func:`_sums_diagonal` for a GPU, which float64 throughout and columns of zeros cost less than finding out where
     float32 would do and which components take part.
     """
-    components = Components(*(tensor.double() for tensor in components))
+    components = components.to(torch.float64)
     center = components.means.mean(0)
     terms = diagonal_terms(components, center)
     log_weights, means, _ = components

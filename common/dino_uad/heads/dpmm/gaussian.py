@@ -28,6 +28,10 @@ class Components(NamedTuple):
         """The components at ``index``, ``[n]`` numbers or ``[K]`` bool."""
         return Components(*(tensor[index] for tensor in self))
 
+    def to(self, dtype: torch.dtype) -> Components:
+        """The same in another precision."""
+        return Components(*(tensor.to(dtype) for tensor in self))
+
 
 def cholesky_precision(covariances: Tensor) -> Tensor:
     """Upper factors ``U`` with ``Σ⁻¹ = U Uᵀ``, ``[K,D,D]``; matrices that rounding made indefinite are repaired."""

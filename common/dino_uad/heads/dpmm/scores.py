@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from dino_uad.products import linear
 
 def wide_log_joint(rows: Tensor, components: Components) -> Tensor:
     """``log π_k + log N(x_n | μ_k, Σ_k)``, ``[N,K]``, in float64."""
-    return log_joint(rows.double(), _wide(components))
+    return log_joint(rows.double(), components.to(torch.float64))
 
 
 def cosine(rows: Tensor, components: Components) -> Tensor:
@@ -44,7 +45,7 @@ def euclidean(rows: Tensor, components: Components) -> Tensor:
 
 def mahalanobis(rows: Tensor, components: Components) -> Tensor:
     """Smallest Mahalanobis distance to a component."""
-    return squared_mahalanobis(rows.double(), _wide(components)).amin(1).sqrt()
+    return squared_mahalanobis(rows.double(), components.to(torch.float64)).amin(1).sqrt()
 
 
 SCORES: dict[str, Callable[[Tensor, Components], Tensor]] = {
@@ -53,7 +54,3 @@ SCORES: dict[str, Callable[[Tensor, Components], Tensor]] = {
     "euclidean": euclidean,
     "mahalanobis": mahalanobis,
 }
-
-
-def _wide(components: Components) -> Components:
-    return Components(*(tensor.double() for tensor in components))
