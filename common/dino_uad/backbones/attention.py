@@ -1,7 +1,7 @@
 """Softmax attention, by the products that are fast on this processor.
 
 torch's own kernel multiplies by MKL, in bfloat16 no faster than in float32. Where MKL is slow
-(:mod:`dino_uad.products`) attention is most of what a backbone does at 448 pixels.
+(:mod:`dino_uad.products`) it makes attention the largest part of a backbone at 448 pixels.
 """
 
 from __future__ import annotations
