@@ -14,6 +14,8 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
+from dino_uad.settings import require_count
+
 EXPRESSION = ("$", "@", "%")  # of MONAI's config language
 FOLDERS = ("dataset_dir", "output_dir", "ckpt_dir", "cache_dir", "bundle_root")
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a dictionary"}
@@ -51,8 +53,7 @@ def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: in
     smallest = {"max_epochs": 1, "val_interval": 1, "num_workers": 0, "seed": 0}
     found = {"max_epochs": max_epochs, "val_interval": val_interval, "num_workers": num_workers, "seed": seed}
     for name, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < smallest[name]:
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {smallest[name]}")
+        require_count(name, value, smallest[name])
 
 
 def parse_options(tokens: Sequence[str]) -> dict[str, Any]:

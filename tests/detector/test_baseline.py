@@ -81,5 +81,5 @@ def test_image_score_is_the_mean_of_the_largest_hundredth_of_the_foreground():
 
 @pytest.mark.parametrize("share", [1.5, -0.1, "automatic"])
 def test_a_share_that_is_none(share):
-    with pytest.raises(ValueError, match="from 0 to 1, or 'auto'"):
+    with pytest.raises(ValueError, match=r"in \[0, 1\], or 'auto'"):
         ImageBaseline(share)

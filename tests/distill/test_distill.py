@@ -157,6 +157,15 @@ def test_what_cannot_be_trained_is_refused(trainer, options, message) -> None:
         trainer(**options)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [{"steps": 0}, {"steps": "many"}, {"warmup": -1}, {"learning_rate": "fast"}, {"ema": 1.0}, {"weight_decay": -0.1}],
+)
+def test_a_recipe_of_other_values_is_refused(setting) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(setting))} is .*; expected a "):
+        Recipe(**setting)
+
+
 def test_ranks_divide_what_one_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe(batch_size=8)
     for step in (0, 1):

@@ -57,7 +57,7 @@ def test_another_number_of_steps_is_another_schedule():
 
 @pytest.mark.parametrize("rising", [0, 1, 1.5])
 def test_a_share_that_is_none(rising):
-    with pytest.raises(ValueError, match=f"rising is {rising}; expected the share"):
+    with pytest.raises(ValueError, match=f"rising is {rising}; expected a number in .0, 1."):
         Fit(rising=rising)
 
 

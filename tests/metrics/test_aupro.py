@@ -73,7 +73,7 @@ def test_without_regions_or_normal_pixels_nan_with_a_warning(label):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="limit=0"):
+    with pytest.raises(ValueError, match=r"limit is 0; expected a number in .0, 1."):
         AUPRO(limit=0)
     with pytest.raises(ValueError, match="Inf"):
         computed(np.full((1, 2, 2), np.inf, dtype=np.float32), np.eye(2, dtype=bool)[None])

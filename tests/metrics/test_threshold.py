@@ -60,5 +60,5 @@ def test_errors():
         ThresholdAtFPR().compute()
     with pytest.raises(ValueError, match="NaN"):
         thresholds_of([0.1, np.nan])
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match=r"false positive rate is 5; expected a number in .0, 1."):
         ThresholdAtFPR(fprs=(5,))

@@ -14,6 +14,7 @@ from dino_uad.data.cases import list_images, understand
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values, passed_over
 from dino_uad.data.verify import check_sizes, readable, refuse_blank
+from dino_uad.settings import require_choice
 
 SPLITS = ("train", "valid", "test", "all")
 ERRORS = ("raise", "skip")
@@ -81,8 +82,7 @@ def datalist(
             mask blank or of another size, nothing in the split.
     """
     for name, found, known in (("split", split, SPLITS), ("on_error", on_error, ERRORS), ("kind", kind, KINDS)):
-        if found not in known:
-            raise ValueError(f"{name} is {found!r}; expected one of {', '.join(map(str, known))}")
+        require_choice(name, found, known)
     root = Path(dataset_dir).expanduser()
     if split == "all" and root.is_file():
         return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series)

@@ -9,6 +9,7 @@ from monai.data import Dataset
 from monai.data.utils import list_data_collate
 
 from dino_uad.errors import explain
+from dino_uad.settings import require_choice
 
 FAILED = "failed"
 ON_ERROR = ("report", "skip", "raise")
@@ -24,8 +25,7 @@ class ScanDataset(Dataset):
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable, on_error: str = "report") -> None:
-        if on_error not in ON_ERROR:
-            raise ValueError(f"on_error is {on_error!r}; expected one of {', '.join(ON_ERROR)}")
+        require_choice("on_error", on_error, ON_ERROR)
         super().__init__(data, transform)
         self.on_error = on_error
 

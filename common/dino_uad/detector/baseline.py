@@ -7,6 +7,8 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from dino_uad.settings import is_number, require
+
 QUANTILE = 0.25
 """Patches of normal tissue are at least as many as this share of a foreground."""
 UNKNOWN = 0.5
@@ -34,8 +36,8 @@ class ImageBaseline(nn.Module):
 
     def __init__(self, share: float | str = 0.0) -> None:
         super().__init__()
-        if share != "auto" and (isinstance(share, str) or not 0 <= share <= 1):
-            raise ValueError(f"baseline is {share!r}; expected the share of it to subtract, from 0 to 1, or 'auto'")
+        valid = share == "auto" or is_number(share, 0, 1)
+        require("baseline", share, valid, "the share to subtract, in [0, 1], or 'auto'")
         self.mode = share if share == "auto" else float(share)
         self.register_buffer("share", torch.tensor(UNKNOWN if share == "auto" else float(share)))
         self.register_buffer("highest", torch.full((), torch.inf))

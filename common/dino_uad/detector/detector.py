@@ -24,7 +24,7 @@ from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import fingerprint
 from dino_uad.detector.baseline import ImageBaseline
 from dino_uad.detector.foreground import Foreground
-from dino_uad.detector.model_file import load_model
+from dino_uad.detector.model_file import load_model, not_numbers
 from dino_uad.detector.normal_scans import NormalScans
 from dino_uad.detector.older_models import complete
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
@@ -32,6 +32,7 @@ from dino_uad.detector.units import Units
 from dino_uad.detector.upsample import upsample_scores
 from dino_uad.exact import without_autocast
 from dino_uad.heads import Head, image_score, neighbourhood_mean
+from dino_uad.settings import require, require_count, require_number, require_size
 from dino_uad.tracing import is_traced
 
 FEWEST = 3
@@ -86,8 +87,9 @@ class AnomalyDetector(nn.Module):
                 f"the head expects {head.embed_dim} channels, backbone {backbone.arch} gives {backbone.embed_dim}; "
                 "set the head's embed_dim to @network_def#backbone.embed_dim"
             )
-        if neighbourhood < 1 or neighbourhood % 2 == 0:
-            raise ValueError(f"neighbourhood is {neighbourhood!r}; expected an odd number of patches, 1 for none")
+        require_count("neighbourhood", neighbourhood)
+        require("neighbourhood", neighbourhood, neighbourhood % 2 == 1, "an odd number of patches, 1 for none")
+        require_number("smoothing_sigma", smoothing_sigma, 0)
         self.backbone = backbone
         self.head = head
         self.foreground = Foreground(foreground)
@@ -99,14 +101,9 @@ class AnomalyDetector(nn.Module):
         self.smoothing_sigma = float(smoothing_sigma)
         self.dropout = nn.Dropout2d(float(dropout))
         self.facts = {
-            "arch": backbone.arch,
-            "weights": backbone.identity[:16],
-            "layers": list(backbone.layers),
-            "joined": backbone.joined,
-            "final_norm": backbone.final_norm,
+            **fingerprint.of_backbone(backbone),
+            **fingerprint.of_head(head),
             "image_size": list(self.image_size),
-            "method": type(head).__name__,
-            "head": head.deciding(),
             "foreground": self.foreground.mode,
             "neighbourhood": self.neighbourhood,
             "baseline": self.baseline.mode,
@@ -233,11 +230,7 @@ class AnomalyDetector(nn.Module):
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
     ) -> None:
         error_msgs += fingerprint.mismatches(state_dict.get(prefix + "fingerprint"), self.facts)
-        error_msgs += [
-            f"{key}: NaN found in the checkpoint; it was damaged or its training failed, fit again"
-            for key, value in state_dict.items()
-            if key.startswith(prefix + "head.") and value.is_floating_point() and value.isnan().any()
-        ]
+        error_msgs += not_numbers(state_dict, prefix + "head.")
         complete(state_dict, prefix, self)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -246,11 +239,7 @@ class AnomalyDetector(nn.Module):
 
 def _checked_size(image_size: Sequence[int], backbone: DinoBackbone) -> tuple[int, int]:
     """Height and width in pixels, if the backbone can divide them into patches."""
-    if len(image_size) != 2 or any(isinstance(side, str) or int(side) != side for side in image_size):
-        raise ValueError(
-            f"image size is {image_size!r}; expected height and width, two positive whole numbers of pixels"
-        )
-    height, width = (int(side) for side in image_size)
+    height, width = require_size("image size", image_size)
     patch = backbone.patch_size
     if any(side < patch or side % patch for side in (height, width)):
         raise ValueError(

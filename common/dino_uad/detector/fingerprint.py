@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dino_uad.backbones import DinoBackbone
+from dino_uad.heads import Head
+
 # Remembered as inference's default, which may choose other slices: a difference makes no map wrong.
 NOT_COMPARED = ("slices",)
 # What a model says that was fitted before there were these: steps that it did without.
@@ -16,6 +19,22 @@ BEFORE = {"joined": False, "foreground": "none", "neighbourhood": 1, "baseline":
 # What it does not say, so that it is taken as it comes.
 NOT_SAID_BEFORE = ("head", "smoothing_sigma")
 SIZE = 1024  # bytes; a fixed size lets MONAI's `copy_model_state`, which compares shapes, treat it like any tensor
+
+
+def of_backbone(backbone: DinoBackbone) -> dict[str, Any]:
+    """What a backbone says of itself."""
+    return {
+        "arch": backbone.arch,
+        "weights": backbone.identity[:16],
+        "layers": list(backbone.layers),
+        "joined": backbone.joined,
+        "final_norm": backbone.final_norm,
+    }
+
+
+def of_head(head: Head) -> dict[str, Any]:
+    """Method and those of its settings that decide what a fitted state means."""
+    return {"method": type(head).__name__, "head": head.deciding()}
 
 
 def encode(facts: Mapping[str, Any]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dino_uad.settings import is_number, require
 from dino_uad.tracing import is_traced
 
 MODES = ("auto", "none", "nonzero")
@@ -38,9 +39,8 @@ class Foreground:
     """
 
     def __init__(self, mode: str | float = "none") -> None:
-        number = isinstance(mode, int | float) and not isinstance(mode, bool)
-        if not (mode in MODES or (number and 0 <= mode < 1)):
-            raise ValueError(f"foreground is {mode!r}; expected one of {', '.join(MODES)}, or a threshold in [0, 1)")
+        valid = mode in MODES or is_number(mode, 0, 1, ends="[)")
+        require("foreground", mode, valid, f"one of {', '.join(MODES)}, or a threshold in [0, 1)")
         self.mode = mode
 
     def apart(self, images: Tensor) -> Tensor:

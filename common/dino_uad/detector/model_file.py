@@ -64,6 +64,15 @@ def load_model(network: nn.Module, path: str | Path) -> None:
         ) from error
 
 
+def not_numbers(state: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """One sentence for every tensor whose name starts so and that holds NaN."""
+    return [
+        f"{key}: NaN found in the checkpoint; it was damaged or its training failed, fit again"
+        for key, value in state.items()
+        if key.startswith(prefix) and value.is_floating_point() and value.isnan().any()
+    ]
+
+
 def fitted_slices(path: str | Path) -> dict[str, Any]:
     """How the slices of volumes were chosen for the fit: ``preset``, ``stride`` and ``min_foreground``.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dino_uad import parallel
+from dino_uad.settings import require_count, require_number
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class Recipe:
     ema: float = 0.99
     seed: int = 0
     precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "image_size"):
+            require_count(name, getattr(self, name))
+        for name in ("warmup", "seed"):
+            require_count(name, getattr(self, name), 0)
+        for name in ("learning_rate", "given_rate", "weight_decay"):
+            require_number(name, getattr(self, name), 0)
+        require_number("ema", self.ema, 0, 1, ends="[)")
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to zero."""

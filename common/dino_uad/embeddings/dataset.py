@@ -24,6 +24,7 @@ from dino_uad.embeddings.shard import Record
 from dino_uad.embeddings.slices import Slices
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
 from dino_uad.embeddings.with_foreground import WithForeground
+from dino_uad.settings import require_choice, require_count
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ class EmbeddingDataset(Dataset):
         stand_in: EmbeddingDataset | None = None,
         foreground: Foreground | None = None,
     ) -> None:
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
+        require_choice("on_error", on_error, ("raise", "skip"))
+        require_count("batch_size", batch_size)
         self.data = list(data)
         if type(transform) is Compose:
             transform = transform.flatten()  # the same steps have the same store, however they are nested

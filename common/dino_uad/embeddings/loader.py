@@ -11,6 +11,7 @@ from dino_uad import parallel
 from dino_uad.ahead import ahead
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.resident import ResidentEmbeddings
+from dino_uad.settings import require_count
 
 
 class EmbeddingLoader:
@@ -39,8 +40,7 @@ class EmbeddingLoader:
         drop_last: bool = False,
         seed: int = 0,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        require_count("batch_size", batch_size)
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dino_uad import parallel
 from dino_uad.engines.batch import unpack
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
+from dino_uad.settings import require_count
 
 
 class AutoregressiveLoss(nn.Module):
@@ -62,8 +63,7 @@ class EmbeddingTrainer(SupervisedTrainer):
         **kwargs,
     ) -> None:
         if max_steps is not None:
-            if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-                raise ValueError(f"max_steps is {max_steps!r}; expected a whole number of at least 1, or null for none")
+            require_count("max_steps", max_steps)
             max_epochs = min(max_epochs, math.ceil(max_steps / max(1, len(kwargs["train_data_loader"]))))
         kwargs = {"decollate": False, **kwargs}
         # In bfloat16 by a context of our own: it needs no loss scale, and MONAI's amp knows CUDA alone.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.engines.batch import unpack
+from dino_uad.settings import require_number
 
 
 class PrepareEmbedding(PrepareBatch):
@@ -29,11 +30,8 @@ class PrepareEmbedding(PrepareBatch):
     """
 
     def __init__(self, noise_scale: float = 0.03, noise_probability: float = 0.2, seed: int = 0) -> None:
-        if noise_scale < 0 or not 0 <= noise_probability <= 1:
-            raise ValueError(
-                f"noise_scale {noise_scale} and noise_probability {noise_probability} found, "
-                "a scale of at least 0 and a probability in [0, 1] expected"
-            )
+        require_number("noise_scale", noise_scale, 0)
+        require_number("noise_probability", noise_probability, 0, 1)
         self.noise_scale = noise_scale
         self.noise_probability = noise_probability
         self.seed = seed

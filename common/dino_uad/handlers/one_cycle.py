@@ -9,6 +9,8 @@ from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
+from dino_uad.settings import require_number
+
 
 class OneCycle:
     """Torch's ``OneCycleLR`` (Smith & Topin 2018) over all steps of the trainer that it is attached to.
@@ -24,8 +26,7 @@ class OneCycle:
     """
 
     def __init__(self, optimizer: Optimizer, rising: float = 0.3, enabled: bool = True) -> None:
-        if not 0 < rising < 1:
-            raise ValueError(f"rising is {rising!r}; expected the share of the steps at which the rate is highest")
+        require_number("rising", rising, 0, 1, ends="()")
         self.optimizer = optimizer
         self.rising = float(rising)
         self.enabled = bool(enabled)

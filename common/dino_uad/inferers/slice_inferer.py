@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from dino_uad.detector import AnomalyDetector
 from dino_uad.inferers.slice_summary import SUMMARY, not_run, predict
+from dino_uad.settings import require_count
 
 
 def smoothing_width(value: Any) -> float:
@@ -52,8 +53,7 @@ class SliceOrImageInferer(Inferer):
     """
 
     def __init__(self, batch_size: int = 8, smoothing: float = 0.0, progress: bool = False) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        require_count("batch_size", batch_size)
         self.batch_size = batch_size
         self.smoothing = smoothing_width(smoothing)
         self.progress = progress

@@ -15,6 +15,7 @@ from torch import Tensor
 from dino_uad.exact import running_sum
 from dino_uad.metrics.histogram import DEFAULT_BINS, ScoreHistogram
 from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
+from dino_uad.settings import require_number
 from dino_uad.transfer import move_together
 
 TOGETHER = 16  # images whose weights, 8 bytes a pixel, are held and moved at once
@@ -45,8 +46,7 @@ class AUPRO(Metric):
         bins: int = DEFAULT_BINS,
         device: str | torch.device = "cpu",
     ) -> None:
-        if not 0 < limit <= 1:
-            raise ValueError(f"found limit={limit}, expected a false positive rate in (0, 1]")
+        require_number("limit", limit, 0, 1, ends="(]")
         self.limit, self.bins = limit, bins
         super().__init__(output_transform, device, skip_unrolling=True)
 

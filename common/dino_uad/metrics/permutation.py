@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dino_uad.metrics.curves import CURVES
+from dino_uad.settings import require_choice, require_count
 
 PERMUTATIONS_AT_A_TIME = 64
 
@@ -42,8 +43,8 @@ def permutation_test(
     Raises:
         ValueError: the images of the two methods do not have the same numbers of normal and anomalous pixels.
     """
-    if metric not in CURVES:
-        raise ValueError(f"found metric={metric!r}, expected one of {', '.join(CURVES)}")
+    require_choice("metric", metric, CURVES)
+    require_count("permutations", permutations)
     _require_same_images(first, second)
     curve = CURVES[metric]
     first, second = on_common_ranks(first, second)

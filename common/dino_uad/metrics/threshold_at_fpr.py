@@ -12,6 +12,7 @@ from torch import Tensor
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics.histogram import DEFAULT_BINS, ScoreHistogram
 from dino_uad.metrics.maps import Maps
+from dino_uad.settings import require_number
 
 
 class ThresholdAtFPR(Metric):
@@ -36,8 +37,8 @@ class ThresholdAtFPR(Metric):
         bins: int = DEFAULT_BINS,
         device: str | torch.device = "cpu",
     ) -> None:
-        if not all(0 < fpr < 1 for fpr in fprs):
-            raise ValueError(f"found false positive rates {list(fprs)}, expected numbers between 0 and 1")
+        for fpr in fprs:
+            require_number("false positive rate", fpr, 0, 1, ends="()")
         self.fprs, self.bins = tuple(fprs), bins
         super().__init__(output_transform, device, skip_unrolling=True)
 

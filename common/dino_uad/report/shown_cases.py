@@ -9,6 +9,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from dino_uad.settings import require_count
+
 MAX_SIDE = 512
 """Longest side of a kept map in pixels; more is not visible on a page."""
 
@@ -51,8 +53,8 @@ class CaseSketch:
     """
 
     def __init__(self, capacity: int = 24, extremes: int = 2) -> None:
-        if capacity < 2 * extremes + 1:
-            raise ValueError(f"capacity is {capacity}; expected at least {2 * extremes + 1} for {extremes} extremes")
+        require_count("extremes", extremes, 0)
+        require_count("capacity", capacity, 2 * extremes + 1)
         self.capacity, self.extremes = capacity, extremes
         self.keys: list[float] = []
         self._kept: list[tuple[float, int, Any]] = []

@@ -12,6 +12,7 @@ from monai.transforms import HistogramNormalize, MapTransform
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
+from dino_uad.settings import require_choice, require_count
 from dino_uad.transforms.mask_values import BINARY, marked
 from dino_uad.transforms.slice_choice import (
     ANNOTATED,
@@ -69,8 +70,8 @@ class ExtractSlicesd(MapTransform):
         allow_missing_keys: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if stride < 1 or axis not in (-1, 0, 1, 2):
-            raise ValueError(f"stride {stride}, axis {axis}: expected a stride of at least 1 and axis 0, 1, 2 or -1")
+        require_count("stride", stride)
+        require_choice("axis", axis, (-1, 0, 1, 2))
         self.axis = axis % 3
         self.start, self.stop, self.stride = start, stop, stride
         self.min_foreground = min_foreground

@@ -13,6 +13,8 @@ from monai.transforms import MapTransform
 from monai.transforms.utils_morphological_ops import dilate, erode
 from torch import Tensor
 
+from dino_uad.settings import require_choice, require_count
+
 METHODS = ("nonzero", "threshold")
 
 
@@ -44,10 +46,8 @@ class ForegroundMaskd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
             raise ValueError(f"keys are {self.keys}; expected one image, whose mask goes to {new_key!r}")
-        if method not in METHODS or closing < 0:
-            raise ValueError(
-                f"method {method!r}, closing {closing}: expected one of {METHODS} and a radius of at least 0"
-            )
+        require_choice("method", method, METHODS)
+        require_count("closing", closing, 0)
         self.new_key = new_key
         self.method = method
         self.threshold = float(threshold) if method == "threshold" else 0.0

@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from dino_uad.settings import require_choice
 from dino_uad.transforms.percentile import nonzero_percentile, percentile
 
 
@@ -43,8 +44,7 @@ class ScaleToUnitd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if mode not in ("auto", "window", "range"):
-            raise ValueError(f"mode is {mode!r}; expected 'auto', 'window' or 'range'")
+        require_choice("mode", mode, ("auto", "window", "range"))
         if mode != "auto" and (window is None or len(window) != 2 or not window[0] < window[1]):
             raise ValueError(f"window is {window!r}; expected (low, high) with low < high, e.g. (-160, 240)")
         if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:

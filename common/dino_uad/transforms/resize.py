@@ -13,6 +13,8 @@ from monai.transforms.utils import scale_affine
 from monai.utils import TraceKeys
 from torch import Tensor
 
+from dino_uad.settings import require_size
+
 
 class InPlaneResize(Resize):
     """Resizes ``[C,H,W]`` or ``[C,H,W,D]`` to ``size`` in the plane; the number of slices stays.
@@ -24,10 +26,7 @@ class InPlaneResize(Resize):
     """
 
     def __init__(self, size: Sequence[int] | int) -> None:
-        sides = size if isinstance(size, Sequence) else (size, size)
-        if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
-            raise ValueError(f"image size is {size!r}; expected height and width, two positive whole numbers of pixels")
-        self.size = tuple(sides)
+        self.size = require_size("image size", size if isinstance(size, Sequence) else (size, size))
         super().__init__(spatial_size=self.size)
 
     def __call__(self, img: Tensor, mode: str = "bilinear", smooth: bool = True, **kwargs) -> Tensor:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from dino_uad.settings import require_choice
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -51,8 +53,7 @@ def slice_range(image: Tensor, axis: int, start: int, stop: int | None, stride: 
 
 def preset_settings(preset: str | None) -> dict[str, Any]:
     """The settings of a preset, none for None; ValueError for an unknown one."""
-    if preset is not None and preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}; expected one of {sorted(PRESETS)} or None")
+    require_choice("preset", preset, (*sorted(PRESETS), None))
     return PRESETS.get(preset, {})
 
 

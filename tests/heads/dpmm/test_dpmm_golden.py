@@ -162,7 +162,7 @@ def test_first_rows_initialisation_permutes_the_first_rows(golden):
     assert sorted(arrays["init_row_index"]) == list(range(meta["K"]))
     head = DPMMHead(meta["D"], n_components=meta["K"], init="first_rows", normalize=False)
     rows = torch.from_numpy(arrays["batch_0"])
-    head._initialise(rows, len(rows))
+    head._initialise(rows)
     order = torch.cdist(head.running_means, rows).argmin(1).tolist()
     assert sorted(order) == list(range(meta["K"]))
     np.testing.assert_allclose(head.running_covariances, arrays["init_var"], rtol=1e-5)

@@ -88,5 +88,5 @@ def test_residuals_are_averaged_with_a_share_of_their_own(share):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_that_is_none(share):
-    with pytest.raises(ValueError, match=f"own_share is {share}, expected a number in .0, 1."):
+    with pytest.raises(ValueError, match=f"own_share is {share}; expected a number in .0, 1."):
         SpatialARHead(4, own_share=share)

@@ -23,8 +23,8 @@ from dino_uad.heads.anomaly_dino.retrieval import (
 )
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask
-from dino_uad.heads.settings import require_choice, require_count, require_number
 from dino_uad.parallel import gather_rows, rank, world_size
+from dino_uad.settings import require_choice, require_count, require_number
 from dino_uad.tracing import is_traced
 
 

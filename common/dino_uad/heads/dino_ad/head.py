@@ -18,8 +18,8 @@ from dino_uad.heads.dino_ad.kmeans import kmeans
 from dino_uad.heads.growing import GrowingRows
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask, patch_mean
-from dino_uad.heads.settings import require, require_choice, require_count
 from dino_uad.parallel import all_reduce_sum, gather_rows
+from dino_uad.settings import require, require_choice, require_count
 from dino_uad.tracing import is_traced
 
 

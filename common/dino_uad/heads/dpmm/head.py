@@ -24,12 +24,12 @@ from dino_uad import parallel
 from dino_uad.exact import full_float32, without_autocast
 from dino_uad.heads.dpmm import gaussian, sticks
 from dino_uad.heads.dpmm.expectation import Sums, batch_sums, count_rows, log_density
-from dino_uad.heads.dpmm.init import INITIALISERS
+from dino_uad.heads.dpmm.init import INITIALISERS, first_covariance
 from dino_uad.heads.dpmm.maximisation import Moments, update_shapes, update_shares, with_slack
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
-from dino_uad.heads.settings import require_choice, require_count, require_number
+from dino_uad.settings import require_choice, require_count, require_number
 from dino_uad.transfer import packed_on
 
 COVARIANCES = ("diag", "full", "spherical")
@@ -88,8 +88,8 @@ class DPMMHead(Head):
         require_choice("init", init, INITIALISERS)
         require_count("n_components", n_components, 2)
         require_number("step_size", step_size, 0, 1, ends="(]")
-        require_number("concentration", concentration, 0, ends="()")
-        require_number("reg_covar", reg_covar, 0, ends="()")
+        require_number("concentration", concentration, 0, ends="(]")
+        require_number("reg_covar", reg_covar, 0, ends="(]")
         require_number("weight_threshold", weight_threshold, 0, 1, ends="[)")
         self.covariance, self.schedule, self.step_size = covariance, schedule, step_size
         self.initial_concentration, self.learn_concentration = concentration, learn_concentration
@@ -144,17 +144,17 @@ class DPMMHead(Head):
             if n_rows == 0:
                 return {}
             if int(self.rows_per_batch) == 0:
-                self._initialise(self._prepare(rows), n_rows)
+                self._initialise(parallel.gather_rows(self._prepare(rows)))
             return self._em_step(rows, n_rows, images)
 
     def _em_step(self, rows: Tensor, n_rows: int, images: list[int] | None) -> dict[str, float]:
         components = self.components
-        if self.reference:
-            # The published code exponentiates the log weights, which loses the late sticks.
-            alive = components.log_weights.exp() > 0
-            components = components._replace(log_weights=torch.where(alive, components.log_weights, -torch.inf))
+        log_weights = components.log_weights
+        if self.reference:  # the published code exponentiates them, which loses the late sticks
+            log_weights = torch.where(log_weights.exp() > 0, log_weights, -torch.inf)
         else:
-            components = components._replace(log_weights=components.log_weights.log_softmax(0))
+            log_weights = log_weights.log_softmax(0)
+        components = components._replace(log_weights=log_weights)
         sums, center = batch_sums(rows, components, self._prepare, images, wide=self.reference)
         sums = Sums(*parallel.all_reduce_sum(*(tensor.contiguous() for tensor in sums)))
         # What is one number a component is computed on the host, where it takes no time: dozens of small operations.
@@ -189,19 +189,13 @@ class DPMMHead(Head):
             concentration = sticks.update_concentration(concentration, resp, n_rows)
         return log_weights, concentration
 
-    def _initialise(self, rows: Tensor, n_rows: int) -> None:
+    def _initialise(self, rows: Tensor) -> None:
         """Means from the first batch, its variance for every component, sticks from their prior."""
-        rows = parallel.gather_rows(rows)
         generator = torch.Generator().manual_seed(self.seed)
-        means = INITIALISERS[self.init](rows, len(self.log_weights), generator)
-        variance = rows.double().var(0, correction=min(1, n_rows - 1)) + self.reg_covar
-        if self.covariance == "spherical":
-            variance = variance.mean().expand_as(variance)
-        log_weights = sticks.sample_log_weights(len(self.log_weights), self.initial_concentration, generator)
-        self.running_means.copy_(means)
-        self.running_covariances.copy_(torch.diag(variance) if self.covariance == "full" else variance)
-        self.log_weights.copy_(log_weights)
-        self.rows_per_batch.fill_(n_rows)
+        self.running_means.copy_(INITIALISERS[self.init](rows, len(self.log_weights), generator))
+        self.running_covariances.copy_(first_covariance(rows, self.covariance, self.reg_covar))
+        self.log_weights.copy_(sticks.sample_log_weights(len(self.log_weights), self.initial_concentration, generator))
+        self.rows_per_batch.fill_(len(rows))
         for tensor in (self.running_means, self.running_covariances, self.log_weights):
             parallel.broadcast(tensor)
 

@@ -1,4 +1,4 @@
-"""Initial component means of the DPMM, drawn from the rows of the first batch."""
+"""Where the components of the DPMM begin: means drawn from the rows of the first batch, and their variance."""
 
 from __future__ import annotations
 
@@ -48,6 +48,20 @@ def random_rows(rows: Tensor, n_means: int, generator: torch.Generator) -> Tenso
 def first_rows(rows: Tensor, n_means: int, generator: torch.Generator) -> Tensor:
     """A permutation of the first K rows, as published: ``[N,D]`` to ``[K,D]``. They all lie in the first image."""
     return random_rows(rows[:n_means], n_means, generator)
+
+
+def first_covariance(rows: Tensor, covariance: str, reg_covar: float) -> Tensor:
+    """That of all rows ``[N,D]``, for every component: a variance ``[D]``, "full" has it on the diagonal of ``[D,D]``.
+
+    Args:
+        rows: of the first batch, from all ranks.
+        covariance: "diag", "full", or "spherical", where each channel has the mean of the variances.
+        reg_covar: added to every variance.
+    """
+    variance = rows.double().var(0, correction=min(1, len(rows) - 1)) + reg_covar
+    if covariance == "spherical":
+        variance = variance.mean().expand_as(variance)
+    return torch.diag(variance) if covariance == "full" else variance
 
 
 def _permutation(n_rows: int, n_means: int, generator: torch.Generator) -> Tensor:

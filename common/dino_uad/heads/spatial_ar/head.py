@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
 from dino_uad.heads.neighbourhood import box_mean
-from dino_uad.heads.settings import require, require_choice, require_count, require_number
 from dino_uad.heads.spatial_ar.causal_conv import TapCNN, past_taps
 from dino_uad.heads.spatial_ar.channel_scale import ChannelScale
 from dino_uad.heads.spatial_ar.position_errors import PositionErrors, calibrated
 from dino_uad.heads.spatial_ar.residuals import ResidualGaussian
+from dino_uad.settings import require, require_choice, require_count, require_number
 from dino_uad.tracing import is_traced
 
 Direction = Literal["forward", "backward", "both", "bidirectional"]

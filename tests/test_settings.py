@@ -1,4 +1,4 @@
-"""What a head may not be constructed with: whatever it is, the message names the setting and what it was."""
+"""Settings that are refused: whatever it is, the message names the setting and what it was."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from dino_uad.heads.anomaly_dino import AnomalyDinoHead
 from dino_uad.heads.dino_ad import DinoADHead
 from dino_uad.heads.dpmm import DPMMHead
-from dino_uad.heads.settings import require_choice, require_count, require_number
 from dino_uad.heads.spatial_ar import SpatialARHead
+from dino_uad.settings import require_choice, require_count, require_number, require_size
 
 CHOICES = {
     AnomalyDinoHead: ("index", "foreground"),
@@ -38,7 +38,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("head", "name", "value"), WRONG)
 def test_the_message_says_which_setting_and_what_it_was(head, name, value):
-    with pytest.raises(ValueError, match=f"^{name} is .*, expected "):
+    with pytest.raises(ValueError, match=f"^{name} is .*; expected "):
         head(8, **{name: value})
 
 
@@ -56,7 +56,7 @@ def test_counts(value, least):
 @pytest.mark.parametrize("ends", ["[]", "(]", "[)", "()"])
 def test_ends_of_a_range(value, ends):
     if (value == 0 and ends[0] == "(") or (value == 1 and ends[1] == ")"):
-        with pytest.raises(ValueError, match=r"share is .*, expected a number in .0, 1."):
+        with pytest.raises(ValueError, match=r"share is .*; expected a number in .0, 1."):
             require_number("share", value, 0, 1, ends=ends)
     else:
         require_number("share", value, 0, 1, ends=ends)
@@ -64,5 +64,21 @@ def test_ends_of_a_range(value, ends):
 
 def test_choices_are_listed():
     require_choice("way", None, (None, "pca"))
-    with pytest.raises(ValueError, match="way is 'best', expected one of None, pca"):
+    with pytest.raises(ValueError, match="way is 'best'; expected one of None, pca"):
         require_choice("way", "best", (None, "pca"))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1, "2", True])
+def test_a_number_without_a_highest_value_is_finite(value):
+    require_number("width", 2.5, 0)
+    with pytest.raises(ValueError, match=r"width is .*; expected a number of at least 0$"):
+        require_number("width", value, 0)
+    with pytest.raises(ValueError, match=r"width is 0; expected a number above 0$"):
+        require_number("width", 0, 0, ends="(]")
+
+
+@pytest.mark.parametrize("value", [56, "56", [56], [56, 0], [56, 56.0], [56, True], [56, 56, 3], ["56", "56"]])
+def test_sizes(value):
+    assert require_size("image size", (56, np.int64(70))) == (56, 70)
+    with pytest.raises(ValueError, match=r"image size is .*; expected height and width"):
+        require_size("image size", value)
