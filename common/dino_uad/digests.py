@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from dino_uad.versions import installed_version
 
 
 def digest_file(path: str | Path) -> str:
@@ -32,11 +33,4 @@ def digest_sources(package: Path, rooms: Sequence[str] = ("",), libraries: Seque
     places = [package / room for room in rooms]
     sources = [path for place in places for path in ([place] if place.is_file() else place.rglob("*.py"))]
     files = {path.relative_to(package).as_posix(): digest_file(path) for path in sorted(sources)}
-    return digest_facts([files, [_version(name) for name in libraries]])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # the same modules from another package (itk for itk-io)
-        return None
+    return digest_facts([files, [installed_version(name) for name in libraries]])

@@ -27,10 +27,11 @@ def root_cause(error: BaseException) -> BaseException:
     """The exception of a chain that says what happened.
 
     MONAI and ignite wrap ours, and ours may name the file that a library's exception is silent about: it is the
-    outermost one raised by this package, or, where there is none, the first of all.
+    outermost one raised by this package, or, where there is none, the first of all that says something.
     """
     chain = list(_chain(error))
-    return next((one for one in chain if _raised_here(one)), chain[-1])
+    speaking = [one for one in chain if str(one)]
+    return next((one for one in chain if _raised_here(one)), (speaking or chain)[-1])
 
 
 def explain(error: BaseException) -> str:

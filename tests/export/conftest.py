@@ -41,14 +41,21 @@ def exported(fitted, tmp_path_factory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def alone() -> Callable[..., str]:
-    """``alone(folder, *arguments)`` runs Python in ``folder`` with the requirements but without this repository."""
-    packages = sysconfig.get_path("purelib")
+def alone(tmp_path_factory) -> Callable[..., str]:
+    """``alone(folder, *arguments)`` runs Python in ``folder`` with the requirements but without this repository.
+
+    Nor is anything left by which Python knows that a package of this name is installed, as its version.
+    """
+    packages = tmp_path_factory.mktemp("packages")
+    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for installed in Path(place).iterdir():
+            if "dino_uad" not in installed.name and not (packages / installed.name).exists():
+                (packages / installed.name).symlink_to(installed)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    environment |= {"PYTHONPATH": packages, "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": str(packages), "OMP_NUM_THREADS": "1"}
 
     def run(folder: Path, *arguments: str, status: int = 0) -> str:
-        # Without `site` (-S) the .pth file is not read by which the package is installed from here.
+        # Without `site` (-S) nothing else is found that is installed.
         line = [sys.executable, "-S", *arguments]
         done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == status, f"{line}\n{done.stdout}\n{done.stderr}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import psutil
 import torch
 
 from dino_uad.processor import fast_bfloat16
+from dino_uad.versions import installed_version
 
 PACKAGES = ("monai", "numpy", "scikit-learn", "faiss-cpu", "transformers")
 
@@ -26,7 +26,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "bfloat16": fast_bfloat16(torch.device("cpu")),
         # torch's own word for it tells the build (+cpu, +cu130), which the installed package's name may not.
-        "versions": {"torch": str(torch.__version__)} | {n: found for n in PACKAGES if (found := _version(n))},
+        "versions": {"torch": str(torch.__version__)} | {n: found for n in PACKAGES if (found := installed_version(n))},
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -46,10 +46,3 @@ def _processor() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

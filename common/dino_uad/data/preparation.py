@@ -9,7 +9,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -20,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-import dino_uad
 from dino_uad.data.case import Options
 from dino_uad.data.cases import understand
 from dino_uad.data.folder_list import datalist
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
+from dino_uad.versions import package_versions
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +101,8 @@ def prepare(
             "volumes": {split: len(items) for split, items in splits.items()},
             "patients": {split: len({item["group"] for item in items}) for split, items in splits.items()},
             "parameters": parameters,
-            "versions": {"dino_uad": dino_uad.__version__, "python": platform.python_version()}
-            | {name: version(name) for name in ("monai", "torch", "numpy", "nibabel")},
+            "versions": package_versions(("monai", "torch", "numpy", "nibabel"))
+            | {"python": platform.python_version()},
         }
         (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary

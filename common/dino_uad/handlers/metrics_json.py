@@ -6,7 +6,6 @@ import json
 import math
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from dino_uad.detector import AnomalyDetector
 from dino_uad.files import atomic_path
 from dino_uad.measure import peak_megabytes
 from dino_uad.metrics import is_anomalous
+from dino_uad.versions import package_versions
 
 
 class MetricsJson:
@@ -72,11 +72,6 @@ class MetricsJson:
         }
         with atomic_path(self.path) as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
-def package_versions() -> dict[str, str]:
-    """Of this package and what its numbers depend on."""
-    return {name: version(name) for name in ("dino-uad", "torch", "monai", "pytorch-ignite", "numpy")}
 
 
 def device_name(device: torch.device) -> str:

@@ -17,9 +17,10 @@ from ignite.engine import Engine, Events
 
 from dino_uad import parallel
 from dino_uad.detector import AnomalyDetector
-from dino_uad.handlers.metrics_json import device_name, package_versions
+from dino_uad.handlers.metrics_json import device_name
 from dino_uad.measure import peak_megabytes
 from dino_uad.report import Collector
+from dino_uad.versions import package_versions
 
 logger = logging.getLogger(__name__)
 

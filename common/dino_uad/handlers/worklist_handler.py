@@ -16,9 +16,10 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
-from dino_uad.handlers.metrics_json import device_name, package_versions
+from dino_uad.handlers.metrics_json import device_name
 from dino_uad.measure import peak_megabytes
 from dino_uad.transforms import SaveMapd, ThresholdMapd, is_picture, looks
+from dino_uad.versions import package_versions
 from dino_uad.worklist import Worklist, thumbnail
 
 logger = logging.getLogger(__name__)
