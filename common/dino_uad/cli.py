@@ -20,7 +20,7 @@ ALL_VERBS = {
         "dino_uad.demo.command:run_demo",
         "Generate labelled data, then train, evaluate and infer one bundle on it.",
     ),
-    "init": ("dino_uad.bundle_run:init", "Write the four bundles into a folder of yours."),
+    "init": ("dino_uad.bundle_run:init", "Write the bundles into a folder of yours."),
     "weights": (
         "dino_uad.backbones.weights.commands:WeightCommands",
         "Backbone weights: list | fetch NAME | path NAME.",

@@ -1,4 +1,4 @@
-"""``paper.json`` of every bundle is the published method: no step of ours, and heads that the golden vectors hold."""
+"""A ``paper.json`` is the published method: no step of ours, and heads that the golden vectors hold."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from dino_uad.heads.dpmm import DPMMHead
 from dino_uad.overrides import check_override
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-NAMES = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/metadata.json"))
+NAMES = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/paper.json"))
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_bundle import BUNDLES, HEADS, fit, overrides
+from small_bundle import BUNDLES, NAMES, fit, overrides
 
 from dino_uad.export.bundle import export_bundle
 from helpers import labelled_pictures, pictures
@@ -25,12 +25,12 @@ def received(exported, alone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("received")
     shutil.copy(HERE / "receive.py", folder)
     pictures(folder / "data", 1)
-    printed = alone(folder, "receive.py", str(SCHEMA), *(str(exported(name)) for name in HEADS))
+    printed = alone(folder, "receive.py", str(SCHEMA), *(str(exported(name)) for name in NAMES))
     assert f"package: {folder / 'dpmm' / 'dino_uad'}" in printed
     return folder
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", NAMES)
 def test_loaded_torchscript_and_onnx_give_the_map_of_the_fitted_network(received, fitted, name):
     _compare(torch.load(received / "maps.pt", weights_only=True)[name], fitted(name), overrides(name))
 
@@ -93,7 +93,7 @@ def test_training_and_evaluation_have_the_properties_monai_asks_for(fitted, tmp_
     assert workflow.check_properties() == []
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", NAMES)
 def test_metadata_is_valid_and_states_the_pinned_versions(name):
     path = BUNDLES / name / "configs" / "metadata.json"
     monai.bundle.verify_metadata(meta_file=str(path), filepath=str(SCHEMA))

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dino_uad.engines.embedding_trainer import AutoregressiveLoss
+from dino_uad.heads import image_score
 from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
 from dino_uad.heads.dino_ad.head import DinoADHead
 from dino_uad.heads.dpmm.head import DPMMHead
@@ -77,7 +78,7 @@ def test_finite_for_degenerate_embeddings(name, kind, images, side, scale, seed)
     with torch.no_grad():
         scores = head.score(queries, tokens)
         assert scores.dtype == torch.float32 and scores.shape == (len(queries), 1, side, side)
-        assert torch.isfinite(scores).all() and torch.isfinite(head.image_score(scores)).all()
+        assert torch.isfinite(scores).all() and torch.isfinite(image_score(scores)).all()
         assert torch.isfinite(head.log_likelihood(queries, tokens)).all()
 
 

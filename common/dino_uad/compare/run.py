@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from dino_uad.backbones import DinoBackbone
+from dino_uad.bundle_run import shipped_bundles
 from dino_uad.compare.cell import run_cell
 from dino_uad.compare.config import Cell, Settings, data_key
 from dino_uad.compare.spec import BASELINES, INTENSITY, BackboneSpec, Method, words
@@ -25,7 +26,7 @@ from dino_uad.metrics import permutation_test
 
 def compare(
     dataset_dir: str,
-    bundles: Any = "dpmm,spatial_ar,dino_ad,anomaly_dino",
+    bundles: Any = None,
     backbones: Any = "dinov2_vits14",
     seeds: Any = "0",
     out: str = "runs/compare",
@@ -43,7 +44,8 @@ def compare(
 
     Args:
         dataset_dir: a data set with labelled test images.
-        bundles: names, with head settings if wanted: ``dpmm,dino_ad:n_clusters=1``.
+        bundles: names, with head settings if wanted: ``dpmm,dino_ad:n_clusters=1``; all that are in ``bundles/`` when
+            None.
         backbones: ``arch`` (the blocks that the bundle reads), ``arch@last`` (with the final norm), ``arch@8`` or
             ``arch@5+8`` (block indices, from 0, without it, joined), ``arch:random``.
         seeds: seeds of the fits.
@@ -58,7 +60,7 @@ def compare(
     folder = Path(out)
     require_writable(folder)
     settings = Settings(str(dataset_dir), folder, str(folder / "cache"), image_size, device, epochs)
-    methods = [Method.parse(word) for word in words(bundles)] + (
+    methods = [Method.parse(word) for word in words(bundles or list(shipped_bundles()))] + (
         [Method(name) for name in BASELINES] if baselines else []
     )
     specs = [BackboneSpec.parse(word) for word in words(backbones)]

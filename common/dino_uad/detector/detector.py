@@ -31,7 +31,7 @@ from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
 from dino_uad.detector.units import Units
 from dino_uad.detector.upsample import upsample_scores
 from dino_uad.exact import without_autocast
-from dino_uad.heads import Head, image_score, neighbourhood_mean
+from dino_uad.heads import Head, image_score
 from dino_uad.settings import require, require_count, require_number, require_size
 from dino_uad.tracing import is_traced
 
@@ -141,7 +141,7 @@ class AnomalyDetector(nn.Module):
 
     def prepare(self, embeddings: Tensor) -> Tensor:
         """What the head is fitted to and scores: embeddings ``[B,C,h,w]``, averaged over the neighbourhood."""
-        return neighbourhood_mean(embeddings, self.neighbourhood) if self.head.averages_embeddings else embeddings
+        return self.head.prepare(embeddings)
 
     def mask(self, foreground: Tensor | None) -> Tensor | None:
         """The foreground ``[B,1,h,w]`` as heads take it: None where nothing is left out."""

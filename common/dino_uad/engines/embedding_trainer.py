@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dino_uad import parallel
 from dino_uad.engines.batch import unpack
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
+from dino_uad.heads import GradientHead
 from dino_uad.settings import require_count
 
 
@@ -50,7 +51,10 @@ class EmbeddingTrainer(SupervisedTrainer):
         max_epochs: passes over the training images at most.
         max_steps: optimizer steps after which the fit ends with the pass that it is in; no such end when None. How
             much a network learns depends on its steps, so few images want more passes.
-        args, kwargs: of ``SupervisedTrainer``; ``network`` is the head.
+        args, kwargs: of ``SupervisedTrainer``; ``network`` is the head, a :class:`~dino_uad.heads.GradientHead`.
+
+    Raises:
+        ValueError: the network is no such head, or one in DistributedDataParallel.
     """
 
     def __init__(
@@ -72,6 +76,11 @@ class EmbeddingTrainer(SupervisedTrainer):
         self.bfloat16 = bfloat16
         if isinstance(self.network, nn.parallel.DistributedDataParallel):
             raise ValueError("EmbeddingTrainer sums gradients itself: give it the head without DistributedDataParallel")
+        if not isinstance(self.network, GradientHead):
+            raise ValueError(
+                f"network is a {type(self.network).__name__}; expected a GradientHead (network.head of the config). "
+                "Heads without gradients are fitted by HeadTrainer"
+            )
         prepare_batch.attach(self)
         self.add_event_handler(Events.STARTED, self._measure_channels)
         self.add_event_handler(Events.STARTED, self._share_parameters)
@@ -89,7 +98,7 @@ class EmbeddingTrainer(SupervisedTrainer):
             return
         for batch in self.data_loader:
             embeddings, _, mask = unpack(batch, self.state.device)
-            head.scale.measure(embeddings, mask)
+            head.scale.measure(head.prepare(embeddings), mask)
         head.scale.finish()
 
     @torch.no_grad()

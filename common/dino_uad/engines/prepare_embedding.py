@@ -1,8 +1,8 @@
-"""Batches of cached embeddings as input and target of the spatial autoregressive head, with the paper's input noise."""
+"""Batches of cached embeddings as input and target of a head that is trained by gradients, with input noise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dino_uad import parallel
 from dino_uad.engines.batch import unpack
+from dino_uad.heads import GradientHead
 from dino_uad.settings import require_number
 
 
@@ -36,11 +37,11 @@ class PrepareEmbedding(PrepareBatch):
         self.noise_probability = noise_probability
         self.seed = seed
         self.iteration = 0
-        self.standardized: Callable[[Tensor], Tensor] = Tensor.float
+        self.head: GradientHead | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Follow the trainer's iterations and use its head's scale: MONAI passes neither to a ``PrepareBatch``."""
-        self.standardized = engine.network.standardized
+        """Follow the trainer's iterations and ask its head: MONAI passes neither to a ``PrepareBatch``."""
+        self.head = engine.network
         engine.add_event_handler(Events.ITERATION_STARTED, self.follow)
 
     def follow(self, engine: Engine) -> None:
@@ -56,7 +57,7 @@ class PrepareEmbedding(PrepareBatch):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return the input ``[B,C,h,w]`` float32, and its target: clean embeddings and valid patches ``[B,1,h,w]``."""
         embeddings, _, mask = unpack(batchdata, batchdata["embedding"].device if device is None else device)
-        clean = self.standardized(embeddings)
+        clean = embeddings.float() if self.head is None else self.head.standardized(self.head.prepare(embeddings))
         if mask is None:
             mask = torch.ones_like(clean[:, :1], dtype=torch.bool)
         chosen = np.random.default_rng([self.seed, self.iteration]).random() < self.noise_probability

@@ -54,6 +54,6 @@ class MeasureResiduals:
         head.eval()
         for batch in islice(self.loader, SCORING if scored else CHOOSING):
             embeddings, _, mask = unpack(batch, engine.state.device)
-            head.measure_residuals(embeddings, mask, scored)
+            head.measure_residuals(self.network.prepare(embeddings), mask, scored)
         head.end_measuring(scored)
         head.train(training)

@@ -1,5 +1,6 @@
 """What a method learns from normal embeddings and how it scores new ones; one folder a method."""
 
+from dino_uad.heads.gradient import GradientHead
 from dino_uad.heads.head import Head
 from dino_uad.heads.image_level import image_score
 from dino_uad.heads.masking import patch_mean
@@ -7,6 +8,7 @@ from dino_uad.heads.mean_distance import MeanDistanceHead
 from dino_uad.heads.neighbourhood import box_mean, neighbourhood_mean
 
 __all__ = [
+    "GradientHead",
     "Head",
     "MeanDistanceHead",
     "box_mean",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dino_uad.heads.image_level import image_score
 from dino_uad.heads.masking import patch_mean
+from dino_uad.heads.neighbourhood import neighbourhood_mean
 
 
 class Head(nn.Module):
@@ -48,6 +48,10 @@ class Head(nn.Module):
     def deciding(self) -> dict[str, Any]:
         """The values of :attr:`decides` (JSON types)."""
         return {name: getattr(self, name) for name in self.decides}
+
+    def prepare(self, embeddings: Tensor) -> Tensor:
+        """What is learned from and scored: embeddings ``[B,C,h,w]``, averaged over neighbours where they may be."""
+        return neighbourhood_mean(embeddings, self.neighbourhood) if self.averages_embeddings else embeddings
 
     @property
     def fitted(self) -> bool:
@@ -89,10 +93,6 @@ class Head(nn.Module):
         Heads without a density return minus the mean score, which orders models the same way but has no unit.
         """
         return patch_mean(-self.score(embeddings, cls, mask), mask)
-
-    def image_score(self, patch_scores: Tensor) -> Tensor:
-        """Image-level score ``[B]`` of ``[B,1,h,w]``: :func:`~dino_uad.heads.image_level.image_score`."""
-        return image_score(patch_scores)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         make_room(self, state_dict, prefix)

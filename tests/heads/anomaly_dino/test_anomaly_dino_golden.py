@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from dino_uad.detector.upsample import upsample_scores
+from dino_uad.heads import image_score
 from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours
 from dino_uad.heads.anomaly_dino.pca_mask import first_component, pca_foreground
@@ -55,7 +56,7 @@ def test_nearest_neighbour_distances_and_indices(golden, k, encode):
 def test_image_score_of_the_neighbour_distances(golden):
     arrays, _ = golden("anomalydino_knn")
     distance = torch.from_numpy(arrays["L2_normalized_k1_distance"]).view(1, 1, 16, 20)
-    score = AnomalyDinoHead(32).image_score(distance).item()
+    score = image_score(distance).item()
     assert score == pytest.approx(arrays["mean_top1p_of_distance"].item(), rel=1e-6)
 
 
@@ -64,7 +65,7 @@ def test_image_score_for_every_size(golden):
     names = [f"dist_{size}" for size in arrays["sizes"]] + ["dist_masked"]
     for name, expected in zip(names, arrays["mean_top1p"], strict=True):
         scores = torch.from_numpy(arrays[name]).view(1, 1, 1, -1)
-        assert AnomalyDinoHead(1).image_score(scores).item() == pytest.approx(expected, rel=1e-12), name
+        assert image_score(scores).item() == pytest.approx(expected, rel=1e-12), name
 
 
 @pytest.mark.parametrize("case", MASK_CASES)
@@ -106,7 +107,7 @@ def test_end_to_end_without_masks(golden):
     for name in IMAGES:
         scores = head.score(_grid(arrays[f"plain/test_features/{name}"], GRID))
         np.testing.assert_allclose(scores[0, 0], arrays[f"plain/patch_distance/{name}"], rtol=0, atol=1e-5)
-        assert head.image_score(scores).item() == pytest.approx(arrays[f"plain/score/{name}"].item(), abs=1e-5)
+        assert image_score(scores).item() == pytest.approx(arrays[f"plain/score/{name}"].item(), abs=1e-5)
         # The reference crops 130 x 160 to 126 x 154 px, a multiple of its patches, and stretches the map of that over
         # the whole image. The interpolation is right; our detector only takes sizes that are multiples of the patch.
         stretched = upsample_scores(scores, (130, 160), sigma=4)[0, 0]
@@ -133,7 +134,7 @@ def test_end_to_end_with_rotations_and_masks(golden, run, name):
     np.testing.assert_array_equal(expected[~kept], 0)
     np.testing.assert_allclose(scores[0, 0][kept], expected[kept], rtol=0, atol=1e-5)
     assert (scores[0, 0][~kept] == scores[0, 0][kept].min()).all()
-    assert head.image_score(scores).item() == pytest.approx(arrays[f"{run}/score/{name}"].item(), abs=1e-5)
+    assert image_score(scores).item() == pytest.approx(arrays[f"{run}/score/{name}"].item(), abs=1e-5)
     stretched = upsample_scores(torch.from_numpy(expected)[None, None], (130, 160), sigma=4)[0, 0]
     np.testing.assert_allclose(stretched, arrays[f"{run}/map/{name}"], rtol=0, atol=1e-5)
 

@@ -24,11 +24,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dino_uad.heads.head import Head
+from dino_uad.heads.gradient import GradientHead
 from dino_uad.heads.masking import patch_mean
 from dino_uad.heads.neighbourhood import box_mean
 from dino_uad.heads.spatial_ar.causal_conv import TapCNN, past_taps
-from dino_uad.heads.spatial_ar.channel_scale import ChannelScale
 from dino_uad.heads.spatial_ar.position_errors import PositionErrors, calibrated
 from dino_uad.heads.spatial_ar.residuals import ResidualGaussian
 from dino_uad.settings import require, require_choice, require_count, require_number
@@ -38,11 +37,8 @@ Direction = Literal["forward", "backward", "both", "bidirectional"]
 REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True), "bidirectional": (False, True)}
 
 
-class SpatialARHead(Head):
+class SpatialARHead(GradientHead):
     """Predicts each patch embedding from its causal neighbourhood; the score is the squared norm of the error.
-
-    It is trained by gradients, see :mod:`dino_uad.engines.embedding_trainer`; a forward pass in training mode makes it
-    count as fitted.
 
     Args:
         embed_dim: number of channels ``C`` of the embeddings.
@@ -82,7 +78,7 @@ class SpatialARHead(Head):
         position_calibration: bool = True,
         standardize: bool = False,
     ) -> None:
-        super().__init__(embed_dim)
+        super().__init__(embed_dim, standardize)
         require_choice("direction", direction, REVERSED)
         require_choice("combine", combine, ("mean", "min"))
         require_choice("covariance", covariance, ("unit", "full"))
@@ -98,7 +94,6 @@ class SpatialARHead(Head):
         self.covariance = covariance
         self.own_share = float(own_share)
         self.position_calibration = position_calibration and covariance == "unit"
-        self.scale = ChannelScale(embed_dim) if standardize else None
         joint = direction == "bidirectional"
         channels = [embed_dim, *[hidden] * len(dilations), hidden if joint else embed_dim]
         first, others = past_taps(kernel_size), past_taps(kernel_size, centre=True)
@@ -112,28 +107,13 @@ class SpatialARHead(Head):
         # images: thresholds that are calibrated on them would be too low for others.
         self.density = ResidualGaussian(embed_dim, outputs) if full else None
         self.scored = ResidualGaussian(embed_dim, outputs) if full else None
-        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("position_error", torch.empty(1, 0, 0))
         # Weights of other dilations or the other direction have the same shapes and would load without complaint.
         self.register_buffer("structure", torch.tensor([list(REVERSED).index(direction), kernel_size, *dilations]))
         self._errors = PositionErrors()
 
-    @property
-    def fitted(self) -> bool:
-        """Whether the head has been trained, or loaded from a trained one."""
-        return bool(self.batches_seen > 0)
-
-    def standardized(self, embeddings: Tensor) -> Tensor:
-        """What the network sees and predicts: ``[B,C,h,w]`` float32, standardised if the head does that."""
-        return embeddings.float() if self.scale is None else self.scale(embeddings)
-
-    def forward(self, embeddings: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Predictions of every embedding, ``[B,C,h,w]`` to the same shape; a pair, forward first, for ``both``.
-
-        Input and output are as :meth:`standardized` gives them.
-        """
-        if self.training:
-            self.batches_seen += 1
+    def predict(self, embeddings: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Predictions of every embedding, ``[B,C,h,w]`` to the same shape; a pair, forward first, for ``both``."""
         tokens = embeddings.float().permute(0, 2, 3, 1)
         outputs = [network(tokens) for network in self.passes]
         if self.readout is not None:

@@ -1,6 +1,6 @@
 """The section on what the method learned, chosen by the type of head.
 
-A new method needs no change here: its module registers a function of its own::
+A new method needs no change here: a module of its own beside this one, which ``__init__.py`` imports, registers::
 
     @method_section.register
     def _(head: MyHead, context: MethodContext) -> Section:
