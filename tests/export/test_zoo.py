@@ -26,7 +26,7 @@ def received(exported, alone, tmp_path_factory):
     shutil.copy(HERE / "receive.py", folder)
     pictures(folder / "data", 1)
     printed = alone(folder, "receive.py", str(SCHEMA), *(str(exported(name)) for name in NAMES))
-    assert f"package: {folder / 'dpmm' / 'dino_uad'}" in printed
+    assert f"package: {folder / NAMES[0] / 'dino_uad'}" in printed
     return folder
 
 
