@@ -145,8 +145,8 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
     """Refuse a value of another kind than the one it replaces; what is computed and nulls say nothing of their kind."""
     if value is None or default is None or any(_is_computed(thing) for thing in (value, default)):
         return
-    if isinstance(default, list) and value in default:
-        return  # one entry of a drop-down of MONAI Label
+    if isinstance(default, list) and default and all(isinstance(entry, str) for entry in default):
+        return  # one entry of a drop-down of MONAI Label, as its reader knows it: "5 %" is 0.05, too
     kinds: tuple[type, ...] = (type(default),)
     if isinstance(default, float):
         kinds = (float, int)

@@ -38,7 +38,7 @@ class AnomalyScoring(ScoringMethod):
         self.task, self.key = task, score_key(name)
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        start, fitted = time.time(), int(Path(self.task.get_path()).stat().st_mtime)
+        start, fitted = time.time(), model_state(self.task)
         images = datastore.get_unlabeled_images()
         fresh = [i for i in images if datastore.get_image_info(i).get(self.key, {}).get("model") == fitted]
         failed = {}
@@ -64,27 +64,32 @@ class AnomalyScoring(ScoringMethod):
 
 
 class ByAnomaly(Strategy):
-    """Offers the scan without a label that has the highest (or lowest) image score.
+    """Offers the scan without a label that has the highest (or lowest) image score of a bundle's present model.
 
     Args:
-        names: bundles that may have scored; the request's ``model`` chooses, the first one otherwise.
+        tasks: of bundles that may have scored, by name; the request's ``model`` chooses, the first one otherwise.
         typical: offer the lowest score.
     """
 
-    def __init__(self, names: list[str], typical: bool = False) -> None:
+    def __init__(self, tasks: dict[str, BundleInferTask], typical: bool = False) -> None:
         super().__init__("The most typical scan next" if typical else "The most anomalous scan next")
-        self.names, self.typical = names, typical
+        self.tasks, self.typical = tasks, typical
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        name = request.get("model") or self.names[0]
+        name = request.get("model") or next(iter(self.tasks))
+        if name not in self.tasks:
+            raise HTTPException(400, f"model {name!r} scores no scans; expected one of {', '.join(self.tasks)}")
         images = datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels"))
         if not images:
             return None
-        info = {image: datastore.get_image_info(image) for image in images}
-        scores = {image: facts[score_key(name)]["score"] for image, facts in info.items() if score_key(name) in facts}
+        found = {image: datastore.get_image_info(image).get(score_key(name), {}) for image in images}
+        fitted = model_state(self.tasks[name])
+        scores = {image: facts["score"] for image, facts in found.items() if facts.get("model") == fitted}
         if not scores:
             # MONAI Label's own exceptions reach the client as a bare "Internal Server Error".
-            raise HTTPException(400, f"no scan is scored yet: POST /scoring/{score_key(name)} first")
+            raise HTTPException(
+                400, f"no scan is scored by the present model yet: POST /scoring/{score_key(name)} first"
+            )
         sign = 1 if self.typical else -1
         chosen = min(scores, key=lambda image: (sign * scores[image], image))
         return {"id": chosen, "anomaly_score": scores[chosen], "unscored": len(images) - len(scores)}
@@ -93,6 +98,11 @@ class ByAnomaly(Strategy):
 def score_key(name: str) -> str:
     """Under which a data store keeps the scores of a bundle, and the name of the scoring method that makes them."""
     return f"anomaly_{name}"
+
+
+def model_state(task: BundleInferTask) -> int:
+    """What tells a bundle's present model from former ones, whose scores are of another scale."""
+    return int(Path(task.get_path()).stat().st_mtime)
 
 
 class MyApp(MONAILabelApp):
@@ -119,10 +129,13 @@ class MyApp(MONAILabelApp):
         return {name: task for name, task in tasks.items() if task.is_valid()}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        names = list(self.bundles)
-        by_score = {"anomalous": ByAnomaly(names), "typical": ByAnomaly(names, typical=True)} if names else {}
+        tasks = self._scoring_tasks()
+        by_score = {"anomalous": ByAnomaly(tasks), "typical": ByAnomaly(tasks, typical=True)} if tasks else {}
         return {**by_score, "first": First(), "random": Random()}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        return {score_key(name): AnomalyScoring(task, name) for name, task in self._scoring_tasks().items()}
+
+    def _scoring_tasks(self) -> dict[str, BundleInferTask]:
         tasks = {name: BundleInferTask(path, self.conf, skip_writer=True) for name, path in self.bundles.items()}
-        return {score_key(name): AnomalyScoring(task, name) for name, task in tasks.items() if task.is_valid()}
+        return {name: task for name, task in tasks.items() if task.is_valid()}

@@ -105,6 +105,14 @@ def test_nan_in_a_checkpoint_is_refused(fitted):
         detector().load_state_dict(state)
 
 
+@pytest.mark.parametrize("content", [b"[]", b"3", b'"dpmm"', b"null", b"{", b'{"head": 4}'])
+def test_a_damaged_fingerprint_is_refused(fitted, content):
+    damaged = torch.zeros(fingerprint.SIZE, dtype=torch.uint8)
+    damaged[: len(content)] = torch.tensor(list(content), dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match=r"fingerprint cannot be read .*the file is damaged"):
+        detector().load_state_dict(dict(fitted.state_dict()) | {"fingerprint": damaged})
+
+
 def test_foreign_checkpoint_is_refused():
     with pytest.raises(RuntimeError, match="no fingerprint found"):
         detector().load_state_dict({"conv.weight": torch.zeros(1)})

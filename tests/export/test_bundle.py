@@ -76,8 +76,12 @@ def test_an_untrained_bundle_says_so(tmp_path):
 def test_a_model_that_does_not_fit_its_configs_is_not_exported(fitted, tmp_path):
     with pytest.raises(ValueError, match=r"fitted with \[56, 56\], this network has \[70, 70\].*overrides that train"):
         export_bundle(str(fitted("dpmm")), str(tmp_path), **SMALL | {"image_size": [70, 70]})
-    with pytest.raises(ValueError, match="image_sise: no config of dpmm has such a key"):
+    with pytest.raises(ValueError, match=r"no config of dpmm takes image_sise: .*did you mean --image_size"):
         export_bundle(str(fitted("dpmm")), str(tmp_path), image_sise=[56, 56])
+    with pytest.raises(ValueError, match=r"takes slices#min_foregroun: .*did you mean --slices#min_foreground"):
+        export_bundle(str(fitted("dpmm")), str(tmp_path), **SMALL | {"slices#min_foregroun": 0.3})
+    with pytest.raises(ValueError, match=r"takes max_epochs: --max_epochs: found 'many', expected a whole number"):
+        export_bundle(str(fitted("dpmm")), str(tmp_path), **SMALL | {"max_epochs": "many"})
     assert not list(tmp_path.iterdir())
 
 

@@ -61,7 +61,9 @@ def test_strategies_say_what_to_do_before_any_scan_is_scored(own_server):
     info = own_server.info()
     assert sorted(info["strategies"]) == ["anomalous", "first", "random", "typical"]
     assert sorted(info["scoring"]) == sorted(f"anomaly_{name}" for name in BUNDLES)
-    with pytest.raises(ServerError, match="no scan is scored yet: POST /scoring/anomaly_spatial_ar first"):
+    with pytest.raises(
+        ServerError, match="no scan is scored by the present model yet: POST /scoring/anomaly_spatial_ar first"
+    ):
         own_server.next_sample("anomalous", model="spatial_ar")
 
 

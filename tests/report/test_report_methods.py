@@ -1,5 +1,7 @@
 """What the report tells of each method."""
 
+import re
+
 import pytest
 import torch
 
@@ -48,6 +50,23 @@ def test_dino_ad_names_the_support_image(tmp_path):
     assert "003.png" in captions(section)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "of the normal image whose class token is most similar: a patch counts by its mean similarity"),
+        ({"n_support": 3, "similarity": "max"}, "the 3 normal images .* first is shown: a patch counts by the most"),
+        ({"support": "random"}, "of a normal image that is drawn at random"),
+    ],
+)
+def test_dino_ad_says_what_it_compares_with(tmp_path, settings, said):
+    head = DinoADHead(384, **settings)
+    made = context(head, tmp_path)
+    section = method_section(head, made)
+    assert re.search(said, section.text)
+    shown = int(head.supports(made.embed(made.cases[0][1].image)[1])[0, 0])
+    assert f"support image {shown}," in captions(section)
+
+
 @pytest.mark.parametrize("shots", [None, 3])
 def test_anomaly_dino_shows_the_nearest_patch(tmp_path, shots):
     head = AnomalyDinoHead(384, shots=shots)
@@ -93,6 +112,14 @@ def test_spatial_ar_shows_the_error_by_position(tmp_path):
     section = method_section(head, context(head, tmp_path, fit=False))
     assert [len(gallery.pictures) for gallery in section.galleries] == [2]
     assert "scores are divided by" in captions(section)
+    assert "before it in reading order; the score is the mean squared error" in section.text
+    assert section.text.endswith("; scores are divided by the error of normal images there.")
+
+
+def test_spatial_ar_without_calibration_by_position_does_not_speak_of_it(tmp_path):
+    head = SpatialARHead(384, hidden=8, direction="both", covariance="full")
+    text = method_section(head, context(head, tmp_path, fit=False)).text
+    assert "again from those after it; the score is the error's length" in text and "divided" not in text
 
 
 def test_a_new_method_registers_its_own_section(tmp_path):

@@ -7,11 +7,12 @@ from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.free_response import finding_peaks
 from dino_uad.detector.model_file import fitted_slices, read_model, read_normal_scans, read_threshold
 from dino_uad.detector.normal_scans import NormalScans, flagged_shares
-from dino_uad.detector.operating_points import DEFAULT_POINT, FALSE_POSITIVE_RATES, FREE_RESPONSE
+from dino_uad.detector.operating_points import DEFAULT_POINT, DRAWN, FALSE_POSITIVE_RATES, FREE_RESPONSE
 from dino_uad.detector.upsample import upsample_scores
 
 __all__ = [
     "DEFAULT_POINT",
+    "DRAWN",
     "FALSE_POSITIVE_RATES",
     "FREE_RESPONSE",
     "AnomalyDetector",

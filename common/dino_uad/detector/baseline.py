@@ -51,8 +51,10 @@ class ImageBaseline(nn.Module):
         """
         self.highest.copy_(baselines.max() if len(baselines) else torch.tensor(torch.inf))
         if self.mode == "auto":
-            self.share.copy_(_elasticity(baselines.double(), peaks.double()).clamp(0, 1))
-            logger.info(f"image baseline: {float(self.share):.2f} of it is subtracted, as normal validation images say")
+            found = _elasticity(baselines.double(), peaks.double())
+            self.share.copy_(torch.tensor(UNKNOWN if found is None else min(max(found, 0.0), 1.0)))
+            said = "normal validation images do not tell" if found is None else "as normal validation images say"
+            logger.info(f"image baseline: {float(self.share):.2f} of it is subtracted; {said}")
 
     def measure(self, scores: Tensor, foreground: Tensor) -> Tensor:
         """The percentile of ``[B,1,h,w]`` scores where ``foreground`` is, ``[B]``; 0 for an image without any."""
@@ -72,10 +74,13 @@ class ImageBaseline(nn.Module):
         return scores - self.share.to(scores) * baseline[:, None, None, None]
 
 
-def _elasticity(baselines: Tensor, peaks: Tensor) -> Tensor:
-    """Slope of log peaks on log baselines ``[n]``; scores that are not positive have no relative size."""
+def _elasticity(baselines: Tensor, peaks: Tensor) -> float | None:
+    """Slope of log peaks on log baselines ``[n]``; None for too few, equal, or any that is not positive.
+
+    Scores that may be negative have no relative size, wherever most of them lie.
+    """
     positive = (baselines > 0) & (peaks > 0)
     x, y = (values[positive].log() for values in (baselines, peaks))
     if len(x) < max(FEWEST, len(positive)) or float(x.std()) < 1e-6:
-        return baselines.new_tensor(UNKNOWN)
-    return ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+        return None
+    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())

@@ -48,8 +48,11 @@ def encode(facts: Mapping[str, Any]) -> Tensor:
 
 
 def decode(encoded: Tensor) -> dict[str, Any]:
-    """Read what :func:`encode` wrote; raises ValueError when the bytes are not JSON."""
-    return json.loads(bytes(encoded.cpu().tolist()).rstrip(b"\0") or b"{}")
+    """Read what :func:`encode` wrote; raises ValueError when the bytes are no names and values of JSON."""
+    facts = json.loads(bytes(encoded.cpu().tolist()).rstrip(b"\0") or b"{}")
+    if not isinstance(facts, dict):
+        raise ValueError(f"{type(facts).__name__} instead of names and values")
+    return facts
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,9 @@
 FALSE_POSITIVE_RATES = (0.10, 0.05, 0.01, 0.005, 0.001)
 """Shares of the foreground of normal validation images, from the most to the least sensitive threshold."""
 
+DRAWN = FALSE_POSITIVE_RATES.index(0.05)
+"""Place of the rate whose threshold is outlined in pictures."""
+
 FREE_RESPONSE = {"1 finding in 10 scans": 0.1, "1 in 4 normal scans": 0.25}
 """By what they promise of normal scans: at most so many false findings a scan, or any in at most so many scans."""
 

@@ -17,6 +17,7 @@ from dino_uad.errors import explain
 from dino_uad.export.archive import extract_archive, write_archive
 from dino_uad.export.large_files import large_files
 from dino_uad.export.needed import PACKAGE, needed_files
+from dino_uad.overrides import check_override
 
 if TYPE_CHECKING:
     from dino_uad.detector import AnomalyDetector
@@ -116,17 +117,30 @@ def _overridden(root: Path, overrides: Mapping[str, Any]) -> dict[str, bytes | P
     from monai.bundle import ConfigParser
 
     changed: dict[str, bytes | Path] = {}
-    unused = set(overrides)
-    for path in sorted((root / "configs").glob("*.json")):
+    refused: dict[str, list[str]] = {key: [] for key in overrides}
+    configs = [path for path in sorted((root / "configs").glob("*.json")) if path.name != "metadata.json"]
+    for path in configs:
         parser = ConfigParser(json.loads(path.read_text(encoding="utf-8")))
-        here = {key: value for key, value in overrides.items() if (key.rpartition("#")[0] or key) in parser}
-        if here and path.name != "metadata.json":
+        problems = {key: _refusal(key, value, parser.get()) for key, value in overrides.items()}
+        here = {key: overrides[key] for key, problem in problems.items() if problem is None}
+        if here:
             parser.update(here)
             changed[f"configs/{path.name}"] = _json(parser.get())
-            unused -= set(here)
+        for key, problem in problems.items():
+            refused[key] += [problem] if problem else []
+    unused = {key: problems for key, problems in refused.items() if len(problems) == len(configs)}
     if unused:
-        raise ValueError(f"{', '.join(sorted(unused))}: no config of {root.name} has such a key; check the spelling")
+        raise ValueError(f"no config of {root.name} takes {', '.join(unused)}: {unused.popitem()[1][-1]}")
     return changed
+
+
+def _refusal(key: str, value: Any, config: Mapping[str, Any]) -> str | None:
+    """Why a config does not take an override; None if it does."""
+    try:
+        check_override(key, value, config)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _build(files: Mapping[str, bytes | Path], model: Path, root: Path) -> AnomalyDetector:

@@ -16,7 +16,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from dino_uad import parallel
-from dino_uad.detector import AnomalyDetector
+from dino_uad.detector import DRAWN, AnomalyDetector
 from dino_uad.handlers.metrics_json import device_name
 from dino_uad.measure import peak_megabytes
 from dino_uad.report import Collector
@@ -66,7 +66,7 @@ class ReportHandler:
     def start(self, engine: Engine) -> None:
         """Forget a former run; the thresholds are those of the checkpoint by now."""
         self._started = time.perf_counter()
-        self.collector = Collector(float(self.network.thresholds[1]), self.anonymous_names)
+        self.collector = Collector(float(self.network.thresholds[DRAWN]), self.anonymous_names)
 
     def collect(self, engine: Engine) -> None:
         """Take in one batch."""

@@ -15,7 +15,7 @@ from monai.engines.utils import IterationEvents
 from monai.transforms import Compose
 from torch import Tensor
 
-from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
+from dino_uad.detector import DRAWN, FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.handlers.metrics_json import device_name
 from dino_uad.measure import peak_megabytes
 from dino_uad.transforms import SaveMapd, ThresholdMapd, is_picture, looks
@@ -62,7 +62,7 @@ class WorklistHandler:
     def look(self, engine: Engine) -> None:
         """Draw the thumbnails of a batch while image and map are still upright."""
         images, maps = engine.state.output["image"], engine.state.output["pred"]
-        low, high = self.network.thresholds[1], None if self._threshold is None else self._threshold.thresholds
+        low, high = self.network.thresholds[DRAWN], None if self._threshold is None else self._threshold.thresholds
         self._unlike = [self._unlike_the_fit(image) for image in images]
         self._pictures = [thumbnail(image, one, float(low), high) for image, one in zip(images, maps, strict=True)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dino_uad.detector import FALSE_POSITIVE_RATES
+from dino_uad.detector import DRAWN, FALSE_POSITIVE_RATES
 from dino_uad.metrics import tied_levels
 from dino_uad.report import charts, operating_curves, overview, panels, volumes
 from dino_uad.report.collect import Collector
@@ -29,7 +29,11 @@ GREY_LEVELS = (
 def threshold_names(thresholds: torch.Tensor) -> dict[str, float]:
     """Calibrated thresholds by what they are called; those that were never calibrated are left out."""
     named = zip(FALSE_POSITIVE_RATES, thresholds.tolist(), strict=True)
-    return {f"{100 * rate:g}% FPR": value for rate, value in named if math.isfinite(value)}
+    return {_rate_name(rate): value for rate, value in named if math.isfinite(value)}
+
+
+def _rate_name(rate: float) -> str:
+    return f"{100 * rate:g}% FPR"
 
 
 def colour_scale(collector: Collector, thresholds: Mapping[str, float]) -> Scale:
@@ -45,8 +49,7 @@ def colour_scale(collector: Collector, thresholds: Mapping[str, float]) -> Scale
         kept = collector.unmasked.highest(1) + collector.normal.highest(1)
         extremes = [float(case.anomaly_map.float().max()) for case in kept]
         low, high = min(thresholds.values(), default=0.0), max(extremes, default=1.0)
-    middle = list(thresholds.values())[1] if len(thresholds) > 1 else None
-    return Scale(low, max(high, low + 1e-6), middle)
+    return Scale(low, max(high, low + 1e-6), thresholds.get(_rate_name(FALSE_POSITIVE_RATES[DRAWN])))
 
 
 def data_section(collector: Collector) -> Section:

@@ -73,7 +73,8 @@ class ThresholdMapd(MapTransform):
         if self._thresholds is None:
             high = read_threshold(self.model, self.point)
             # A rate that marks less than the point is no growth; a model of version 0.1 may not even have it.
-            less = self.grow is None or (isinstance(self.point, float) and self.grow <= self.point)
+            rates = isinstance(self.point, float) and isinstance(self.grow, float)
+            less = self.grow is None or (rates and self.grow <= self.point)
             self._thresholds = high, high if less else min(high, read_threshold(self.model, self.grow))
         return self._thresholds
 

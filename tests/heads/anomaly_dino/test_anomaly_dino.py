@@ -146,6 +146,16 @@ def test_pca_foreground_of_an_object_in_the_middle():
     assert len(head.bank) == 49 + 49 + 144
 
 
+def test_pca_foreground_of_embeddings_that_are_too_short_is_told(caplog):
+    images = 3 * torch.randn(3, CHANNELS, 12, 12, generator=torch.Generator().manual_seed(0))
+    _fitted(images, foreground="pca")
+    assert "every patch" not in caplog.text
+    short = torch.nn.functional.normalize(images, dim=1)
+    assert pca_foreground(short).all()
+    _fitted(short, foreground="pca")
+    assert "these are at most 1 long, so that every patch is foreground" in caplog.text
+
+
 def test_coreset_keeps_its_share_of_the_bank():
     whole, kept = _fitted(), _fitted(coreset=0.2)
     assert len(kept.bank) == int(0.2 * len(whole.bank))

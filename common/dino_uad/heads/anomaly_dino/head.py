@@ -13,7 +13,7 @@ from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
 from dino_uad.heads.anomaly_dino.in_step import take_part
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded
 from dino_uad.heads.anomaly_dino.part import Part, row_counts
-from dino_uad.heads.anomaly_dino.pca_mask import pca_foreground
+from dino_uad.heads.anomaly_dino.pca_mask import pca_foreground, warn_short
 from dino_uad.heads.anomaly_dino.references import References
 from dino_uad.heads.anomaly_dino.retrieval import (
     most_similar,
@@ -105,6 +105,8 @@ class AnomalyDinoHead(Head):
 
         Every rank gets those of all, or, with ``sharded``, keeps those of its own images.
         """
+        if self.foreground == "pca" and not self._references.kept:
+            warn_short(embeddings)
         mask = nonempty_mask(self._foreground(embeddings, mask), embeddings)[:, 0]
         rows = encode_rows(embeddings.movedim(1, -1)[mask])
         images = gather_rows(torch.tensor([len(embeddings)], device=embeddings.device)).tolist()

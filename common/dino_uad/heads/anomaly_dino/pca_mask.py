@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
 import torch
 from monai.transforms.utils_morphological_ops import dilate, erode
 from torch import Tensor
 
+THRESHOLD = 10.0
+"""On the projection, as published: for embeddings of the last block with its norm (of FLAIR slices 43 to 53 long)."""
+
+logger = logging.getLogger(__name__)
+
+
+def warn_short(embeddings: Tensor) -> None:
+    """Say so if ``[B,C,h,w]`` embeddings are too short for any patch to reach the threshold.
+
+    Centred, none is longer than twice the longest: as unit vectors, or averaged over neighbours, all are foreground.
+    """
+    longest = float(embeddings.float().norm(dim=1).max()) if embeddings.numel() else math.inf
+    if 2 * longest <= THRESHOLD:
+        logger.warning(
+            f"foreground 'pca' is a threshold of {THRESHOLD:g} on embeddings as the last block gives them; these are "
+            f"at most {longest:.3g} long, so that every patch is foreground. Use the settings of paper.json, or leave "
+            "foreground out"
+        )
+
 
 def pca_foreground(
-    embeddings: Tensor, threshold: float = 10.0, border: float = 0.2, central_share: float = 0.35
+    embeddings: Tensor, threshold: float = THRESHOLD, border: float = 0.2, central_share: float = 0.35
 ) -> Tensor:
     """Patches whose first principal component exceeds ``threshold``, dilated and closed on the grid.
 

@@ -129,7 +129,7 @@ class DinoADHead(Head):
         """``[B,1,h,w]`` one minus the mean, or largest, cosine similarity to the centroids."""
         if not self.fitted:
             raise RuntimeError("DINO-AD is not fitted: run train first or load models/model.pt")
-        centroids = self.centroids[self._supports(self._class_token(cls))].float().flatten(1, 2)
+        centroids = self.centroids[self.supports(self._class_token(cls))].float().flatten(1, 2)
         if self.similarity == "mean":
             centroids = centroids.mean(dim=1, keepdim=True)
         rows = embeddings.float().flatten(2)
@@ -139,7 +139,7 @@ class DinoADHead(Head):
         ).clamp_min(1e-12)
         return 1 - cosine.view(-1, 1, *embeddings.shape[-2:])
 
-    def _supports(self, cls: Tensor) -> Tensor:
+    def supports(self, cls: Tensor) -> Tensor:
         """``[B,S]`` indices of the normal images that each query is compared with."""
         if self.n_support == 1:
             return self._support(cls)[:, None]

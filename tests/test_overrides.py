@@ -1,0 +1,47 @@
+"""What may replace a value of a config on the command line."""
+
+import pytest
+
+from dino_uad.errors import explain
+from dino_uad.overrides import check_override
+from dino_uad.transforms import ThresholdMapd
+
+CONFIG = {"displayable_configs": {"false_positive_rate": ["5 %", "1 %"], "min_size": "0"}, "image_size": [448, 448]}
+
+
+@pytest.mark.parametrize("value", ["1 %", "0.05", 0.05, ["1 %"]])
+def test_an_entry_of_a_drop_down_is_given_as_its_reader_knows_it(value):
+    check_override("displayable_configs#false_positive_rate", value, CONFIG)
+    assert ThresholdMapd("pred", "model.pt", value).point in (0.05, 0.01)
+
+
+def test_a_list_of_numbers_is_not_replaced_by_one():
+    with pytest.raises(ValueError, match=r"--image_size: found 224, expected a list such as \[448, 448\]"):
+        check_override("image_size", 224, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("point", "grow", "expected"),
+    [
+        ("5 %", "1 in 4 normal scans", (5.0, 2.0)),
+        ("1 in 4 normal scans", "5 %", (2.0, 2.0)),
+        ("5 %", "1 %", (5.0, 5.0)),
+    ],
+)
+def test_findings_grow_down_to_any_operating_point(monkeypatch, point, grow, expected):
+    thresholds = {0.05: 5.0, 0.01: 9.0, "1 in 4 normal scans": 2.0}
+    monkeypatch.setattr("dino_uad.transforms.threshold.read_threshold", lambda model, key: thresholds[key])
+    assert ThresholdMapd("pred", "model.pt", point, grow).thresholds == expected
+
+
+def test_the_message_is_of_the_innermost_error_that_says_something():
+    class Silent(Exception):
+        pass
+
+    try:
+        try:
+            raise Silent
+        except Silent as error:
+            raise KeyError("no such package") from error
+    except KeyError as error:
+        assert explain(error) == "KeyError: 'no such package'"
