@@ -140,12 +140,21 @@ def test_group_keys_do_not_depend_on_the_process():
 def test_one_class_or_nothing_is_nan_with_a_warning():
     pixel, image = PixelIntervals(THRESHOLDS, replicates=10), ImageIntervals(replicates=10)
     for metric, name in ((pixel, "pixel_aupro_low"), (image, "image_auroc_low")):
-        with pytest.warns(UserWarning, match="no bootstrap sample"):
+        with pytest.warns(UserWarning, match="found 0 groups"):
             assert np.isnan(metric.compute()[name])
     pixel.update((torch.rand(3, 1, 4, 4), torch.zeros(3, 1, 4, 4), [0, 1, 2]))
     image.update((torch.rand(3), torch.zeros(3), [0, 1, 2]))
     for metric in (pixel, image):
         with pytest.warns(UserWarning, match="no bootstrap sample"):
+            assert np.isnan(list(metric.compute().values())).all()
+
+
+def test_one_patient_has_no_interval():
+    pixel, image = PixelIntervals(THRESHOLDS, replicates=10), ImageIntervals(replicates=10)
+    pixel.update((*images(6), ["one patient"] * 6))
+    image.update((torch.rand(6), torch.tensor([0, 1, 0, 1, 0, 1]), ["one patient"] * 6))
+    for metric in (pixel, image):
+        with pytest.warns(UserWarning, match="found 1 groups of images .* expected at least 2"):
             assert np.isnan(list(metric.compute().values())).all()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics.aupro import all_region_weights, aupro
-from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals
+from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals, why_undefined
 from dino_uad.metrics.curves import CURVES
 from dino_uad.metrics.dice import Thresholds, dice_of_sums, dice_sums, resolve_thresholds
 from dino_uad.metrics.group_levels import GroupLevels
@@ -74,7 +74,7 @@ class PixelIntervals(Metric):
             self._dice[key] = self._dice.get(key, 0) + dice
 
     def compute(self) -> dict[str, float]:
-        """Lower and upper end of each interval over all processes; NaN, with a warning, for a single class."""
+        """Lower and upper end of each interval over all processes; NaN, with a warning, for one class or one group."""
         units, place = gather_units(self._levels.keys, self._device)
         counts = self._levels.counts()
         mine = torch.stack([*self._dice.values()]) if self._dice else torch.zeros(0, 5, len(self.fprs))
@@ -88,7 +88,7 @@ class PixelIntervals(Metric):
             self.confidence,
             self._device,
         )
-        warn_undefined(result, "no bootstrap sample held both normal and anomalous pixels")
+        warn_undefined(result, why_undefined(units, "pixels"))
         return result
 
     def _metrics(self, counts: Tensor, dice: Tensor) -> dict[str, Tensor]:
