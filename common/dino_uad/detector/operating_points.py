@@ -4,10 +4,14 @@ FALSE_POSITIVE_RATES = (0.10, 0.05, 0.01, 0.005, 0.001)
 """Shares of the foreground of normal validation images, from the most to the least sensitive threshold."""
 
 FREE_RESPONSE = {"1 finding in 10 scans": 0.1, "1 in 4 normal scans": 0.25}
-"""By what they promise of normal scans: at most so many false findings a scan, or any in at most so many scans."""
+"""Share of normal scans that may have any finding; what is promised of either is no more than that.
+
+``1 finding in 10 scans`` counts every local maximum of the calibration scans: among those so many findings occur. Of new
+scans only the share that has any is bounded, not how many one of them has.
+"""
 
 BY_SCANS = frozenset({"1 in 4 normal scans"})
-"""Those of :data:`FREE_RESPONSE` that count a scan once, however many findings it has."""
+"""Those of :data:`FREE_RESPONSE` that count a calibration scan once, however many findings it has."""
 
 DEFAULT_POINT = "1 in 4 normal scans"
 """The point of label maps where none is chosen; the first choice in every ``inference.json``."""
