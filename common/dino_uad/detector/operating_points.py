@@ -6,8 +6,8 @@ FALSE_POSITIVE_RATES = (0.10, 0.05, 0.01, 0.005, 0.001)
 FREE_RESPONSE = {"1 finding in 10 scans": 0.1, "1 in 4 normal scans": 0.25}
 """Share of normal scans that may have any finding; what is promised of either is no more than that.
 
-``1 finding in 10 scans`` counts every local maximum of the calibration scans: among those so many findings occur. Of new
-scans only the share that has any is bounded, not how many one of them has.
+``1 finding in 10 scans`` counts every local maximum of the calibration scans: among those there are at most so many
+findings. Of new scans only the share that has any is bounded, not how many one of them has.
 """
 
 BY_SCANS = frozenset({"1 in 4 normal scans"})
