@@ -13,6 +13,7 @@ import scans
 import workflows
 from dino_uad.calibrate import calibrate
 from dino_uad.data import datalist
+from dino_uad.detector import NormalScans, flagged_shares
 
 OVERRIDES = {key: value for key, value in workflows.TINY.items() if key.startswith("network_def")}
 
@@ -48,7 +49,9 @@ def test_the_fits_own_validation_scans_give_the_fits_own_model(fitted, capsys) -
     for key, value in old.items():
         torch.testing.assert_close(new[key], value, rtol=0, atol=0, equal_nan=True, msg=key)
     assert result["before"] == result["after"] and result["groups"] == 2
-    assert "cannot promise" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "cannot promise" in said and "after *" in said and f"* {result['after_is']}" in said
+    assert "on the scans that calibrated" in result["after_is"]
 
 
 def test_other_scans_give_thresholds_that_hold_on_them(fitted) -> None:
@@ -123,3 +126,15 @@ def test_one_patient_calibrates_and_is_told_what_that_can_promise(fitted, capsys
     )
     normal = load(root / "models/calibrated/model.pt")
     assert normal["thresholds"].isfinite().all() and normal["normal_scans.finding_thresholds"].isfinite().all()
+
+
+@pytest.mark.parametrize("groups", [10, 38])
+def test_shares_after_a_calibration_follow_from_the_number_of_scans(groups) -> None:
+    found = set()
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        scores = torch.randn(groups, generator=generator).exp()
+        normal, names = NormalScans(), list(range(groups))
+        normal.fit(scores, names, scores[:, None, None])
+        found.add(tuple(flagged_shares(normal, scores, names, scores[:, None, None]).items()))
+    assert len(found) == 1, "whatever the scores are, which is why the command says so"

@@ -28,6 +28,13 @@ NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_
 DATA_OPTIONS = ("pattern", "kind", "normal", "mask_pattern", "image_pattern", "group_pattern", "series")
 """Of ``train_data``, what says how to read a folder."""
 
+AFTER = (
+    "Measured on the scans that calibrated, where these shares follow from their number alone: they do not tell how "
+    "often other normal scans are flagged. That takes scans which calibrated nothing"
+)
+"""What the numbers after a calibration say. Ranks of scores among themselves are the same whatever the scores are, also
+if each scan is compared with the others alone: leaving the scan out would not make evidence of it."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -46,7 +53,8 @@ def calibrate(
 
     What was learned stays; units, thresholds, p-values and the free-response operating point are taken from these
     scans, all slices of each. The new model is ``calibrated/model.pt`` beside the old one, with ``calibration.json``,
-    which says how many of the scans were flagged before and are now. Use it with ``--ckpt_dir …/models/calibrated``.
+    which says how many of the scans were flagged before, and are now by construction. Use it with
+    ``--ckpt_dir …/models/calibrated``.
 
     Args:
         dataset_dir: folder of normal pictures or volumes; annotated slices of labelled volumes are left out.
@@ -88,6 +96,7 @@ def calibrate(
         "slices": len(loader.dataset),
         "before": before,
         "after": after,
+        "after_is": AFTER,
         "promises": normal.promises(),
     }
     save_torch({key: value.cpu() for key, value in network.state_dict().items()}, folder / "model.pt")
@@ -153,9 +162,9 @@ def kept_name(path: Path) -> Path:
 def told(result: Mapping[str, Any], path: Path) -> str:
     """The result in words."""
     lines = [f"normal scans: {result['scans']}, patients: {result['groups']}, slices: {result['slices']}", ""]
-    lines.append(f"{'share of these normal scans':44} {'before':>9} {'after':>9}")
+    lines.append(f"{'share of these normal scans':44} {'before':>9} {'after *':>9}")
     for name, value in result["after"].items():
         old = result["before"].get(name)
         cells = ["–" if one is None else f"{one:.1%}" for one in (old, value)]
         lines.append(f"{name:44} {cells[0]:>9} {cells[1]:>9}")
-    return "\n".join([*lines, "", *result["promises"], f"wrote {path}"])
+    return "\n".join([*lines, "", f"* {result['after_is']}.", "", *result["promises"], f"wrote {path}"])

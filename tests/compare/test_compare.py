@@ -85,7 +85,7 @@ def test_tables_of_images_without_masks_leave_pixels_out(tmp_path):
         for name, value in (("one", 0.8), ("other", 0.9))
     ]
     rows = summarise(cells, {"b": 0.1})
-    test = {"auroc_difference": float("nan"), "aupr_difference": float("nan")}
+    test = {"auroc_difference": float("nan"), "aupr_difference": float("nan"), "patients": 2}
     facts = {"dataset": "d", "images": 2, "image_size": 56, "seeds": [0], "device": "cpu"}
     write_markdown({"facts": facts, "rows": rows, "paired_tests": [test]}, tmp_path / "compare.md")
     text = (tmp_path / "compare.md").read_text()
@@ -112,7 +112,12 @@ def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
     assert names == ["dpmm n_components=4", "anomaly_dino", "mean_distance", "intensity"]
     # The lesion of these pictures is a white square: intensity alone finds it.
     assert result["rows"][-1]["pixel_auroc"] == pytest.approx(1.0, abs=1e-6)
-    assert len(result["paired_tests"]) == 3
+    assert len(result["paired_tests"]) == 3 and all(test["patients"] == 4 for test in result["paired_tests"])
+    for metric in ("auroc", "aupr"):
+        ps = [(test[f"{metric}_p"], test[f"{metric}_p_holm"]) for test in result["paired_tests"]]
+        assert all(p <= adjusted <= min(1, 3 * p) for p, adjusted in ps)
+        assert min(ps)[1] == pytest.approx(min(1, 3 * min(ps)[0]))
+    assert "| p | Holm |" in (tmp_path / "out" / "compare.md").read_text()
     marked = [key for key in result["rows"][0] if key.startswith("marked 5 %")]
     assert len(marked) == len(KINDS) and all(0 <= result["rows"][0][key] <= 1 for key in marked)
     assert "## Marked on normal test images" in (tmp_path / "out" / "compare.md").read_text()
@@ -200,8 +205,8 @@ def cell(tmp_path_factory):
     return next((folder / "out" / "cells").iterdir())
 
 
-def test_histograms_of_a_cell_belong_to_its_test_images(cell):
-    counts = torch.load(cell / "histograms.pt", weights_only=True)
+def test_levels_of_a_cell_belong_to_its_test_images(cell):
+    counts = torch.load(cell / "levels.pt", weights_only=True)
     assert counts.shape[:2] == (4, 2)
     assert counts[:, 1].sum() == 2 * 14 * 14
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dino_uad.detector.seen import SeenScans
+from dino_uad.detector.seen import FEATURES, SeenScans
 from dino_uad.transforms import looks
 from scans import OBLIQUE, affine_of
 
@@ -14,7 +14,7 @@ from scans import OBLIQUE, affine_of
 def seen() -> SeenScans:
     fitted = SeenScans()
     values = torch.tensor([[0.9, 5.0, 0.3, 0.1], [1.1, 5.0, 0.4, 0.2], [1.0, math.nan, 0.35, 0.15]])
-    fitted.fit(values.double(), ["LPS", "RAS", "RAS"])
+    fitted.fit(values.double().repeat(5, 1), ["LPS", "RAS", "RAS"] * 5)
     return fitted
 
 
@@ -34,6 +34,31 @@ def test_what_is_outside_of_what_was_seen_is_named(values, orientation, expected
 
 def test_without_calibration_nothing_is_unlike() -> None:
     assert SeenScans().unlike(torch.tensor([1.0, 1, 1, 1]).double(), "LPS") == []
+
+
+def normal_scans(rng, count, spread=0.06):
+    """Of one protocol; mean and spread of the intensities vary from patient to patient."""
+    columns = [np.ones(count), np.full(count, 5.0), rng.normal(0.3, spread, count), rng.normal(0.2, spread / 2, count)]
+    return torch.tensor(np.stack(columns, axis=1).clip(min=0.01))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9, 10, 24])
+def test_few_normal_scans_are_called_unlike_however_few_were_seen(count) -> None:
+    rng, unlike = np.random.default_rng(0), []
+    for _ in range(150):
+        fitted = SeenScans()
+        fitted.fit(normal_scans(rng, count), ["LPS"] * count)
+        assert fitted.known == (count >= 10)
+        unlike += [bool(fitted.unlike(one, "LPS")) for one in normal_scans(rng, 20)]
+    assert np.mean(unlike) < 0.015
+
+
+def test_slices_of_one_patient_are_one_scan() -> None:
+    fitted, values = SeenScans(), normal_scans(np.random.default_rng(0), 24)
+    fitted.fit(values, ["LPS"] * 24, ["a", "b"] * 12)
+    assert not fitted.known and fitted.unlike(100 * values[0], "PIR") == []
+    fitted.fit(values, ["LPS"] * 24, [f"patient {i // 2}" for i in range(24)])
+    assert fitted.unlike(100 * values[0], "PIR") == [*FEATURES, "orientation"]
 
 
 def test_looks_of_a_volume_are_its_spacing_and_foreground() -> None:

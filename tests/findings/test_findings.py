@@ -126,3 +126,21 @@ def test_diameters_are_the_largest_distance_of_any_two_corners(mask) -> None:
         points = nib.affines.apply_affine(grid.affine, (np.argwhere(labels == label)[:, None] + corners).reshape(-1, 3))
         longest.append(np.linalg.norm(points[:, None] - points, axis=-1).max())
     assert [finding.diameter for finding in findings] == pytest.approx(longest)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "float16", "float64", "bool"])
+def test_maps_of_any_type_have_the_same_findings(dtype):
+    scores = np.zeros((9, 8))
+    scores[2:4, 2:5], scores[7, 7] = 1, 1
+    labels, findings = extract_findings(scores.astype(dtype), ScanGrid((9, 8)), 1)
+    expected_labels, expected = extract_findings(scores, ScanGrid((9, 8)), 1)
+    np.testing.assert_array_equal(labels, expected_labels)
+    assert findings == expected and [one.voxels for one in findings] == [6, 1]
+
+
+@pytest.mark.parametrize("share", [0.01, 1.0])
+def test_a_map_with_nan_is_not_a_map_without_findings(share):
+    scores = np.zeros((10, 10), np.float32)
+    scores.flat[: int(100 * share)] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        extract_findings(scores, ScanGrid((10, 10)), 0.5)

@@ -81,7 +81,7 @@ def test_pixel_samples_equal_the_metrics_of_the_images_drawn(groups, monkeypatch
     expected = [pixel_values(maps[drawn], masks[drawn]) for drawn in drawn_images(groups)]
     assert set(found) == {*expected[0], "pixel_f1_max"}
     for name in expected[0]:
-        tolerance = {"pixel_auroc": 2e-4, "pixel_aupr": 3e-3, "pixel_aupro": 1e-3}.get(name, 1e-12)
+        tolerance = {"pixel_auroc": 2e-4, "pixel_aupr": 5e-4, "pixel_aupro": 5e-4}.get(name, 1e-12)
         direct = [values[name] for values in expected]
         np.testing.assert_allclose(found[name], direct, rtol=0, atol=tolerance, err_msg=name)
 
@@ -122,21 +122,12 @@ def test_intervals_lie_around_the_estimate_and_repeat():
         assert results[0][f"{name}_low"] < value < results[0][f"{name}_high"]
 
 
-def test_memory_is_constant_in_the_images_of_a_patient():
-    metric = PixelIntervals(THRESHOLDS, bins=256)
-    for seed in range(5):
-        metric.update((*images(4, seed), ["one patient"] * 4))
-    (histogram,) = metric._histograms.values()
-    assert histogram.counts.numel() * histogram.counts.element_size() == 12 * 256
-
-
 def test_large_regions_of_equal_scores_keep_their_weight():
     # In float32, 1e6 additions of 1e-6 would give 1.0 only to three digits.
     mask = torch.ones(1, 1, 1000, 1000, dtype=torch.bool)
     metric = PixelIntervals(THRESHOLDS)
     metric.update((torch.ones(mask.shape), mask, [0]))
-    (histogram,) = metric._histograms.values()
-    assert histogram.counts.sum(1).tolist() == pytest.approx([0, 1e6, 1.0], rel=1e-6)
+    assert metric._levels.counts().sum(dim=(0, 2)).tolist() == pytest.approx([0, 1e6, 1.0], rel=1e-12)
 
 
 def test_group_keys_do_not_depend_on_the_process():
@@ -149,12 +140,21 @@ def test_group_keys_do_not_depend_on_the_process():
 def test_one_class_or_nothing_is_nan_with_a_warning():
     pixel, image = PixelIntervals(THRESHOLDS, replicates=10), ImageIntervals(replicates=10)
     for metric, name in ((pixel, "pixel_aupro_low"), (image, "image_auroc_low")):
-        with pytest.warns(UserWarning, match="no bootstrap sample"):
+        with pytest.warns(UserWarning, match="found 0 groups"):
             assert np.isnan(metric.compute()[name])
     pixel.update((torch.rand(3, 1, 4, 4), torch.zeros(3, 1, 4, 4), [0, 1, 2]))
     image.update((torch.rand(3), torch.zeros(3), [0, 1, 2]))
     for metric in (pixel, image):
         with pytest.warns(UserWarning, match="no bootstrap sample"):
+            assert np.isnan(list(metric.compute().values())).all()
+
+
+def test_one_patient_has_no_interval():
+    pixel, image = PixelIntervals(THRESHOLDS, replicates=10), ImageIntervals(replicates=10)
+    pixel.update((*images(6), ["one patient"] * 6))
+    image.update((torch.rand(6), torch.tensor([0, 1, 0, 1, 0, 1]), ["one patient"] * 6))
+    for metric in (pixel, image):
+        with pytest.warns(UserWarning, match="found 1 groups of images .* expected at least 2"):
             assert np.isnan(list(metric.compute().values())).all()
 
 

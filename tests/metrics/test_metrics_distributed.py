@@ -6,6 +6,7 @@ import torch.multiprocessing as mp
 
 from dino_uad.metrics import (
     AUPRO,
+    FROC,
     DiceAtThresholds,
     ImageCurves,
     ImageIntervals,
@@ -34,6 +35,7 @@ def results(share):
         (PixelIntervals([0.1, 0.5, 0.9, 0.95, 0.99], replicates=50), (*pixel_pair, groups)),
         (ImageIntervals(replicates=50), (*image_pair, groups)),
         (ThresholdAtFPR(), maps[share]),
+        (FROC(threshold=0.5), (*pixel_pair, [None] * len(pixel_pair[0]))),
     ]:
         metric.update(output)
         # Twice: computing must not add the other process's counts to one's own.
@@ -53,4 +55,4 @@ def test_two_processes_equal_one(tmp_path):
     mp.spawn(process, (str(tmp_path),), nprocs=2)
     expected = results(slice(None))
     for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-12, atol=0, equal_nan=True)

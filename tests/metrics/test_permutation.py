@@ -1,13 +1,14 @@
-"""Permutation test, against all swaps of the pixels themselves."""
+"""Permutation test, against all swaps of the pixels themselves and by simulation of what does not differ."""
 
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from dino_uad.metrics import ImageHistograms, permutation_test
+from dino_uad.metrics import GroupLevels, holm, permutation_test
 from dino_uad.metrics.curves import auroc
 
 
@@ -18,17 +19,17 @@ def images(n, seed=0, strength=0.5):
     return torch.as_tensor(maps.astype(np.float32)), torch.as_tensor(masks)
 
 
-def histograms(maps, masks):
-    store = ImageHistograms()
-    for pair in zip(maps, masks, strict=True):
-        store.append(*pair)
+def levels(maps, masks):
+    store = GroupLevels()
+    for number, pair in enumerate(zip(maps, masks, strict=True)):
+        store.add(number, *pair)
     return store.counts()
 
 
-def test_image_histograms_keep_the_pooled_metric():
+def test_levels_keep_the_pooled_metric():
     maps, masks = images(12)
     expected = roc_auc_score(masks.ravel(), maps.ravel())
-    assert float(auroc(*histograms(maps, masks).sum(0))) == pytest.approx(expected, abs=1e-4)
+    assert float(auroc(*levels(maps, masks).sum(0))) == pytest.approx(expected, abs=1e-4)
 
 
 def test_permutation_p_value_agrees_with_all_swaps():
@@ -44,7 +45,7 @@ def test_permutation_p_value_agrees_with_all_swaps():
 
     all_differences = np.array([difference(swap) for swap in product([False, True], repeat=7)])
     exact = np.mean(np.abs(all_differences) >= abs(all_differences[0]) - 1e-9)
-    found = permutation_test(histograms(maps, masks), histograms(other, masks), permutations=4000)
+    found = permutation_test(levels(maps, masks), levels(other, masks), permutations=4000)
     assert found.difference == pytest.approx(all_differences[0], abs=2e-4)
     assert found.p_value == pytest.approx(exact, abs=0.03)
 
@@ -53,24 +54,72 @@ def test_permutation_p_value_agrees_with_all_swaps():
 def test_permutation_does_not_depend_on_the_scales_of_the_methods(metric):
     maps, masks = images(15)
     other = images(15, seed=0, strength=0.1)[0]
-    plain = permutation_test(histograms(maps, masks), histograms(other, masks), metric, 500)
-    scaled = permutation_test(histograms(maps, masks), histograms(1e6 * other, masks), metric, 500)
+    plain = permutation_test(levels(maps, masks), levels(other, masks), metric, 500)
+    scaled = permutation_test(levels(maps, masks), levels(1e6 * other, masks), metric, 500)
     assert scaled.difference == pytest.approx(plain.difference, abs=2e-3)
     assert scaled.p_value == pytest.approx(plain.p_value, abs=0.02)
     assert plain.p_value < 0.05
 
 
 def test_identical_methods_have_p_one():
-    counts = histograms(*images(8))
+    counts = levels(*images(8))
     found = permutation_test(counts, counts, permutations=100)
     assert (found.difference, found.p_value) == (0.0, 1.0)
+
+
+def patients_levels(rng, patients=20, slices=6, pixels=150):
+    """Counts ``[patients,2,K]`` by two methods that are alike but for what they share on all slices of a patient."""
+    counts = []
+    for _ in range(2):
+        shift = np.repeat(rng.normal(0, 0.7, patients), slices)
+        mask = np.arange(pixels) < 15
+        scores = np.round(rng.normal(size=(patients * slices, pixels)) + shift[:, None] * mask, 1)
+        edges = np.arange(-9, 9, 0.1)
+        by_slice = [[np.histogram(row[~mask], edges)[0], np.histogram(row[mask], edges)[0]] for row in scores]
+        counts.append(torch.tensor(np.array(by_slice), dtype=torch.float64))
+    return counts
+
+
+def test_methods_that_do_not_differ_are_told_apart_no_more_often_than_the_level():
+    rng, by_patient, by_slice = np.random.default_rng(0), [], []
+    for seed in range(200):
+        pair = patients_levels(rng)
+        whole = [counts.view(20, 6, 2, -1).sum(1) for counts in pair]
+        by_patient.append(permutation_test(*whole, "auroc", 200, seed).p_value <= 0.05)
+        by_slice.append(permutation_test(*pair, "auroc", 200, seed).p_value <= 0.05)
+    assert stats.binomtest(sum(by_patient), 200, 0.05, alternative="greater").pvalue > 0.01
+    assert sum(by_slice) > 30, "what swapping slices would say, which is why patients are swapped"
+
+
+def test_slices_of_a_patient_are_one_row():
+    maps, masks = images(6)
+    store = GroupLevels()
+    for group, pair in zip("ababcc", zip(maps, masks, strict=True), strict=True):
+        store.add(group, *pair)
+    assert sorted(store.counts().sum(dim=(1, 2)).tolist()) == [2 * 256] * 3
+
+
+def test_maps_that_rank_alike_do_not_differ_whatever_their_scales():
+    maps, masks = images(9)
+    maps = (maps - 0.6).clamp(min=0)  # a third is background, at 0
+    for same in (0.2 + 0.01 * maps, maps - 0.4, maps.exp(), -1 / (1 + maps)):
+        found = permutation_test(levels(maps, masks), levels(same, masks), "aupr", 50)
+        assert (found.difference, found.p_value) == (0.0, 1.0)
+
+
+def test_holm_by_hand():
+    # statsmodels.stats.multitest.multipletests([0.01, 0.04, 0.03, 0.5], method="holm")
+    assert holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert holm([0.4, 0.9, 0.6]) == [1.0, 1.0, 1.0]
+    adjusted = holm([0.01, float("nan"), 0.02])
+    assert adjusted[::2] == pytest.approx([0.02, 0.02]) and np.isnan(adjusted[1])
 
 
 def test_different_images_and_unknown_metrics_raise():
     maps, masks = images(5)
     with pytest.raises(ValueError, match="same test images in the same order"):
-        permutation_test(histograms(maps, masks), histograms(maps, masks.flip(0)))
-    with pytest.raises(ValueError, match="5 and 4 images"):
-        permutation_test(histograms(maps, masks), histograms(maps[:4], masks[:4]))
+        permutation_test(levels(maps, masks), levels(maps, masks.flip(0)))
+    with pytest.raises(ValueError, match="5 and 4 patients"):
+        permutation_test(levels(maps, masks), levels(maps[:4], masks[:4]))
     with pytest.raises(ValueError, match="auroc, aupr, f1_max"):
-        permutation_test(histograms(maps, masks), histograms(maps, masks), "dice")
+        permutation_test(levels(maps, masks), levels(maps, masks), "dice")

@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score, precision_recall_curve, roc_curve
 from dino_uad.metrics.curves import tied_levels
 from dino_uad.report import panels
 from dino_uad.report.collect import by_volume, volume_case
+from dino_uad.report.metric_rows import interval_note
 from dino_uad.report.operating_curves import MAX_POINTS, linear_histogram, operating_curve, quantile
 from dino_uad.report.overview import Scale, case_captions, overview_figure
 from dino_uad.report.shown_cases import Case, CaseSketch, best_median_worst, shrink
@@ -184,3 +185,9 @@ def test_overview_figure_of_an_image_and_of_a_volume(tmp_path, shape):
         assert picture.width > 2 * picture.height  # three pictures of 60 x 40 side by side
     overview_figure(image, scores, None, tmp_path / "bare.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bare.png", "overview.png"]
+
+
+def test_intervals_of_few_patients_are_said_to_be_too_narrow():
+    assert interval_note(34, True).endswith("where names do not tell).")
+    assert "too narrow" in interval_note(12, True) and "12 groups" in interval_note(12, True)
+    assert interval_note(12, False) == ""

@@ -24,6 +24,28 @@ EVIL = "</script><b onload=alert(1)>&.png"
 COUNT = 1000
 
 
+class Rows:
+    """Of a run, without a file."""
+
+    def __init__(self, p_values):
+        self.p_values = p_values
+
+    def rows(self):
+        return ({"scan": {"status": "scored", "p_value": float(p)}} for p in self.p_values)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8, 9, 40])
+def test_that_a_shift_cannot_be_seen_is_said(groups) -> None:
+    fitted = normal(groups)
+    p_values = fitted.scans.p_values(torch.full((30,), 10.0))  # far above all normal ones
+    lines = warnings_of(Rows(p_values.tolist()), {"failed": 0, "calibration": []}, fitted)
+    assert any("score higher than 90%" in line for line in lines) == (groups >= 9)
+    (said,) = [line for line in lines if "was not looked at" in line] or [None]
+    assert (said is None) == (groups >= 9)
+    assert said is None or (f"with {groups} groups" in said and "9 groups are needed" in said)
+    assert any("not compared" in line and "10 patients" in line for line in lines), "no scan was seen"
+
+
 def normal(count: int = 40) -> NormalScans:
     fitted = NormalScans()
     fitted.fit(torch.linspace(0, 1, count), list(range(count)), torch.rand(count, 4, 4))
@@ -83,10 +105,12 @@ def test_most_scans_high_is_said_first(page, tmp_path) -> None:
         row = {"file": str(i), "status": "scored", "image_score": 1.0, "p_value": 0.02 if i < 6 else 0.5}
         store.add(str(i), "", row | {"unlike": ["spacing"] if i < 3 else []})
     facts = {"failed": 0, "calibration": []}
-    first, second = warnings_of(store, facts)
+    fitted = normal()
+    fitted.seen.fit(torch.rand(20, 4), [None] * 20)
+    first, second = warnings_of(store, facts, fitted)
     assert first.startswith("6 of 10 scans score higher than 90%") and second.startswith("3 of 10 scans: spacing")
     store.forget("0"), store.forget("1")
-    assert not any("score higher" in line for line in warnings_of(store, facts))
+    assert not any("score higher" in line for line in warnings_of(store, facts, fitted))
 
 
 def test_a_thumbnail_keeps_the_proportions_of_the_body() -> None:

@@ -22,11 +22,11 @@ from dino_uad.embeddings import EmbeddingDataset
 from dino_uad.files import atomic_path
 from dino_uad.handlers import FitCheckpoint
 from dino_uad.measure import peak_extra_megabytes
-from dino_uad.metrics import ImageHistograms, pixels
+from dino_uad.metrics import GroupLevels, grouped_pixels
 
 
 def run_cell(cell: Cell, settings: Settings, key: str) -> dict[str, Any]:
-    """Fit and evaluate; the result is also ``cell.json`` in the cell's folder, next to ``histograms.pt``.
+    """Fit and evaluate; the result is also ``cell.json`` in the cell's folder, next to ``levels.pt``.
 
     Args:
         cell: what to run.
@@ -95,24 +95,24 @@ def evaluate(parser: ConfigParser, network: nn.Module, folder: Path) -> dict[str
         embeddings.build()
         network.backbone = ReplayedBackbone(network.backbone, embeddings)
         network.backbone.attach(evaluator)
-    histograms, seconds = ImageHistograms(device=evaluator.state.device), []
+    levels, seconds = GroupLevels(device=evaluator.state.device), []
     false_positives = FalsePositives(network) if hasattr(network, "thresholds") else None
 
     def keep(engine: Engine) -> None:
         seconds.extend(item["seconds"] for item in engine.state.output)
-        for scores, mask in zip(*pixels(engine.state.output), strict=True):
-            histograms.append(scores, mask > 0)
+        for scores, mask, group in zip(*grouped_pixels(engine.state.output), strict=True):
+            levels.add(group, scores, mask > 0)
         if false_positives is not None:
             false_positives.add(engine.state.output)
 
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep)
     evaluator.run()
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(histograms.counts().cpu(), folder / "histograms.pt")
+    torch.save(levels.counts().cpu(), folder / "levels.pt")
     return {
         "metrics": {name: float(value) for name, value in evaluator.state.metrics.items()},
         "images": len(seconds),
         "head_seconds": median(seconds),
         "false_positives": false_positives.result() if false_positives is not None else {},
-        "histograms": str(folder / "histograms.pt"),
+        "levels": str(folder / "levels.pt"),
     }

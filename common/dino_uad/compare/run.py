@@ -21,7 +21,7 @@ from dino_uad.compare.spec import BASELINES, INTENSITY, BackboneSpec, Method, wo
 from dino_uad.compare.table import summarise, write_csv, write_markdown, write_plot
 from dino_uad.files import atomic_path, require_writable
 from dino_uad.measure import synchronize
-from dino_uad.metrics import permutation_test
+from dino_uad.metrics import holm, permutation_test
 
 
 def compare(
@@ -98,18 +98,28 @@ def backbone_seconds(backbone: DinoBackbone, image_size: int, device: torch.devi
 
 
 def paired_tests(cells: list[dict[str, Any]], permutations: int) -> list[dict[str, Any]]:
-    """Paired permutation tests of pixel AUROC and AUPR between any two methods that share backbone and seed."""
+    """Paired permutation tests of pixel AUROC and AUPR between any two methods that share backbone and seed.
+
+    Whole patients are swapped, where the files' names tell them. ``…_p_holm`` is adjusted for all pairs of methods of
+    one backbone and seed, each metric for itself; ``…_p`` is as if a pair were the only one.
+    """
     found = []
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for first, second in itertools.combinations(cells, 2):
         if (first["backbone"], first["seed"]) != (second["backbone"], second["seed"]):
             continue
-        counts = [torch.load(cell["histograms"], weights_only=True).to(device) for cell in (first, second)]
-        row = {key: first[key] for key in ("backbone", "seed")} | {"first": first["method"], "second": second["method"]}
+        counts = [torch.load(cell["levels"], weights_only=True).to(device) for cell in (first, second)]
+        row = {"backbone": first["backbone"], "seed": first["seed"], "patients": len(counts[0])}
+        row |= {"first": first["method"], "second": second["method"]}
         for metric in ("auroc", "aupr"):
             result = permutation_test(*counts, metric=metric, permutations=permutations)
             row |= {f"{metric}_difference": result.difference, f"{metric}_p": result.p_value}
         found.append(row)
+    for setting in dict.fromkeys((row["backbone"], row["seed"]) for row in found):
+        family = [row for row in found if (row["backbone"], row["seed"]) == setting]
+        for metric in ("auroc", "aupr"):
+            for row, p in zip(family, holm([row[f"{metric}_p"] for row in family]), strict=True):
+                row[f"{metric}_p_holm"] = p
     return found
 
 

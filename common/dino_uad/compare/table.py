@@ -116,15 +116,15 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
         lines += _table(header, marked)
     tests = [test for test in result["paired_tests"] if not math.isnan(test["auroc_difference"])]
     if tests:
-        lines += ["", "## Paired permutation tests (image-wise, two-sided; difference is first minus second)", ""]
+        lines += ["", "## Paired permutation tests (two-sided; difference is first minus second)", ""]
+        lines += [
+            f"Patients (or images, where names do not tell) are swapped whole, {tests[0]['patients']} of them; Holm: "
+            "adjusted for all pairs of methods of one backbone and seed.",
+            "",
+        ]
         lines += _table(
-            ["backbone", "seed", "first", "second", "AUROC difference", "p", "AUPR difference", "p"],
-            [
-                [test["backbone"], str(test["seed"]), test["first"], test["second"]]
-                + [f"{test['auroc_difference']:+.4f}", f"{test['auroc_p']:.4f}"]
-                + [f"{test['aupr_difference']:+.4f}", f"{test['aupr_p']:.4f}"]
-                for test in tests
-            ],
+            ["backbone", "seed", "first", "second", "AUROC difference", "p", "Holm", "AUPR difference", "p", "Holm"],
+            [[test["backbone"], str(test["seed"]), test["first"], test["second"], *_tested(test)] for test in tests],
         )
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -165,6 +165,18 @@ def _metric(row: Mapping[str, Any], key: str) -> str:
         return ""
     spread = row[f"{key}_std"]
     return f"{row[key]:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
+
+
+def _tested(test: Mapping[str, Any]) -> list[str]:
+    """Difference, p-value and adjusted p-value of either metric."""
+    return [
+        text
+        for metric in ("auroc", "aupr")
+        for text in (
+            f"{test[f'{metric}_difference']:+.4f}",
+            *(f"{test[key]:.4f}" for key in (f"{metric}_p", f"{metric}_p_holm")),
+        )
+    ]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

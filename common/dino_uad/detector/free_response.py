@@ -1,4 +1,4 @@
-"""A free-response operating point: the threshold with so many false findings a normal scan."""
+"""A free-response operating point: the threshold at which so large a share of normal scans has any finding."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def finding_peaks(maps: Tensor) -> Tensor:
 
 
 def threshold_at_findings(peaks: Sequence[Tensor], rate: float) -> float:
-    """The lowest threshold that promises at most ``rate`` findings a normal scan.
+    """The lowest threshold that promises that at most the share ``rate`` of normal scans has any finding.
 
     With K scans and c maxima at or above the threshold, ``(c + 1) / (K + 1) <= rate`` bounds, in expectation, the share
     of new exchangeable scans that have any finding (conformal risk control; Angelopoulos et al. 2022, theorem 1, with
-    the loss "has a finding", which c bounds). Fewer than ``1 / rate - 1`` scans cannot promise that: then no scan has
-    a finding, and the promise is ``1 / (K + 1)``.
+    the loss "has a finding", which c bounds). How many findings such a scan has is not bounded. Fewer than
+    ``1 / rate - 1`` scans cannot promise that: then no scan has a finding, and the promise is ``1 / (K + 1)``.
 
     Args:
         peaks: of each normal scan, its :func:`finding_peaks`, or only the highest, to count scans instead of findings.
-        rate: findings a scan, or share of scans with any.
+        rate: share of scans with any finding; of calibration scans also the findings a scan, if all maxima are given.
     """
     if not len(peaks):
         raise ValueError("no normal scan found, at least one expected to choose a threshold by the findings in it")

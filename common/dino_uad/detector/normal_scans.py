@@ -74,7 +74,8 @@ class NormalScans(nn.Module):
             for level in (0.05, 0.01)
         ]
         lines += [
-            f"{groups} cannot promise at most {name}, only 1 in {count + 1}: that threshold lies above all their scores"
+            f"{groups} cannot promise that at most {rate:.0%} of normal scans have a finding ({name}), only 1 in "
+            f"{count + 1}: that threshold lies above all their scores"
             for name, rate in FREE_RESPONSE.items()
             if smallest > rate * (1 + 1e-6)
         ]

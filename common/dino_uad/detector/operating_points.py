@@ -7,10 +7,14 @@ DRAWN = FALSE_POSITIVE_RATES.index(0.05)
 """Place of the rate whose threshold is outlined in pictures."""
 
 FREE_RESPONSE = {"1 finding in 10 scans": 0.1, "1 in 4 normal scans": 0.25}
-"""By what they promise of normal scans: at most so many false findings a scan, or any in at most so many scans."""
+"""Share of normal scans that may have any finding; what is promised of either is no more than that.
+
+``1 finding in 10 scans`` counts every local maximum of the calibration scans: among those there are at most so many
+findings. Of new scans only the share that has any is bounded, not how many one of them has.
+"""
 
 BY_SCANS = frozenset({"1 in 4 normal scans"})
-"""Those of :data:`FREE_RESPONSE` that count a scan once, however many findings it has."""
+"""Those of :data:`FREE_RESPONSE` that count a calibration scan once, however many findings it has."""
 
 DEFAULT_POINT = "1 in 4 normal scans"
 """The point of label maps where none is chosen; the first choice in every ``inference.json``."""

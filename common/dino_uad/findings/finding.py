@@ -62,7 +62,7 @@ def extract_findings(
     """Find, measure and number what reaches ``threshold``.
 
     Args:
-        scores: map in the shape of the file, ``grid.shape``.
+        scores: map of any real type in the shape of the file, ``grid.shape``.
         grid: of the file.
         threshold: score that a finding reaches somewhere.
         grow: score down to which it extends; ``threshold`` when None.
@@ -72,16 +72,20 @@ def extract_findings(
         labels like ``scores``: 0, or the number of the finding; and the findings by falling peak.
 
     Raises:
-        ValueError: the shapes differ, ``grow`` is above ``threshold``, or the file cannot tell sizes in that unit.
+        ValueError: the shapes differ, a score is NaN, ``grow`` is above ``threshold``, or the file cannot tell sizes in
+            that unit.
     """
     if scores.shape != grid.shape:
         raise ValueError(f"map of shape {scores.shape} found, its file has {grid.shape}; expected equal shapes")
+    lowest = scores.min()
+    if np.isnan(lowest):  # and would reach no threshold
+        raise ValueError("anomaly map with NaN found, expected numbers: no finding would not mean that it is normal")
     min_size.require_fits(grid)
     labels, count = components(scores, threshold, grow)
     found = []
     for label, place in enumerate(ndimage.find_objects(labels), start=1):
         if place is not None and _size(mask := labels[place] == label, grid, min_size.unit) >= min_size.size:
-            found.append((float(scores[place].max(where=mask, initial=-np.inf)), label, place))
+            found.append((float(scores[place].max(where=mask, initial=lowest)), label, place))
     found.sort(key=lambda item: (-item[0], item[1]))
     findings = [_measured(n, peak, labels[p] == k, scores[p], p, grid) for n, (peak, k, p) in enumerate(found, start=1)]
     numbers = np.zeros(count + 1, dtype=labels.dtype)

@@ -62,10 +62,11 @@ def _fit_seen(network: AnomalyDetector, dataset: Any) -> None:
             images = [one["image"] for one in flattened(made)]
             if images and hasattr(images[0], "meta"):
                 picture = np.array_equal(images[0].meta["scan_affine"], PICTURE_AFFINE)
-                found.append(looks(torch.stack([torch.as_tensor(one) for one in images]), images[0].meta, picture))
+                look = looks(torch.stack([torch.as_tensor(one) for one in images]), images[0].meta, picture)
+                found.append((*look, str(entry.get("group", entry["image"]))))
     if found:
-        values, orientations = zip(*found, strict=True)
-        network.normal_scans.seen.fit(torch.stack(values), orientations)
+        values, orientations, groups = zip(*found, strict=True)
+        network.normal_scans.seen.fit(torch.stack(values), orientations, groups)
 
 
 def score(network: AnomalyDetector, batch: dict[str, Tensor], device: torch.device | str) -> Scored:

@@ -5,13 +5,13 @@ from dino_uad.metrics.bootstrap import group_keys
 from dino_uad.metrics.curves import average_precision, tied_levels
 from dino_uad.metrics.dice import DiceAtThresholds, dice_of_counts, overlap_counts
 from dino_uad.metrics.froc import FROC
+from dino_uad.metrics.group_levels import GroupLevels
 from dino_uad.metrics.histogram import ScoreHistogram
 from dino_uad.metrics.image_curves import ImageCurves
-from dino_uad.metrics.image_histograms import ImageHistograms
 from dino_uad.metrics.image_intervals import ImageIntervals
 from dino_uad.metrics.label_maps import LabelMaps
 from dino_uad.metrics.likelihood import MeanLogLikelihood
-from dino_uad.metrics.permutation import PermutationResult, permutation_test
+from dino_uad.metrics.permutation import PermutationResult, holm, permutation_test
 from dino_uad.metrics.pixel_curves import PixelCurves
 from dino_uad.metrics.pixel_intervals import PixelIntervals
 from dino_uad.metrics.select import grouped_images, grouped_pixels, images, is_anomalous, pixels, scans
@@ -21,8 +21,8 @@ __all__ = [
     "AUPRO",
     "FROC",
     "DiceAtThresholds",
+    "GroupLevels",
     "ImageCurves",
-    "ImageHistograms",
     "ImageIntervals",
     "LabelMaps",
     "MeanLogLikelihood",
@@ -36,6 +36,7 @@ __all__ = [
     "group_keys",
     "grouped_images",
     "grouped_pixels",
+    "holm",
     "images",
     "is_anomalous",
     "overlap_counts",

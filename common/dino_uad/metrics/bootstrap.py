@@ -17,6 +17,8 @@ from torch import Tensor
 from dino_uad.parallel import gather_rows
 
 REPLICATES_AT_A_TIME = 64
+FEWEST = 2
+"""Of one unit every sample is the same: it says nothing about how far others would differ."""
 Group = int | str | Tensor
 """What an image belongs to, such as a patient id."""
 
@@ -44,7 +46,7 @@ def percentile_intervals(
     Args:
         metrics: from the times ``[R,units]`` each unit is drawn to the R values of each metric; NaN values, of samples
             without an anomaly for instance, are left out.
-        units: number of units.
+        units: number of units; with fewer than :data:`FEWEST` every interval is NaN.
         replicates: number of bootstrap samples.
         seed: of the generator that draws them.
         confidence: coverage of the interval.
@@ -55,9 +57,18 @@ def percentile_intervals(
     result = {}
     for name in blocks[0]:
         values = torch.cat([block[name] for block in blocks])
+        if units < FEWEST:
+            values = torch.full_like(values, torch.nan)
         low, high = values.nanquantile(values.new_tensor([tail, 1 - tail])).tolist()
         result |= {f"{name}_low": low, f"{name}_high": high}
     return result
+
+
+def why_undefined(units: int, kind: str) -> str:
+    """What to say of intervals that are NaN, of ``pixels`` or ``images``."""
+    if units < FEWEST:
+        return f"found {units} groups of images (patients), expected at least {FEWEST} to draw from"
+    return f"no bootstrap sample held both normal and anomalous {kind}"
 
 
 def group_keys(groups: Sequence[Group], images: int) -> list[int]:

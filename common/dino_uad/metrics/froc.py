@@ -7,36 +7,36 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced
-from scipy import ndimage
 from torch import Tensor
 
-from dino_uad.detector import finding_peaks
 from dino_uad.findings import components
+from dino_uad.metrics.candidates import candidates
 from dino_uad.metrics.maps import Maps, volumes_of, warn_undefined
 from dino_uad.parallel import all_reduce_sum, gather_rows
 
 RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 CAMELYON = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-CELLS = 32
-"""Peaks are told apart on a grid of at most so many cells a side, about that of the patches a map is made of."""
-PEAKS = 64
-"""A scan's highest false findings that are kept; more than any point of the curve needs."""
 
 
 class FROC(Metric):
     """``lesion_sensitivity_at_0.1`` and so on: share of lesions found with that many false findings a scan.
 
-    A lesion is a connected region of a mask (8- or, in volumes, 26-connected); it is found at a threshold that one of
-    its scores reaches. A false finding is a local maximum of the map away from any lesion that reaches it (the marks of
-    CAMELYON16 and LUNA16); there are at least as many as false connected places. ``froc`` is the mean sensitivity at
-    1/4, 1/2, 1, 2, 4 and 8 false findings a scan (CAMELYON16, Bejnordi et al. 2017). With a calibrated threshold also
-    ``lesion_sensitivity`` there, and the ``false_findings_per_normal_scan`` that it comes to.
+    What is counted are *candidates*, the local maxima of a map that no higher score is near
+    (:mod:`dino_uad.metrics.candidates`), as in the free-response curves of Bunch et al. 1978, of CAMELYON16 and LUNA16.
+    A lesion is a connected region of a mask (8- or, in volumes, 26-connected). It is found at a threshold that a
+    candidate which hits it reaches; several that hit one lesion count once, and none of them is false. A candidate that
+    hits no lesion is a false finding wherever it reaches the threshold, also in a scan with lesions, and also on a
+    bright place so large that it covers one. Where a map has fewer candidates than a rate allows, the sensitivity is
+    that of all of them: lesions that no candidate hits are not found at any rate.
 
-    A scan is a picture, or the slices of a volume, which one batch holds all of, in order. Memory: four bytes a lesion,
-    and at most ``4 * PEAKS`` a scan.
+    ``froc`` is the mean sensitivity at 1/4, 1/2, 1, 2, 4 and 8 false findings a scan (CAMELYON16, Ehteshami Bejnordi et
+    al. 2017). With a calibrated threshold also ``lesion_sensitivity`` there, and the ``false_findings_per_normal_scan``
+    that it comes to.
+
+    A scan is a picture, or the slices of a volume, which one batch holds all of, in order. Memory: four bytes a lesion
+    and a false candidate, of which a slice has at most 256.
 
     Args:
         threshold: of the free-response operating point, or a function that returns it; None or NaN leaves it out.
@@ -73,19 +73,12 @@ class FROC(Metric):
         if not all(map(math.isfinite, scores.aminmax())):
             raise ValueError("anomaly scores contain NaN or Inf, expected finite numbers")
         labels, count = components(mask.numpy(), True)
-        values = scores.float().numpy()
-        places = enumerate(ndimage.find_objects(labels), start=1)
-        highest = [values[place].max(where=labels[place] == k, initial=-np.inf) for k, place in places]
-        self._lesions.append(torch.tensor(highest, dtype=torch.float32))
-        grid = [min(side, CELLS) for side in scores.shape[1:]]
-        cells = F.adaptive_max_pool2d(scores.float()[:, None], grid)[:, 0]
-        # Slice by slice: a scan may have 10^8 voxels.
-        near = torch.cat([F.adaptive_max_pool2d(plane[None].float(), grid) for plane in mask]) > 0
-        peaks = finding_peaks(cells.masked_fill(near, -torch.inf))
-        peaks = peaks[peaks > cells.min()][:PEAKS]  # a map that is flat has none
-        self._false.append(peaks)
+        marks = candidates(scores.float().numpy(), labels)
+        false = torch.from_numpy(marks.false)
+        self._lesions.append(torch.from_numpy(marks.found(count)))
+        self._false.append(false)
         if not count:
-            self._normal_false.append(peaks)
+            self._normal_false.append(false)
         self._scans += torch.tensor([1.0, float(not count)])
 
     def compute(self) -> dict[str, float]:
@@ -112,7 +105,7 @@ class FROC(Metric):
 
 
 def threshold_for(false: Tensor, allowed: float) -> float:
-    """The lowest threshold that at most ``allowed`` of the scores reach, ties included."""
+    """The lowest threshold that at most ``allowed`` of the scores reach, ties included; -Inf if all of them may."""
     count = int(allowed + 1e-9)
     if count >= len(false):
         return -float("inf")
@@ -121,4 +114,6 @@ def threshold_for(false: Tensor, allowed: float) -> float:
 
 
 def _sensitivity(lesions: Tensor, threshold: float) -> float:
-    return float((lesions >= threshold).double().mean()) if len(lesions) else float("nan")
+    """Share of lesions whose highest candidate reaches the threshold; one without any (-Inf) reaches none."""
+    found = (lesions >= threshold) & (lesions > -torch.inf)
+    return float(found.double().mean()) if len(lesions) else float("nan")

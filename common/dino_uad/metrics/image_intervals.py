@@ -8,7 +8,7 @@ import torch
 from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
-from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals
+from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals, why_undefined
 from dino_uad.metrics.curves import CURVES
 from dino_uad.metrics.image_curves import ImageCurves
 from dino_uad.metrics.maps import warn_undefined
@@ -53,7 +53,7 @@ class ImageIntervals(ImageCurves):
         self._keys += group_keys(groups, len(scores))
 
     def compute(self) -> dict[str, float]:
-        """Lower and upper end of each interval over all processes; NaN, with a warning, for a single class."""
+        """Lower and upper end of each interval over all processes; NaN, with a warning, for one class or one group."""
         scores, labels = self._gathered()
         units, place = gather_units(self._keys, self._device)
         _, level = scores.unique(return_inverse=True)
@@ -68,5 +68,5 @@ class ImageIntervals(ImageCurves):
             return {f"image_{name}": curve(negatives, positives) for name, curve in CURVES.items()}
 
         result = percentile_intervals(metrics, units, self.replicates, self.seed, self.confidence, self._device)
-        warn_undefined(result, "no bootstrap sample held both normal and anomalous images")
+        warn_undefined(result, why_undefined(units, "images"))
         return result

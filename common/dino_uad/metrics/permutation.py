@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,24 +26,26 @@ class PermutationResult:
 def permutation_test(
     first: Tensor, second: Tensor, metric: str = "auroc", permutations: int = 10_000, seed: int = 0
 ) -> PermutationResult:
-    """Image-wise paired permutation test, as in the DPMM paper (10 000 permutations).
+    """Paired permutation test of whole patients; the DPMM paper swaps images, 10 000 times.
 
-    Under the null hypothesis an image's map could as well have come from the other method, so each permutation swaps
-    the two methods' maps in a random half of the images and recomputes the pooled metric of both. Methods score on
-    scales of their own (a distance, a squared error), hence both are first mapped to the rank of a score among all of
-    its method's pixels; that leaves AUROC and AUPR of each method as they are and makes maps exchangeable.
-    p = (1 + #{permuted |difference| >= observed}) / (1 + permutations) (Phipson & Smyth, 2010).
+    Under the null hypothesis a patient's maps could as well have come from the other method, so each permutation swaps
+    the two methods' maps of a random half of the patients and recomputes the pooled metric of both. Slices of one
+    patient share what makes a method better or worse on it: swapping them one by one would take them for independent
+    and find differences where there are none. Methods score on scales of their own (a distance, a squared error), hence
+    both are first mapped to the rank of a score among all of its method's pixels; that leaves AUROC and AUPR of each
+    method as they are and makes maps exchangeable. p = (1 + #{permuted |difference| >= observed}) / (1 + permutations)
+    (Phipson & Smyth, 2010); with n patients it is rarely below 2 / 2^n.
 
     Args:
-        first: ``[n,2,K]`` per-image histograms of normal and anomalous pixels,
-            see :class:`~dino_uad.metrics.image_histograms.ImageHistograms`.
-        second: ``[n,2,L]``, the other method's, for the same images in the same order.
+        first: ``[n,2,K]`` normal and anomalous pixels of each patient (or image, where that is all that is known) at K
+            levels of the score, of :class:`~dino_uad.metrics.group_levels.GroupLevels`.
+        second: ``[n,2,L]``, the other method's, for the same patients in the same order.
         metric: ``auroc``, ``aupr`` or ``f1_max``.
         permutations: number of random swaps.
         seed: of the generator that draws them.
 
     Raises:
-        ValueError: the images of the two methods do not have the same numbers of normal and anomalous pixels.
+        ValueError: the patients of the two methods do not have the same numbers of normal and anomalous pixels.
     """
     require_choice("metric", metric, CURVES)
     require_count("permutations", permutations)
@@ -63,12 +67,26 @@ def permutation_test(
     return PermutationResult(observed, torch.nan if undefined else (1 + extreme) / (1 + permutations))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values of several tests (Holm, 1979): the chance that any of them is at most alpha wrongly is alpha.
+
+    Args:
+        p_values: of the tests that are looked at together; NaN, of a test without a result, counts for nothing.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if p == p)
+    adjusted, largest = [math.nan] * len(p_values), 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[i] = largest
+    return adjusted
+
+
 def on_common_ranks(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Both methods' histograms, float64 ``[n,2,U]``, over the sorted union of their bins' mean pooled ranks."""
+    """Both methods' counts, float64 ``[n,2,U]``, over the sorted union of their levels' mean pooled ranks."""
     ranks = []
     kept = []
     for counts in (first, second):
-        pooled = counts.sum(dim=(0, 1), dtype=torch.int64)
+        pooled = counts.sum(dim=(0, 1), dtype=torch.float64)  # whole numbers
         occupied = pooled > 0
         ranks.append((2 * pooled.cumsum(0) - pooled)[occupied])
         kept.append(counts[..., occupied].double())
@@ -81,9 +99,9 @@ def on_common_ranks(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _require_same_images(first: Tensor, second: Tensor) -> None:
-    pixels = [counts.sum(dim=2, dtype=torch.int64) for counts in (first, second)]
+    pixels = [counts.sum(dim=2, dtype=torch.float64) for counts in (first, second)]
     if pixels[0].shape != pixels[1].shape or not torch.equal(*pixels):
         raise ValueError(
-            f"the two methods' histograms are of {len(first)} and {len(second)} images that differ in number or in "
+            f"the two methods' counts are of {len(first)} and {len(second)} patients that differ in number or in "
             "their normal and anomalous pixels, expected the same test images in the same order"
         )

@@ -11,26 +11,20 @@ from torch import Tensor
 
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.metrics.aupro import all_region_weights, aupro
-from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals
+from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals, why_undefined
 from dino_uad.metrics.curves import CURVES
 from dino_uad.metrics.dice import Thresholds, dice_of_sums, dice_sums, resolve_thresholds
-from dino_uad.metrics.histogram import ScoreHistogram
-from dino_uad.metrics.image_histograms import IMAGE_BINS, aligned_counts
+from dino_uad.metrics.group_levels import GroupLevels
 from dino_uad.metrics.maps import Maps, paired_images, warn_undefined
 from dino_uad.parallel import gather_rows
-
-ROWS = 3
-"""Of a histogram: normal pixels, anomalous pixels, and anomalous pixels that weigh 1 / size of their region."""
 
 
 class PixelIntervals(Metric):
     """Intervals ``<name>_low``, ``<name>_high`` of AUROC, AUPR, largest F1, AUPRO, and Dice at each threshold.
 
     The names are those of :class:`~dino_uad.metrics.PixelCurves` and :class:`~dino_uad.metrics.DiceAtThresholds`, and
-    ``pixel_aupro``. For the method see :mod:`dino_uad.metrics.bootstrap`. The pixels are not kept: a group of images (a
-    patient, or one image) takes ``12 * bins`` bytes, 48 KB by default, however large its images are, and ``40 T`` bytes
-    for Dice, which is exact. The coarser bins move AUROC by about 1e-4, AUPRO by 1e-3 and AUPR, where ties count
-    most, by 3e-3 (scores that reach down to zero, 4096 bins): well below the width of an interval.
+    ``pixel_aupro``. For the method see :mod:`dino_uad.metrics.bootstrap`; for what is kept of a group's pixels, and how
+    far that moves a number, :class:`~dino_uad.metrics.group_levels.GroupLevels`. Dice is exact, ``40 T`` bytes a group.
 
     Args:
         thresholds: calibrated ones ``[T]``, or a function that returns them, called at the first update after a reset.
@@ -41,8 +35,7 @@ class PixelIntervals(Metric):
         replicates: number of bootstrap samples.
         confidence: coverage of the interval.
         seed: of the generator that draws them.
-        bins: number of bins of a histogram.
-        device: where the histograms live; regions are labelled on the CPU.
+        device: where samples are computed; regions and levels are made on the CPU.
     """
 
     def __init__(
@@ -54,10 +47,9 @@ class PixelIntervals(Metric):
         replicates: int = 1000,
         confidence: float = 0.95,
         seed: int = 0,
-        bins: int = IMAGE_BINS,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.thresholds, self.fprs, self.limit, self.bins = thresholds, tuple(fprs), limit, bins
+        self.thresholds, self.fprs, self.limit = thresholds, tuple(fprs), limit
         self.replicates, self.confidence, self.seed = replicates, confidence, seed
         super().__init__(output_transform, device, skip_unrolling=True, metrics_result_mode="flatten")
 
@@ -65,7 +57,7 @@ class PixelIntervals(Metric):
     def reset(self) -> None:
         """Forget all images."""
         self._current: Tensor | None = None
-        self._histograms: dict[int, ScoreHistogram] = {}
+        self._levels = GroupLevels(weights=1, device=self._device)
         self._dice: dict[int, Tensor] = {}
 
     @reinit__is_reduced
@@ -75,25 +67,19 @@ class PixelIntervals(Metric):
             self._current = resolve_thresholds(self.thresholds, self.fprs).to(self._device)
         maps, masks, groups = output
         pairs = list(paired_images(maps, masks))
-        keys, weights = group_keys(groups, len(pairs)), all_region_weights([mask[0] for _, mask in pairs], self._device)
+        keys, weights = group_keys(groups, len(pairs)), all_region_weights([mask[0] for _, mask in pairs], "cpu")
         for (scores, mask), key, weight in zip(pairs, keys, weights, strict=True):
-            image = self._image_histogram(scores, mask, weight)
-            self._histograms.setdefault(key, self._empty()).merge(image)
+            self._levels.add(key, scores[0], mask[0], [weight * mask[0].cpu()])
             dice = dice_sums(scores.to(self._device), mask.to(self._device), self._current)
             self._dice[key] = self._dice.get(key, 0) + dice
 
     def compute(self) -> dict[str, float]:
-        """Lower and upper end of each interval over all processes; NaN, with a warning, for a single class."""
-        units, place = gather_units(list(self._histograms), self._device)
-        counts = aligned_counts(self._histograms.values(), self._empty())
-        occupied = counts.sum(dim=(0, 1)) > 0
-        occupied[0] = True  # the metrics want at least one level
-        counts = counts[..., occupied]
-        dice = torch.stack([*self._dice.values()]) if self._dice else torch.zeros(0, 5, len(self.fprs))
-        counts, dice = (
-            rows.new_zeros((units, *rows.shape[1:]), dtype=torch.float64).index_add_(0, place, rows.double())
-            for rows in (counts, gather_rows(dice.double().to(self._device)))
-        )
+        """Lower and upper end of each interval over all processes; NaN, with a warning, for one class or one group."""
+        units, place = gather_units(self._levels.keys, self._device)
+        counts = self._levels.counts()
+        mine = torch.stack([*self._dice.values()]) if self._dice else torch.zeros(0, 5, len(self.fprs))
+        gathered = gather_rows(mine.double().to(self._device))
+        dice = gathered.new_zeros((units, *gathered.shape[1:])).index_add_(0, place, gathered)
         result = percentile_intervals(
             lambda times: self._metrics(_weighted(times, counts), _weighted(times, dice)),
             units,
@@ -102,28 +88,17 @@ class PixelIntervals(Metric):
             self.confidence,
             self._device,
         )
-        warn_undefined(result, "no bootstrap sample held both normal and anomalous pixels")
+        warn_undefined(result, why_undefined(units, "pixels"))
         return result
 
     def _metrics(self, counts: Tensor, dice: Tensor) -> dict[str, Tensor]:
-        """Values ``[R]`` of R samples, from their histograms ``[R,3,K]`` and sums ``[R,5,T]``."""
+        """Values ``[R]`` of R samples, from their levels ``[R,3,K]`` and sums ``[R,5,T]``.
+
+        The third row has anomalous pixels that weigh 1 / size of their region.
+        """
         normal, anomalous, overlap = counts.unbind(1)
         curves = {f"pixel_{name}": curve(normal, anomalous) for name, curve in CURVES.items()}
         return curves | {"pixel_aupro": aupro(normal, overlap, self.limit)} | dice_of_sums(dice, self.fprs)
-
-    def _image_histogram(self, scores: Tensor, mask: Tensor, weight: Tensor) -> ScoreHistogram:
-        """Of one image ``[1,H,W]`` with the weights of its regions ``[H,W]``.
-
-        In float64: many small weights of a large region must not be lost in float32.
-        """
-        histogram = ScoreHistogram(ROWS, self.bins, self._device, torch.float64)
-        histogram.update(scores, mask)
-        inside = scores[mask]
-        histogram.update(inside, torch.full_like(inside, 2), weight[mask[0].to(weight.device)])
-        return histogram
-
-    def _empty(self) -> ScoreHistogram:
-        return ScoreHistogram(ROWS, self.bins, self._device, torch.float32)
 
 
 def _weighted(times: Tensor, rows: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dino_uad.detector import AnomalyDetector
 from dino_uad.report import overview, results
 from dino_uad.report.collect import Collector
 from dino_uad.report.methods import MethodContext, method_section
-from dino_uad.report.metric_rows import HEADLINES, metric_rows, why_unknown
+from dino_uad.report.metric_rows import HEADLINES, interval_note, metric_rows, why_unknown
 from dino_uad.report.page import Page
 from dino_uad.report.training import TrainingPictures
 
@@ -41,7 +41,6 @@ def build_page(
     rows, unknown = metric_rows(metrics)
     headlines = [row for name in HEADLINES for row in rows if row.name == name]
     groups = len({row.group for row in collector.rows})
-    note = f"Intervals: bootstrap over the {groups:,} groups (patients, or images where names do not tell)."
     return Page(
         title=f"Anomaly detection: {type(network.head).__name__.removesuffix('Head')}",
         subtitle=f"{len(collector.rows):,} test images, {network.facts['arch']} at "
@@ -49,7 +48,7 @@ def build_page(
         headlines=headlines,
         metrics=rows,
         unknown_note=why_unknown(unknown, collector),
-        interval_note=note if any(row.low is not None for row in rows) else "",
+        interval_note=interval_note(groups, any(row.low is not None for row in rows)),
         sections=[section for section in sections if section is not None],
         run=run,
         command=command,

@@ -45,6 +45,7 @@ METRICS = (
         )
     }
 )
+FEW_GROUPS = 20
 HEADLINES = ("pixel_auroc", "pixel_aupr", "pixel_dice_fpr5", "image_auroc")
 
 
@@ -63,6 +64,23 @@ def metric_rows(metrics: Mapping[str, float]) -> tuple[list[MetricRow], list[Met
         for name in names
     ]
     return [row for row in rows if row.value is not None], [row for row in rows if row.value is None]
+
+
+def interval_note(groups: int, known: bool) -> str:
+    """How the intervals were made, and what not to take them for; empty where there are none, ``known`` or not.
+
+    Coverage was simulated, of nominal 95 % intervals of the image AUROC: 85, 88, 90 and 94 % with 10, 15, 34 and 100
+    patients (of 8, 8, 8 and 1 slices).
+    """
+    if not known:
+        return ""
+    note = f"Intervals: bootstrap over the {groups:,} groups (patients, or images where names do not tell)."
+    if groups < FEW_GROUPS:
+        note += (
+            " Of so few they are too narrow: in simulations, 95% intervals of 10 to 15 patients held the true value in"
+        )
+        note += " 85 to 88 of 100 cases."
+    return note
 
 
 def why_unknown(rows: Sequence[MetricRow], collector: Collector) -> str:

@@ -42,7 +42,7 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
     stream = template.stream(
         facts=facts,
         tiles=tiles(store, facts),
-        warnings=warnings_of(store, facts),
+        warnings=warnings_of(store, facts, normal),
         chart=None if chart is None else base64.b64encode(chart).decode(),
         rows=(in_script(row) for row in page_rows(store)),
         pictures=thumbnails(store),

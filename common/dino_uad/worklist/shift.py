@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from dino_uad.detector import NormalScans
+from dino_uad.detector.seen import FEWEST
 from dino_uad.worklist.rows import RunStore
 
 HIGH, MOST = 0.1, 0.5
@@ -13,12 +15,13 @@ AT_LEAST = 5
 """Fewer scans than this say nothing about a shift."""
 
 
-def warnings_of(store: RunStore, facts: Mapping[str, Any]) -> list[str]:
-    """Sentences for the report, the most serious first; none where nothing is wrong.
+def warnings_of(store: RunStore, facts: Mapping[str, Any], normal: NormalScans) -> list[str]:
+    """Sentences for the report, the most serious first; none where nothing is wrong and everything could be looked at.
 
     Args:
         store: the rows; ``unlike`` of a row lists in what it is outside of what the calibration scans were.
         facts: of the run.
+        normal: what the scans are compared with.
     """
     high = known = scored = 0
     unlike: Counter[str] = Counter()
@@ -39,10 +42,21 @@ def warnings_of(store: RunStore, facts: Mapping[str, Any]) -> list[str]:
             "body): p-values and findings then mean little. Calibrate on normal scans of this kind: python -m "
             "dino_uad calibrate"
         )
+    elif known and normal.scans.smallest_p > HIGH:
+        found.append(
+            f"Whether these scans score higher than normal ones as a whole was not looked at: with "
+            f"{int(normal.scans.groups)} groups of normal validation images no p-value is below "
+            f"{normal.scans.smallest_p:.0%}; {round(1 / HIGH) - 1} groups are needed"
+        )
     found += [
         f"{count:,} of {scored:,} scans: {what} outside of what the normal validation scans have"
         for what, count in unlike.most_common()
     ]
+    if known and not normal.seen.known:
+        found.append(
+            f"Spacing, intensities and orientation were not compared with the normal validation scans: that takes "
+            f"{FEWEST} patients of them"
+        )
     if not known and scored:
         found.append(
             "This model holds no calibration by whole scans: no p-values. python -m dino_uad calibrate adds it"

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 from dino_uad import parallel
 from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
 from dino_uad.heads.anomaly_dino.nearest import unit_rows
+from dino_uad.heads.anomaly_dino.part import row_counts
 from dino_uad.heads.anomaly_dino.pca_mask import pca_foreground
 from dino_uad.heads.anomaly_dino.zero_shot import batched_zero_shot_scores
 from dino_uad.heads.dino_ad.head import DinoADHead
@@ -67,6 +68,29 @@ def test_retrieval_searches_the_patches_of_the_most_similar_images_exactly(retri
         bank = torch.cat([images[i].movedim(0, -1)[mask[i, 0]] for i in chosen])
         exact = np.sort(cdist(_rows(image[None]).double(), bank.double(), "cosine"), axis=1)[:, :k].mean(axis=1)
         np.testing.assert_allclose(score.flatten(), exact, rtol=0, atol=2e-5)
+
+
+def _uneven():
+    """A head whose coreset keeps fewer rows of some images than neighbours are asked for, and none of others."""
+    images, tokens = _images(7), _tokens(7, seed=3)
+    images[[1, 4, 6]] = images[0, :, :1, :1]  # one and the same patch
+    return _fitted(images, tokens, retrieve=1, k_neighbors=3, coreset=0.4), tokens
+
+
+def test_scores_do_not_depend_on_what_is_retrieved_for_the_rest_of_the_batch():
+    head, tokens = _uneven()
+    rows = row_counts(head.ends).tolist()
+    assert 0 in rows and max(rows) > 3
+    query = _images(7, seed=1)
+    together = head.score(query, tokens)
+    alone = torch.cat([head.score(query[i : i + 1], tokens[i : i + 1]) for i in range(7)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=0)
+    similarity = (tokens.double() @ tokens.double().T) / tokens.norm(dim=1)  # of the rows' tokens, in every column
+    for i in range(7):
+        chosen = max((j for j in range(7) if rows[j]), key=lambda j: float(similarity[i, j]))
+        bank = unit_rows(head.bank.split(rows)[chosen]).double()
+        exact = np.sort(cdist(_rows(query[i : i + 1]).double(), bank, "cosine"), axis=1)[:, :3].mean(axis=1)
+        np.testing.assert_allclose(together[i].flatten(), exact, rtol=0, atol=2e-4)  # the bank has 16 bits
 
 
 def test_retrieval_works_with_a_coreset_and_needs_class_tokens():
@@ -186,13 +210,13 @@ class _Scorer(torch.nn.Module):
     def __init__(self, **options):
         super().__init__()
         mask = torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(5)) > 0.4
-        self.head = _fitted(mask=mask, k_neighbors=2, **options)
+        self.head = _fitted(mask=mask, **{"k_neighbors": 2} | options)
 
     def forward(self, embeddings, cls):
         return self.head.score(embeddings, cls)
 
 
-@pytest.mark.parametrize("options", [{}, {"retrieve": 2}])
+@pytest.mark.parametrize("options", [{}, {"retrieve": 2}, {"retrieve": 2, "k_neighbors": 5, "coreset": 0.05}])
 def test_traced_and_exported_scores_are_the_same(options, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     scorer, inputs = _Scorer(**options).eval(), (_images(3, seed=1), _tokens(3, seed=1))
@@ -207,7 +231,14 @@ def test_traced_and_exported_scores_are_the_same(options, tmp_path):
     np.testing.assert_allclose(output, scorer(*inputs), rtol=0, atol=1e-5)
 
 
-OPTIONS = ({}, {"shots": 2}, {"coreset": 0.3}, {"retrieve": 3, "k_neighbors": 2}, {"coreset": 0.3, "retrieve": 2})
+OPTIONS = (
+    {},
+    {"shots": 2},
+    {"coreset": 0.3},
+    {"retrieve": 3, "k_neighbors": 2},
+    {"coreset": 0.3, "retrieve": 2},
+    {"coreset": 0.06, "retrieve": 1, "k_neighbors": 4},  # some images have fewer rows left, some none
+)
 
 
 def _rank_main(folder):

@@ -12,10 +12,11 @@ from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
 from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
 from dino_uad.heads.anomaly_dino.in_step import take_part
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, nearest_neighbours_sharded
-from dino_uad.heads.anomaly_dino.part import Part, row_counts
+from dino_uad.heads.anomaly_dino.part import Part
 from dino_uad.heads.anomaly_dino.pca_mask import pca_foreground, warn_short
 from dino_uad.heads.anomaly_dino.references import References
 from dino_uad.heads.anomaly_dino.retrieval import (
+    mean_distance,
     most_similar,
     retrieved_distances,
     sharded_distances,
@@ -37,7 +38,7 @@ class AnomalyDinoHead(Head):
         embed_dim: number of channels ``C``.
         shots: number of reference images; all when None. They are drawn from the seed, and fewer shots with the same
             seed are a subset of more.
-        k_neighbors: number of nearest patches to average over; the paper uses 1.
+        k_neighbors: number of nearest patches to average over, or all that there are; the paper uses 1.
         retrieve: number of normal images, the most similar ones by class token, whose patches are searched; all when
             None, as published.
         coreset: share of the bank that greedy k-centre selection keeps, in (0, 1]; all when None.
@@ -170,7 +171,8 @@ class AnomalyDinoHead(Head):
         foreground = self._foreground(embeddings, mask)
         if self.retrieve is not None:
             distance = self._retrieved(embeddings, self._class_token(cls, embeddings), foreground)
-        elif self.approximate is not None and not is_traced():
+            return fill_background(mean_distance(distance).view(-1, 1, *embeddings.shape[-2:]), foreground)
+        if self.approximate is not None and not is_traced():
             distance = self.approximate.search(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)
         elif self.divided:
             distance = nearest_neighbours_sharded(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)
@@ -180,12 +182,15 @@ class AnomalyDinoHead(Head):
         return fill_background(scores, foreground)
 
     def _retrieved(self, embeddings: Tensor, cls: Tensor, foreground: Tensor | None) -> Tensor:
-        """``[B,P,k]`` distances to the patches of the most similar normal images; 0 outside of the foreground."""
+        """``[B,P,k]`` distances to the patches of the most similar normal images; 0 outside of the foreground.
+
+        Infinite beyond the rows that those of the image itself have, whatever is retrieved for the rest of the batch.
+        """
         if len(self.class_tokens) != len(self.ends) or not len(self.ends):
             raise RuntimeError(
                 "the bank holds no class tokens to retrieve images by: fit again, or set retrieve to null"
             )
-        images = most_similar(cls, self.class_tokens, self.retrieve)
+        images = self._most_similar(cls)
         queries = _rows(embeddings)
         if is_traced():
             longest = queries.shape[1] * self.views
@@ -193,15 +198,17 @@ class AnomalyDinoHead(Head):
         wanted = nonempty_mask(foreground, embeddings).flatten(1)
         if self.divided:
             return sharded_distances(queries, wanted, images, self.bank, self.ends, self.k_neighbors, self._part.here)
-        fewest = row_counts(self.ends)[images].sum(dim=1)
-        k = min(self.k_neighbors, int(fewest.min()) if len(fewest) else self.k_neighbors)
-        return retrieved_distances(queries, wanted, images, self.bank, self.ends, k)
+        return retrieved_distances(queries, wanted, images, self.bank, self.ends, self.k_neighbors)
+
+    def _most_similar(self, cls: Tensor) -> Tensor:
+        ends = self.ends if self._part is None else self._part.ends.to(self.ends.device)
+        return most_similar(cls, self.class_tokens, self.retrieve, ends)
 
     def nearest(self, query: Tensor, cls: Tensor | None = None) -> tuple[float, int]:
         """Distance and bank row of the nearest patch to one ``[C]`` of an image with class token ``[C]``."""
         rows = torch.arange(len(self.bank), device=self.bank.device)
         if self.retrieve is not None:
-            images = most_similar(cls[None], self.class_tokens, self.retrieve)[0]
+            images = self._most_similar(cls[None])[0]
             rows = rows[torch.isin(torch.searchsorted(self.ends, rows, right=True), images)]
         distance, index = nearest_neighbours(query[None], self.bank[rows])
         return float(distance[0, 0]), int(rows[index[0, 0]])

@@ -12,13 +12,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from dino_uad.heads.anomaly_dino.nearest import nearest_neighbours, unit_rows
+from dino_uad.heads.anomaly_dino.part import row_counts
 from dino_uad.parallel import gather_rows, is_distributed, rank
 
 
-def most_similar(cls: Tensor, tokens: Tensor, count: int) -> Tensor:
-    """Numbers ``[B,min(count,N)]`` of the images whose unit class tokens ``[N,C]`` are most similar to ``[B,C]``."""
+def most_similar(cls: Tensor, tokens: Tensor, count: int, ends: Tensor) -> Tensor:
+    """Numbers ``[B,min(count,N)]`` of the images most similar to class tokens ``[B,C]``, among those with rows if any.
+
+    Args:
+        cls: of the queries.
+        tokens: ``[N,C]`` unit class tokens of the bank's images.
+        count: how many to retrieve.
+        ends: ``[N]`` where the rows of each end in the whole bank. In an image without rows, all of which a coreset
+            left out, nothing could be searched: it comes after all others.
+    """
     similarity = functional.normalize(cls.float(), dim=1) @ tokens.float().T
+    similarity = similarity.masked_fill(row_counts(ends) == 0, -torch.inf)
     return similarity.topk(min(count, len(tokens)), dim=1).indices
+
+
+def mean_distance(distances: Tensor) -> Tensor:
+    """Mean ``[...]`` over the neighbours ``[...,k]`` that there are; infinite ones stand for rows that are missing."""
+    found = distances.isfinite()
+    return distances.where(found, 0).sum(dim=-1) / found.sum(dim=-1)
 
 
 def retrieved_distances(
