@@ -195,9 +195,11 @@ def test_other_settings_in_the_same_folder_give_their_own_numbers(tmp_path):
 
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory):
-    """The folder of a cell, in one that also holds its ``data``."""
+    """The folder of a cell, in one that also holds its ``data``: both anomalous images are slices of one patient."""
     folder = tmp_path_factory.mktemp("compare")
     labelled_pictures(folder / "data")
+    for path in [*(folder / "data/test/Ungood").rglob("u?.png")]:
+        path.rename(path.with_name(f"mia_slice{path.stem[1]}.png"))
     compare(
         str(folder / "data"), "anomaly_dino", "dino_uad_tiny14:random", out=str(folder / "out"), image_size=56,
         baselines=False, permutations=0, device="cpu",
@@ -205,9 +207,10 @@ def cell(tmp_path_factory):
     return next((folder / "out" / "cells").iterdir())
 
 
-def test_levels_of_a_cell_belong_to_its_test_images(cell):
+def test_levels_of_a_cell_belong_to_the_patients_of_its_test_images(cell):
     counts = torch.load(cell / "levels.pt", weights_only=True)
-    assert counts.shape[:2] == (4, 2)
+    assert counts.shape[:2] == (3, 2)
+    assert sorted(counts.sum(dim=(1, 2)).tolist()) == [56 * 56, 56 * 56, 2 * 56 * 56]
     assert counts[:, 1].sum() == 2 * 14 * 14
 
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from dino_uad.metrics import GroupLevels
-from dino_uad.metrics.curves import auroc, average_precision
+from dino_uad.metrics.curves import auroc, average_precision, f1_max
 from dino_uad.metrics.levels import SHARES, Levels
 
 
@@ -70,6 +70,9 @@ def test_no_count_above_a_threshold_moves_by_more_than_its_share(sizes, data):
             exact = before.masses[row, before.scores >= threshold].sum()
             found = after.masses[row, after.scores >= threshold].sum()
             assert abs(found - exact) <= exact / SHARES
+    for curve in (average_precision, auroc, f1_max):
+        exact, found = (float(curve(*torch.from_numpy(level.masses))) for level in (before, after))
+        assert found == pytest.approx(exact, abs=2 / SHARES, nan_ok=True)
 
 
 @given(arrays.arrays(np.float32, 3000, elements=st.floats(-1, 1, width=32)), st.integers(0, 99))

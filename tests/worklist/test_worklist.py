@@ -49,7 +49,7 @@ def fitted(tmp_path_factory) -> Path:
     """A fitted model, and a folder of new files: two pictures, a volume, and a file that is none."""
     root = tmp_path_factory.mktemp("worklist")
     with pytest.MonkeyPatch.context() as patch:  # two validation scans are all there is to compare with
-        patch.setattr("dino_uad.detector.seen.FEWEST", 2)
+        patch.setattr("dino_uad.detector.seen.SeenScans.fewest", 2)
         workflows.run("dpmm", root)
     new = root / "new"
     shutil.copytree(root / "data/test/good/img", new / "good")

@@ -16,16 +16,16 @@ MARGIN, SLACK = 0.5, 0.1
 """Beyond the range that was seen, by half its width and a tenth of its upper end, a value still passes."""
 
 
-FEWEST = 10
-"""Patients (or files, where names do not tell) without which nothing is said.
-
-Simulated, with intensities that have a normal distribution: nine in ten normal scans lie outside of the range and its
-margin if one patient was seen, 43 % if two, 7 % if five; 1.5 % at most if ten, and less than 0.1 % if 24.
-"""
-
-
 class SeenScans(nn.Module):
-    """Ranges of :data:`FEATURES` over normal scans ``[4,2]`` and the orientations among them, in constant size."""
+    """Ranges of :data:`FEATURES` over normal scans ``[4,2]`` and the orientations among them, in constant size.
+
+    Attributes:
+        fewest: patients (or files, where names do not tell) without which nothing is said. Simulated, with intensities
+            that have a normal distribution: nine in ten normal scans lie outside of the range and its margin if one
+            patient was seen, 43 % if two, 7 % if five; 1.5 % at most if ten, and less than 0.1 % if 24.
+    """
+
+    fewest = 10
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class SeenScans(nn.Module):
         return bool(self.orientations.any()) or not bool(self.ranges.isnan().all())
 
     def fit(self, values: Tensor, orientations: Sequence[str | None], groups: Sequence[Hashable] | None = None) -> None:
-        """Take in scans; what fewer than :data:`FEWEST` groups tell stays unknown.
+        """Take in scans; what fewer than ``fewest`` groups tell stays unknown.
 
         Args:
             values: ``[n,4]``, NaN where a scan does not tell (a picture has no millimetres).
@@ -48,7 +48,7 @@ class SeenScans(nn.Module):
         members = list(range(len(values)) if groups is None else groups)
 
         def enough(told: Sequence[bool]) -> bool:
-            return len(set(itertools.compress(members, told))) >= FEWEST
+            return len(set(itertools.compress(members, told))) >= self.fewest
 
         for feature, column in enumerate(values.T):
             known = ~column.isnan()

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from dino_uad.detector import NormalScans
-from dino_uad.detector.seen import FEWEST
 from dino_uad.worklist.rows import RunStore
 
 HIGH, MOST = 0.1, 0.5
@@ -54,8 +53,8 @@ def warnings_of(store: RunStore, facts: Mapping[str, Any], normal: NormalScans) 
     ]
     if known and not normal.seen.known:
         found.append(
-            f"Spacing, intensities and orientation were not compared with the normal validation scans: that takes "
-            f"{FEWEST} patients of them"
+            "Spacing, intensities and orientation were not compared with the normal validation scans: that takes "
+            f"{normal.seen.fewest} patients of them"
         )
     if not known and scored:
         found.append(
