@@ -19,9 +19,11 @@ from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
 from dino_uad.transforms.mask_values import marked
+from dino_uad.transforms.open_picture import bits, opened, stored_size
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
+from dino_uad.transforms.picture_values import values_of
 from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
 from dino_uad.transforms.read_files import files_of
 from dino_uad.transforms.readers import (
@@ -65,6 +67,7 @@ __all__ = [
     "ServedMapd",
     "ThresholdMapd",
     "UnitPILReader",
+    "bits",
     "dicom_patient",
     "dicom_scans",
     "files_of",
@@ -76,11 +79,14 @@ __all__ = [
     "looks",
     "marked",
     "on_scan_grid",
+    "opened",
     "png_mark",
     "require_explained",
     "require_one_stack",
+    "stored_size",
     "stored_values",
     "tiff_mark",
     "to_patches",
     "utf8_name",
+    "values_of",
 ]
