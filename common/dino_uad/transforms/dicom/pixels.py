@@ -74,7 +74,7 @@ def stored_values(path: Path) -> np.ndarray:
     files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if is_dicom(file)]
     data = pydicom.dcmread(files[len(files) // 2], force=True)
     _state_syntax(data)
-    array = data.pixel_array
+    array = _pixels(data)
     return array[len(array) // 2] if int(data.get("NumberOfFrames") or 1) > 1 else array
 
 
@@ -87,12 +87,36 @@ def _state_syntax(data: Dataset) -> None:
 def _decoded(data: Dataset, frame: Frame) -> np.ndarray:
     try:
         _state_syntax(data)
-        array = data.pixel_array[frame.index] if frame.frames > 1 else data.pixel_array
+        array = _pixels(data)[frame.index] if frame.frames > 1 else _pixels(data)
         if not CONVERTS_COLOURS and data.PhotometricInterpretation.startswith("YBR_FULL"):
             array = convert_color_space(array, "YBR_FULL", "RGB")
         return array
     except Exception as error:  # decoders raise what they like
         raise ValueError(f"{frame.file.name}: its pixels cannot be decoded: {error}") from error
+
+
+def _pixels(data: Dataset) -> np.ndarray:
+    """All frames, as the bits up to HighBit say; pydicom takes the lowest bits whatever that says.
+
+    Raises:
+        ValueError: the bits below are in use, so that the header contradicts the pixels, or the values are compressed.
+    """
+    stored = int(data.get("BitsStored") or 0)
+    high = data.get("HighBit")
+    below = 0 if high is None or not stored else int(high) + 1 - stored
+    if not below:
+        return data.pixel_array
+    said = f"its header says that values of {stored} bits end at bit {high}"
+    if below < 0 or data.file_meta.TransferSyntaxUID.is_compressed:
+        raise ValueError(f"{said}; expected bit {stored - 1}. Export it again")
+    data.BitsStored = stored + below
+    try:
+        array = data.pixel_array
+    finally:
+        data.BitsStored = stored
+    if (array & ((1 << below) - 1)).any():
+        raise ValueError(f"{said}, but lower bits are in use; expected them to be 0. Export it again")
+    return array >> below
 
 
 def _stored_range(data: Dataset) -> tuple[int, int]:
