@@ -20,6 +20,7 @@ from torch import Tensor
 from dino_uad.files import atomic_path
 from dino_uad.transforms.own_results import NIFTI_MARK, png_mark, tiff_mark
 from dino_uad.transforms.readers import image_name
+from dino_uad.transforms.units import nifti_like
 
 logger = logging.getLogger(__name__)
 
@@ -109,12 +110,11 @@ def save_picture(image: Tensor, path: Path) -> None:
 
 
 def save_volume(image: Tensor, path: Path) -> None:
-    """Write ``[1,X,Y,Z]`` with the input file's shape and affine."""
+    """Write ``[1,X,Y,Z]`` with the input file's shape, affine and unit."""
     array = on_scan_grid(image)
     if image.dtype != torch.int16:
         array = array.astype(np.uint8 if image.dtype in (torch.bool, torch.uint8) else np.float32, copy=False)
-    affine = np.asarray(image.meta["scan_affine"], float)
-    volume = nib.Nifti1Image(array, affine)
+    volume = nifti_like(array, image.meta)
     volume.header["descrip"] = NIFTI_MARK
     nib.save(volume, path)
 

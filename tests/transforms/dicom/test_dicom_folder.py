@@ -102,7 +102,7 @@ def test_a_slice_of_which_only_the_name_is_left_is_named(tmp_path, name, lost):
 
 
 def test_headers_that_pydicom_cannot_parse_are_told_of_with_their_file(tmp_path):
-    """One letter of a value representation, of which pydicom makes a NotImplementedError once the value is asked for."""
+    """One letter of a value representation: pydicom raises NotImplementedError once the value is asked for."""
     folder = write_slices(tmp_path / "s", VALUES)
     patient = dicom_patient(folder)
     content = (folder / "00.dcm").read_bytes()
