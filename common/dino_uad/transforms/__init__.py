@@ -19,6 +19,7 @@ from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
 from dino_uad.transforms.mask_values import marked
+from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 from dino_uad.transforms.open_picture import bits, opened, stored_size
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
@@ -44,6 +45,7 @@ __all__ = [
     "ANNOTATION",
     "MARK",
     "NIFTI_MARK",
+    "NOTHING_SCORED",
     "PICTURE_AFFINE",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
@@ -78,6 +80,7 @@ __all__ = [
     "is_picture",
     "looks",
     "marked",
+    "nothing_scored",
     "on_scan_grid",
     "opened",
     "png_mark",
