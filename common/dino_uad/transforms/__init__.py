@@ -19,7 +19,6 @@ from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
 from dino_uad.transforms.mask_values import marked
-from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 from dino_uad.transforms.open_picture import bits, opened, stored_size
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
@@ -40,6 +39,7 @@ from dino_uad.transforms.save import SaveMapd, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
 from dino_uad.transforms.threshold import ThresholdMapd
+from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 
 __all__ = [
     "ANNOTATION",

@@ -19,10 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from dino_uad.files import atomic_path
-from dino_uad.transforms.unscored import nothing_scored
 from dino_uad.transforms.own_results import NIFTI_MARK, is_own_result, png_mark, tiff_mark
 from dino_uad.transforms.readers import image_name
 from dino_uad.transforms.units import nifti_like
+from dino_uad.transforms.unscored import nothing_scored
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from dino_uad.files import atomic_path
 from dino_uad.transforms.dicom import DicomReader, is_dicom
-from dino_uad.transforms.unscored import nothing_scored
 from dino_uad.transforms.own_results import MARK
 from dino_uad.transforms.save import SaveMapd
 from dino_uad.transforms.threshold import NUMBERS
+from dino_uad.transforms.unscored import nothing_scored
 
 SUFFIXES = SEGMENTATION, REPORT = "_seg.dcm", "_sr.dcm"
 

@@ -49,8 +49,9 @@ def test_a_high_bit_that_the_values_deny_is_refused(tmp_path):
     values = counted((4, 3, 1))[..., 0]
     with pytest.raises(ValueError, match=r"a: cannot be read: .*12 bits end at bit 15, but lower bits are in use"):
         load(tmp_path, dataset(values, BitsStored=12, HighBit=15))
-    with pytest.raises(ValueError, match=r"12 bits end at bit 7; expected bit 11"):
-        load(tmp_path, dataset(values, BitsStored=12, HighBit=7))
+    for high in (7, 16):
+        with pytest.raises(ValueError, match=rf"12 bits end at bit {high} of 16; expected bit 11"):
+            load(tmp_path, dataset(values, BitsStored=12, HighBit=high))
 
 
 def test_padding_is_as_dark_as_the_darkest_pixel(tmp_path):
