@@ -35,6 +35,12 @@ def detector(fitted: Path):
     return load(fitted)
 
 
+def test_a_volume_of_which_nothing_is_scored_is_no_result(detector, tmp_path):
+    write_nifti(tmp_path / "blank.nii.gz", np.zeros((30, 40, 3), np.float32), OBLIQUE)
+    with pytest.raises(ValueError, match=r"blank\.nii\.gz: no slice has enough foreground"):
+        detector(tmp_path / "blank.nii.gz")
+
+
 @pytest.mark.parametrize("source", ["volumes/scan.nii.gz", "data/test/Ungood/img/u0.png"])
 def test_the_bytes_are_those_of_inference(fitted, detector, tmp_path, source):
     places = {"dataset_dir": str(fitted / source), "ckpt_dir": str(fitted / "models")}

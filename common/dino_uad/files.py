@@ -49,6 +49,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def as_utf8(text: str) -> str:
+    """A text with names of files, in which bytes that are not UTF-8 are written out: ``caf\\xe9.png``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
     """``torch.save`` through :func:`atomic_path`; equal values give equal bytes."""
     # A file, not its name: torch writes the name, here a random one, into the zip.

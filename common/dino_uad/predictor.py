@@ -22,7 +22,7 @@ from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.errors import explain
 from dino_uad.findings import Finding
 from dino_uad.overrides import check_override
-from dino_uad.transforms import SaveMapd, ServedMapd, on_scan_grid
+from dino_uad.transforms import NOTHING_SCORED, SaveMapd, ServedMapd, nothing_scored, on_scan_grid
 
 Source = str | os.PathLike[str] | np.ndarray
 
@@ -146,6 +146,8 @@ class Predictor:
                 saved[transform.postfixes[0]] = dict(item)
             elif not isinstance(transform, ServedMapd | SaveImaged):
                 item = transform(item)
+        if nothing_scored(item):
+            raise ValueError(f"{name}: {NOTHING_SCORED}")
         maps = {postfix: as_array(kept["pred"]) for postfix, kept in saved.items()}
         volume = len(item["pred"].meta["scan_shape"]) == 3
         return Prediction(

@@ -9,6 +9,7 @@ from pydicom import dcmread
 
 import workflows
 from dicom_series import write_series
+from dino_uad.transforms import is_own_result
 
 
 def test_a_series_in_and_its_findings_out(tmp_path):
@@ -37,5 +38,6 @@ def test_a_series_in_and_its_findings_out(tmp_path):
     series = {dcmread(path).SeriesInstanceUID for path in (tmp_path / "scans" / "one").iterdir()}
     assert {segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID} == series
     report = hd.sr.srread(out / "one_findings_sr.dcm")
+    assert is_own_result(out / "one_findings_seg.dcm") and is_own_result(out / "one_findings_sr.dcm")
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert len(groups) == segmentation.number_of_segments

@@ -115,7 +115,7 @@ BAD = {
     "empty dicom": (lambda d: empty(d / "a.dcm"), EMPTY),
     "two series": (
         lambda d: two_series(d / "s"),
-        r"2 stacks of DICOM images: series \S+, MR, axial, 2 x 8x8; .*expected one\. Choose with series.*or put each",
+        r"2 stacks of DICOM images: series \S+, MR, axial, 2 x 8x8, study 1; .*expected one\. Choose with.*or put each",
     ),
     "folder without images": (lambda d: d, r"no DICOM image found; expected one scan"),
     "1-D": (lambda d: write_nifti(d / "a.nii", volume((12,))), DIMENSIONS),

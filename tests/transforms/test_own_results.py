@@ -1,6 +1,9 @@
 """The mark in the files that this package writes, and nothing else."""
 
+import gzip
 import io
+import struct
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +12,8 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from dino_uad.data import datalist
+from dino_uad.data.brightness import warn_dark
 from dino_uad.report.charts import chart, to_png
 from dino_uad.report.panels import png
 from dino_uad.transforms import LoadScan, SaveMapd, is_own_result
@@ -57,3 +62,22 @@ def test_scans_are_not_and_unreadable_files_are_not(tmp_path):
     for name in ("empty.png", "cut.nii.gz"):
         (tmp_path / name).write_bytes(b"\x1f\x8b" if "gz" in name else b"")
     assert not any(is_own_result(path) for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_files_on_which_decoders_stumble_are_nobodys_result_and_are_named(tmp_path):
+    """More pixels than Pillow opens, and a compressed stream that breaks off its rules: neither raises an OSError."""
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "large.png")
+    head = bytearray((tmp_path / "large.png").read_bytes())
+    head[16:24] = struct.pack(">II", 20000, 20000)
+    head[29:33] = struct.pack(">I", zlib.crc32(head[12:29]))
+    (tmp_path / "large.png").write_bytes(head)
+    (tmp_path / "broken.nii.gz").write_bytes(gzip.compress(bytes(10))[:10] + b"\xff" * 90)
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "good.png")
+    for name, said in (("large.png", "too many pixels"), ("broken.nii.gz", "cannot be read")):
+        assert not is_own_result(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name}: .*{said}"):
+            LoadScan()(tmp_path / name)
+    (tmp_path / "broken.nii.gz").unlink()
+    warn_dark([{"image": str(tmp_path / "large.png")}])
+    assert len(datalist(tmp_path, "all")) == 2
+    assert [item["image"] for item in datalist(tmp_path, "all", on_error="skip")] == [str(tmp_path / "good.png")]

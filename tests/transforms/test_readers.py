@@ -1,12 +1,11 @@
 """Every picture mode arrives in [0, 1]; volumes keep their geometry; what cannot be read is named."""
 
-import struct
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from dino_uad.transforms.readers import PICTURE_AFFINE, UnitPILReader
+from raw_pictures import tiff
 
 RAMP = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10  # [H=6, W=4], 0..230
 
@@ -84,18 +83,6 @@ def test_camera_jpeg_with_a_preview_is_its_first_picture(tmp_path):
     array, _ = read(tmp_path / "a.jpg")
     assert array.shape == (24, 32, 3)
     np.testing.assert_allclose(array, 200 / 255, atol=2 / 255)
-
-
-def tiff(path, array, photometric):
-    """The smallest little-endian TIFF file, which Pillow does not write with white as zero."""
-    raw, (rows, columns) = array.tobytes(), array.shape
-    tags = {256: columns, 257: rows, 258: 8 * array.itemsize, 259: 1, 262: photometric, 273: 122, 277: 1, 278: rows}
-    tags |= {279: len(raw), 339: 3 if array.dtype.kind == "f" else 1}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    start = 8 + 2 + len(entries) + 4
-    entries = entries.replace(struct.pack("<HHII", 273, 4, 1, 122), struct.pack("<HHII", 273, 4, 1, start))
-    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + raw)
-    return path
 
 
 @pytest.mark.parametrize("kind", ["u1", "<u2", "<f4"])

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import os
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import dicom_series
 import dino_uad
 import workflows
 from dino_uad.detector import read_threshold
@@ -238,3 +240,72 @@ def test_the_summary_of_a_slice_is_what_the_network_says(fitted) -> None:
     said = {key: value.cpu() for key, value in detector.network.predict(image).items()}
     assert torch.equal(numbers[:, 0].cpu(), said["image_score"]) and torch.equal(maps.cpu(), said["pred"])
     assert numbers[:, 2:].diff(dim=1).le(0).all() and numbers.shape == (2, 2 + len(detector.network.thresholds))
+
+
+def test_images_in_formats_that_are_not_read_are_listed_as_failed(fitted, tmp_path) -> None:
+    shutil.copy(fitted / "new/u0.png", tmp_path / "sub0.png")
+    picture = Image.open(tmp_path / "sub0.png")
+    for name in ("sub1.webp", "sub2.webp", "sub0.webp", "more/sub0.webp"):  # the third is another form of sub0.png
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture.save(tmp_path / name)
+    nib.save(nib.Nifti1Pair(np.ones((4, 4, 4), np.int16), np.eye(4)), tmp_path / "pair.img")
+    for name in ("reg.mat", "notes.txt", "surface.stl"):
+        (tmp_path / name).write_text("1 0 0 0")
+    rows = {row["file"]: row for row in table(infer(fitted, "unread", status=3, dataset_dir=str(tmp_path)))}
+    assert [name for name, row in rows.items() if row["status"] == "scored"] == ["sub0.png"]
+    failed = {name: row["reason"] for name, row in rows.items() if row["status"] == "failed"}
+    assert set(failed) == {"sub1.webp", "sub2.webp", "more/sub0.webp", "pair.img"}
+    assert all(f"{name}: not a supported file type. Expected a picture" in reason for name, reason in failed.items())
+    only = infer(fitted, "chosen", dataset_dir=str(tmp_path), **{"infer_data#pattern": "*.png"})
+    assert [row["file"] for row in table(only)] == ["sub0.png"]
+
+
+def test_nothing_is_left_of_a_scan_that_fails(fitted, tmp_path) -> None:
+    """Neither what this run would save of a blank scan, nor what an earlier one, or another model, saved of it."""
+    new = tmp_path / "new"
+    series = dicom_series.write_series(new / "s", scan := nib.load(fitted / "new/head.nii.gz").get_fdata(), np.eye(4))
+    for name in ("a/p.nii.gz", "b/p.nii.gz"):  # equal names: one of them gets a digest
+        (new / name).parent.mkdir()
+        shutil.copy(fitted / "new/head.nii.gz", new / name)
+    out = infer(fitted, str(tmp_path / "out"), dataset_dir=str(new))
+    before = {path.name for path in out.iterdir()}
+    saved = {row["file"]: {row["anomaly_map"], row["label_map"]} for row in table(out)}
+    dicom = {name for name in before if name.endswith(".dcm")}
+    assert dicom and set().union(*saved.values(), dicom) <= before
+    nib.save(nib.Nifti1Image(np.zeros_like(scan), np.eye(4)), new / "a/p.nii.gz")
+    (new / "b/p.nii.gz").write_bytes(b"no scan")
+    for file in series.iterdir():
+        file.unlink()
+    dicom_series.write_series(series, np.zeros_like(scan), np.eye(4))
+    infer(fitted, str(out), status=3, dataset_dir=str(new))
+    assert {row["status"] for row in table(out)} == {"failed"}
+    assert before - {path.name for path in out.iterdir()} == set().union(*saved.values(), dicom)
+
+
+def test_results_of_other_files_of_a_name_stay(fitted, tmp_path) -> None:
+    new = tmp_path / "new"
+    for name in ("a/p.png", "b/p.png"):
+        (new / name).parent.mkdir(parents=True)
+        shutil.copy(fitted / "new/u0.png", new / name)
+    out = infer(fitted, str(tmp_path / "out"), dataset_dir=str(new))
+    rows = {row["file"]: row for row in table(out)}
+    (new / "b/p.png").write_bytes(b"no picture")
+    infer(fitted, str(out), status=3, dataset_dir=str(new))
+    assert not (out / rows["b/p.png"]["label_map"]).exists()
+    assert (out / rows["a/p.png"]["label_map"]).exists() and (out / rows["a/p.png"]["anomaly_map"]).exists()
+
+
+def test_tables_of_names_that_are_not_utf8_are_utf8_and_tell_them(fitted, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(logging.Logger, "handle", lambda *_: None)  # pytest-xdist cannot send such names
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "new").mkdir()
+    shutil.copy(fitted / "new/u0.png", tmp_path / "new" / name)
+    (tmp_path / "new" / os.fsdecode(b"\xfcbel.png")).write_bytes(b"no picture")
+    out = infer(fitted, str(tmp_path / "out"), status=3, dataset_dir=str(tmp_path / "new"))
+    for file in ("scores.csv", "findings.csv", "scores.json", "report.html"):
+        (out / file).read_bytes().decode("utf-8")
+    rows = table(out)
+    assert [row["file"] for row in rows] == [r"caf\xe9.png", r"\xfcbel.png"]
+    assert rows[0]["label_map"] == r"caf\xe9_label.png" and r"\xfcbel.png: cannot be read" in rows[1]["reason"]
+    assert whole(out)["scans"][0]["file"] == name  # as Python opens it
+    assert r"caf\\xe9.png" in (out / "report.html").read_text(encoding="utf-8")

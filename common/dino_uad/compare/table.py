@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dino_uad.compare import false_positives
-from dino_uad.files import atomic_path
+from dino_uad.files import as_utf8, atomic_path
 from dino_uad.transforms import MARK
 
 METRICS = {
@@ -75,7 +75,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with (
         atomic_path(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
     ):
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
@@ -127,7 +127,7 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
             [[test["backbone"], str(test["seed"]), test["first"], test["second"], *_tested(test)] for test in tests],
         )
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.write_text(as_utf8("\n".join(lines) + "\n"), encoding="utf-8")
 
 
 def write_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

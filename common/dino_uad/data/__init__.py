@@ -4,6 +4,7 @@ from dino_uad.data.collate import collate_slices, files_per_batch, stack_images
 from dino_uad.data.folder_list import datalist
 from dino_uad.data.preparation import new_folder, prepare
 from dino_uad.data.scan_dataset import FAILED, ScanDataset, collate_scans
+from dino_uad.data.walk import may_be_image
 
 __all__ = [
     "FAILED",
@@ -12,6 +13,7 @@ __all__ = [
     "collate_slices",
     "datalist",
     "files_per_batch",
+    "may_be_image",
     "new_folder",
     "prepare",
     "stack_images",

@@ -48,7 +48,7 @@ def _largest(paths: list[str]) -> tuple[float, float]:
     for path in paths:
         try:
             array, meta = reader.get_data(reader.read(path))
-        except (OSError, ValueError, SyntaxError):
+        except Exception:  # decoders raise what they like
             continue  # loading it says what is wrong
         if not meta["unit_range"]:
             return 1.0, 1.0  # scaled by percentiles

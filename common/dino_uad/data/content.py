@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from dino_uad.data.verify import colourless_marks, identity, scan_loader
-from dino_uad.transforms import UnitPILReader, stored_values, utf8_name
+from dino_uad.transforms import UnitPILReader, bits, opened, stored_size, stored_values, utf8_name, values_of
 
 FEW = 3  # values of a picture that are a mask's whatever they look like
 LABELS = 32  # values of a label map: whole numbers in volumes, or patches of one value in pictures
@@ -73,16 +73,24 @@ def _different_bytes(path: Path, size: int) -> int:
 
 
 def _count_in_picture(path: Path) -> int | None:
-    with Image.open(path) as picture:
-        values = np.asarray(picture if picture.mode in ("1", "L", "I", "F", "I;16") else picture.convert("RGB"))
+    with opened(path) as picture:
+        values = _stored(picture, path)
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
     if values.ndim == 3:  # one number for each colour
-        values = values.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+        values = values.astype(np.int64) @ (1 << 32, 1 << 16, 1)
         count = len(np.unique(values))
         return count if count <= LABELS and _in_patches(values) else None
     count = _count_in_plane(values)
     return 2 if count == 1 and colourless_marks(path) else count
+
+
+def _stored(picture: Image.Image, path: Path) -> np.ndarray:
+    """Grey values, or those of three colours, as they are stored; transparency is left out."""
+    if bits(picture) > 8:  # Pillow's colours have 8, which makes few values of many
+        found = values_of(picture, path)
+        return np.rint(found.values * found.type_range) if found.unit_range and found.type_range > 1 else found.values
+    return np.asarray(picture if picture.mode in ("1", "L") else picture.convert("RGB"))
 
 
 def _count_in_plane(values: np.ndarray) -> int | None:
@@ -130,8 +138,8 @@ def image_size(path: Path) -> tuple[int, ...] | None:
         return None
     name = path.name.lower()
     if UnitPILReader().verify_suffix(name):
-        with Image.open(path) as picture:
-            return picture.size
+        with opened(path) as picture:
+            return stored_size(picture)
     if name.endswith((".nii", ".nii.gz")):
         return tuple(int(side) for side in nib.load(path).shape)
     if name.endswith((".nrrd", ".nhdr", ".mha", ".mhd")):

@@ -13,6 +13,7 @@ from dino_uad.data.case import LAYOUTS, Options, Understood
 from dino_uad.data.cases import list_images, understand
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values, passed_over
+from dino_uad.data.unread import unread_images
 from dino_uad.data.verify import check_sizes, readable, refuse_blank
 from dino_uad.settings import require_choice
 
@@ -52,7 +53,8 @@ def datalist(
     with an anomalous picture always go to test. Training never lists an anomalous picture, nor an anomalous volume
     without mask; of those with a mask, transforms leave the annotated slices out.
 
-    For ``"all"`` (inference) every image is listed; masks, classes and results of this package are of no concern.
+    For ``"all"`` (inference) every image is listed, also in formats that are not read: loading says so, and the list of
+    results. Masks, classes and results of this package are of no concern.
 
     Args:
         dataset_dir: folder of the data set; for ``split="all"`` also a single image.
@@ -98,6 +100,7 @@ def datalist(
         cases = [case for case in cases if case.trainable]
     _tell(understood, split, named=not anonymous_names)
     items = chosen_series([case.as_dict() for case in cases], series, check=on_error == "raise")
+    items += unread_images(understood, options) if listed else []
     items = readable(items) if on_error == "skip" else refuse_blank(check_sizes(items))
     if not items:
         raise ValueError(f"{root}: nothing left in split {split!r}{' (normal only)' if normal_only else ''}; {LAYOUTS}")

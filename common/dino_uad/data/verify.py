@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from dino_uad.transforms import Grid, LoadScan, LoadScand, UnitPILReader, first_line, marked, require_explained
+from dino_uad.transforms import (
+    Grid,
+    LoadScan,
+    LoadScand,
+    UnitPILReader,
+    first_line,
+    marked,
+    opened,
+    require_explained,
+    stored_size,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +63,7 @@ def colourless_marks(label: Path) -> bool:
     """Whether a picture without colour has several values in its transparency, or as indices of a black palette."""
     if not UnitPILReader().verify_suffix(str(label)):
         return False
-    with Image.open(label) as picture:
+    with opened(label) as picture:
         return any(low != high for low, high in np.reshape(picture.getextrema(), (-1, 2)))
 
 
@@ -115,8 +124,8 @@ def _header(path: str | Path) -> tuple[int, ...] | Grid | None:
     """A picture's size or a NIfTI volume's grid, None for other formats; ValueError where a header cannot be read."""
     try:
         if UnitPILReader().verify_suffix(str(path)):
-            with Image.open(path) as picture:
-                return picture.size
+            with opened(path) as picture:
+                return stored_size(picture)
         if str(path).lower().endswith((".nii", ".nii.gz")):
             return Grid.of_nifti(str(path))
     except Exception as error:

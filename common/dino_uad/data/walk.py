@@ -11,24 +11,14 @@ from pathlib import Path
 from dino_uad.transforms import ANNOTATION, PICTURE_SUFFIXES, VOLUME_SUFFIXES, dicom_scans, is_dicom, is_own_result
 
 PICTURE, VOLUME, RESULT, OTHER = "picture", "volume", "result", "other"
+UNREAD_PICTURES = (
+    *(".gif", ".webp", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".pbm", ".tga", ".svg", ".heic", ".avif"),
+    *(".jfif", ".jpe", ".jxl", ".svs", ".czi"),
+)
 UNREAD = (
-    *(
-        ".gif",
-        ".webp",
-        ".jp2",
-        ".j2k",
-        ".pgm",
-        ".ppm",
-        ".pnm",
-        ".pbm",
-        ".tga",
-        ".svg",
-        ".heic",
-        ".avif",
-        ".svs",
-        ".czi",
-    ),
+    *UNREAD_PICTURES,
     *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".vtk", ".vti", ".stl", ".par"),
+    *(".img.gz", ".hdr.gz", ".nii.bz2", ".nii.xz", ".nii.zst"),
 )
 """Suffixes of images and masks in formats that are not read: they are named, never passed over in silence."""
 
@@ -54,7 +44,12 @@ class Found:
     @property
     def image_format(self) -> bool:
         """Whether the file may hold an image that is not read."""
-        return self.kind == OTHER and self.path.name.lower().endswith(UNREAD)
+        return self.kind == OTHER and may_be_image(self.path)
+
+
+def may_be_image(path: Path) -> bool:
+    """Whether a file's name is that of an image in a format that is not read."""
+    return path.name.lower().endswith(UNREAD)
 
 
 def natural_key(text: object) -> list[tuple[int, int, str]]:

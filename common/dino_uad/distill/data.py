@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from dino_uad import parallel
-from dino_uad.data import datalist, stack_images
+from dino_uad.data import datalist, may_be_image, stack_images
 from dino_uad.embeddings import Slices, load_slices
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 
@@ -26,7 +26,8 @@ def find_images(folder: str | Path) -> list[dict[str, str]]:
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"no folder {folder}; give a folder of pictures or volumes to distil from")
-    return [{"image": item["image"]} for item in datalist(folder, "all")]
+    items = (item["image"] for item in datalist(folder, "all"))
+    return [{"image": image} for image in items if not may_be_image(Path(image))]
 
 
 def slice_transform(side: int, min_foreground: float = 0.05) -> Compose:

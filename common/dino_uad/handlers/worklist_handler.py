@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 from ignite.engine import Engine, Events
@@ -18,7 +19,7 @@ from torch import Tensor
 from dino_uad.detector import DRAWN, FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.handlers.metrics_json import device_name
 from dino_uad.measure import peak_megabytes
-from dino_uad.transforms import SaveMapd, ThresholdMapd, is_picture, looks
+from dino_uad.transforms import SaveDicomd, SaveMapd, ThresholdMapd, is_picture, looks, nothing_scored
 from dino_uad.versions import package_versions
 from dino_uad.worklist import Worklist, thumbnail
 
@@ -37,7 +38,7 @@ class WorklistHandler:
     def __init__(self, worklist: Worklist, network: AnomalyDetector, postprocessing: Callable) -> None:
         self.worklist, self.network = worklist, network
         steps = postprocessing.flatten().transforms if isinstance(postprocessing, Compose) else [postprocessing]
-        self._savers = [step for step in steps if isinstance(step, SaveMapd)]
+        self._savers = [step for step in steps if isinstance(step, SaveMapd | SaveDicomd)]
         self._threshold = next((step for step in steps if isinstance(step, ThresholdMapd)), None)
         self._pictures: list[bytes] = []
         self._unlike: list[list[str]] = []
@@ -57,7 +58,7 @@ class WorklistHandler:
         self._at = datetime.now().astimezone().isoformat(timespec="seconds")
         for name, source in self.worklist.sources().items():
             for saver in self._savers:
-                saver.reserve(name, source)
+                (saver.names if isinstance(saver, SaveDicomd) else saver).reserve(name, source)
 
     def look(self, engine: Engine) -> None:
         """Draw the thumbnails of a batch while image and map are still upright."""
@@ -75,6 +76,9 @@ class WorklistHandler:
             self.worklist.add(source_of(item["image"]), item, seconds, picture, unlike)
         for item in failed:
             self.worklist.fail(item["image"], item["failed"])
+        nothing = [source_of(item["image"]) for item in items if nothing_scored(item)]
+        for source, saver in product([*nothing, *(item["image"] for item in failed)], self._savers):
+            saver.discard(source)
         self._pictures, self._unlike = [], []
         engine.state.output = engine.state.batch = None
 

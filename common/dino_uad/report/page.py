@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dino_uad.files import atomic_path, remove_leftovers
+from dino_uad.files import as_utf8, atomic_path, remove_leftovers
 from dino_uad.report.sections import MetricRow, Section
 
 
@@ -53,8 +53,7 @@ def write_page(page: Page, path: Path) -> None:
     now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     html = environment.get_template("template.html.j2").render(page=page, now=now)
     with atomic_path(path) as temporary:
-        # Names that are not UTF-8 keep their bytes.
-        temporary.write_text(html, encoding="utf-8", errors="surrogateescape")
+        temporary.write_text(as_utf8(html), encoding="utf-8")
 
 
 def write_figures(page: Page, folder: Path) -> None:

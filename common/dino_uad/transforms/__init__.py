@@ -19,9 +19,11 @@ from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
 from dino_uad.transforms.mask_values import marked
+from dino_uad.transforms.open_picture import bits, opened, stored_size
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
+from dino_uad.transforms.picture_values import values_of
 from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
 from dino_uad.transforms.read_files import files_of
 from dino_uad.transforms.readers import (
@@ -37,11 +39,13 @@ from dino_uad.transforms.save import SaveMapd, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
 from dino_uad.transforms.threshold import ThresholdMapd
+from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 
 __all__ = [
     "ANNOTATION",
     "MARK",
     "NIFTI_MARK",
+    "NOTHING_SCORED",
     "PICTURE_AFFINE",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
@@ -65,6 +69,7 @@ __all__ = [
     "ServedMapd",
     "ThresholdMapd",
     "UnitPILReader",
+    "bits",
     "dicom_patient",
     "dicom_scans",
     "files_of",
@@ -75,12 +80,16 @@ __all__ = [
     "is_picture",
     "looks",
     "marked",
+    "nothing_scored",
     "on_scan_grid",
+    "opened",
     "png_mark",
     "require_explained",
     "require_one_stack",
+    "stored_size",
     "stored_values",
     "tiff_mark",
     "to_patches",
     "utf8_name",
+    "values_of",
 ]

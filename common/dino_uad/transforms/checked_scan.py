@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 
 from dino_uad.transforms.axial_slice import as_axial_slice
 from dino_uad.transforms.label_grid import Grid, bring_to_grid
+from dino_uad.transforms.units import MM_PER_UNIT
 
 # What the project reads from the meta data. The rest (DICOM tags, NIfTI and NRRD text fields) may identify a patient.
 META_KEYS = (
@@ -23,6 +24,7 @@ META_KEYS = (
     "type_range",
     "scan_affine",
     "scan_shape",
+    MM_PER_UNIT,
 )
 
 
@@ -47,9 +49,11 @@ def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> Meta
             "Replace them (for example by the background value) or leave the file out."
         )
     affine = np.asarray(image.meta["affine"], float)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+    columns = np.linalg.norm(affine[:-1, :-1], axis=0)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) <= 1e-9 * columns.prod():
         raise ValueError(f"{path}: its affine {affine.round(4).tolist()} is singular; repair the file's geometry.")
     image.meta.setdefault("unit_range", False)
+    image.meta.setdefault(MM_PER_UNIT, 1.0)
     image.meta["scan_shape"], image.meta["scan_affine"] = np.asarray(shape), affine
     if grid is not None and not picture:
         image = small_integers(bring_to_grid(image, grid))

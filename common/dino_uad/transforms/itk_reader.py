@@ -11,23 +11,58 @@ from tempfile import TemporaryDirectory
 from monai.data import ITKReader
 
 from dino_uad.transforms.read_files import detached_files, files_of
+from dino_uad.transforms.units import MM_PER_UNIT, in_millimetres, nrrd_unit
 
 
 class AnyNameITKReader(ITKReader):
     """MONAI's ``ITKReader`` of one file."""
 
     def read(self, data: Sequence[str] | str, **kwargs):
-        """Read the file, where its name is not UTF-8 through a link to it."""
+        """Read the file as float32, where its name is not UTF-8 through a link to it.
+
+        Raises:
+            ValueError: its values are missing or damaged, or a voxel has several.
+        """
         (name,) = (data,) if isinstance(data, str | Path) else data
         absent = [file for file in detached_files(Path(name)) if not file.is_file()]
         if absent:
             raise ValueError(f"the file that holds its values, {absent[0].name}, is missing beside it")
+        self._mm_per_unit = nrrd_unit(Path(name))
+        import itk
+
         try:
             with utf8_name(name) as path:
-                return super().read(path, **kwargs)
+                _require_one_value(path)
+                # Whatever type it has: ITK's Python knows some only (no signed bytes, no signed 64 bits).
+                return super().read(path, **{"pixel_type": itk.F, **kwargs})
         except RuntimeError as error:
             # ITK appends the operating system's last error, which MetaIO did not have: "No such file or directory".
             raise ValueError(str(error).partition("\nReason:")[0]) from error
+
+    def _get_meta_dict(self, img) -> dict:
+        return super()._get_meta_dict(img) | {MM_PER_UNIT: self._mm_per_unit}
+
+    def _get_affine(self, img, lps_to_ras: bool = True):
+        return in_millimetres(super()._get_affine(img, lps_to_ras), self._mm_per_unit)
+
+
+def _require_one_value(path: str) -> None:
+    """Raise ValueError where a header says that each voxel has several values."""
+    import itk
+
+    header = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
+    if header is None:
+        return  # reading says what is wrong
+    header.SetFileName(path)
+    header.ReadImageInformation()
+    count = header.GetNumberOfComponents()
+    if count > 1:
+        kind = header.GetPixelTypeAsString(header.GetPixelType())
+        raise ValueError(
+            f"each voxel has {count} values ({kind} of {header.GetComponentTypeAsString(header.GetComponentType())}: "
+            "colours, vectors, time points or layers of a segmentation); expected one. Save the channel or layer that "
+            "you mean as a volume of its own"
+        )
 
 
 @contextmanager

@@ -12,6 +12,8 @@ import torch
 from monai.data import MetaTensor
 from scipy.ndimage import affine_transform
 
+from dino_uad.transforms.units import in_millimetres, nifti_unit
+
 logger = logging.getLogger(__name__)
 
 HALF = 0.51  # of a voxel: what rounding, and tools that align centres instead of corners, move a grid by
@@ -41,7 +43,8 @@ class Grid:
     def of_nifti(cls, path: str) -> Grid:
         """The grid of a NIfTI file, from its header."""
         image = nib.load(path)
-        return cls((*image.shape, 1, 1)[:3], np.asarray(image.affine, float), path, states_geometry(path))
+        affine = in_millimetres(np.asarray(image.affine, float), nifti_unit(image))
+        return cls((*image.shape, 1, 1)[:3], affine, path, states_geometry(path))
 
     def __str__(self) -> str:
         rows = "; ".join(" ".join(f"{value:.4g}" for value in row) for row in self.affine[:3])

@@ -1,4 +1,4 @@
-"""NIfTI through MONAI's reader, without a double-precision copy of the volume, and refusing what has no one value."""
+"""NIfTI through MONAI's reader, in millimetres, without a double-precision copy, and refusing what has no one value."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 from monai.data import NibabelReader
 
+from dino_uad.transforms.units import MM_PER_UNIT, in_millimetres, nifti_unit
+
 logger = logging.getLogger(__name__)
 
 
@@ -16,6 +18,9 @@ def geometry_doubts(image: nib.Nifti1Image) -> list[str]:
     if not isinstance(image.header, nib.Nifti1Header):
         return []
     doubts, header = [], image.header
+    if nifti_unit(image) != 1:
+        sizes = " x ".join(f"{size * nifti_unit(image):.4g}" for size in header.get_zooms()[:3])
+        doubts.append(f"its header counts in {header.get_xyzt_units()[0]}s: voxels of {sizes} mm")
     if header["qform_code"] > 0 and header["sform_code"] > 0:
         place = nib.affines.apply_affine
         ends = np.stack(np.meshgrid(*[(0, side - 1) for side in image.shape[:3]], indexing="ij"), -1).reshape(-1, 3)
@@ -23,7 +28,8 @@ def geometry_doubts(image: nib.Nifti1Image) -> list[str]:
         if ends.shape[1] == 3:
             apart = float(np.abs(place(image.get_qform(), ends) - place(image.get_sform(), ends)).max())
         if apart > min(header.get_zooms()[:3]):
-            doubts.append(f"qform and sform put its voxels up to {apart:.1f} mm apart; the sform is used")
+            millimetres = apart * nifti_unit(image)
+            doubts.append(f"qform and sform put its voxels up to {millimetres:.1f} mm apart; the sform is used")
     with nib.openers.ImageOpener(image.get_filename()) as file:  # what nibabel and MONAI have mended in `header`
         written = type(header).from_fileobj(file, check=False)
     if written["sform_code"] > 0 and not np.isfinite(written.get_sform()).all():
@@ -50,6 +56,12 @@ class FloatNibabelReader(NibabelReader):
             for doubt in geometry_doubts(image):
                 logger.warning("%s: %s", image.get_filename(), doubt)
         return super().get_data(img)
+
+    def _get_meta_dict(self, img) -> dict:
+        return super()._get_meta_dict(img) | {MM_PER_UNIT: nifti_unit(img)}
+
+    def _get_affine(self, img) -> np.ndarray:
+        return in_millimetres(super()._get_affine(img), nifti_unit(img))
 
     def _get_array_data(self, img, filename):
         kind = img.get_data_dtype()

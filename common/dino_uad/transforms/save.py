@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from dino_uad.files import atomic_path
-from dino_uad.transforms.own_results import NIFTI_MARK, png_mark, tiff_mark
+from dino_uad.transforms.own_results import NIFTI_MARK, is_own_result, png_mark, tiff_mark
 from dino_uad.transforms.readers import image_name
+from dino_uad.transforms.units import nifti_like
+from dino_uad.transforms.unscored import nothing_scored
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,8 @@ class SaveMapd(SaveImaged):
     The name is ``<input>_<postfix>.<ext>``. When inputs of one name come from different folders, later ones get the
     first 8 digits of their path's sha256 added, never an overwritten result. Files appear only whole. The path is also
     put into ``meta["saved_to"]``, and by its postfix into the item's ``saved``. Every file carries the mark by which
-    ``is_own_result`` knows it. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
+    ``is_own_result`` knows it. Nothing is saved of a scan of which nothing was scored. It is a ``SaveImaged``, because
+    MONAI Label takes those out of postprocessing.
 
     Args:
         keys: maps and masks, MetaTensors whose meta data came from ``LoadScand``.
@@ -60,6 +64,8 @@ class SaveMapd(SaveImaged):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
+        if nothing_scored(result):
+            return result
         for key, postfix in self.key_iterator(result, self.postfixes):
             image = result[key]
             if "scan_shape" not in getattr(image, "meta", {}):
@@ -76,17 +82,34 @@ class SaveMapd(SaveImaged):
 
     def reserve(self, name: str, source: str) -> None:
         """Keep the name of a result that an earlier run saved for the file ``source``."""
-        self._sources.setdefault(self.output_dir / name, source)
+        self._sources.setdefault(self.output_dir / name, _place(source))
 
     def path(self, source: str, postfix: str, suffix: str) -> Path:
         """Where the result of a file goes: by its name, and by its place too where another has that name."""
-        digest = hashlib.sha256(str(Path(source).absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        name = f"scan_{digest}" if self.anonymous_names else image_name(Path(source))
-        path = self.output_dir / f"{name}_{postfix}{suffix}"
-        if self._sources.setdefault(path, source) != source:
-            path = self.output_dir / f"{name}_{digest}_{postfix}{suffix}"
-            self._sources[path] = source
+        path, with_place = self._names(source, postfix, suffix)
+        if self._sources.setdefault(path, _place(source)) != _place(source):
+            path = with_place
+            self._sources[path] = _place(source)
         return path
+
+    def discard(self, source: str, suffixes: Sequence[str] = (".tif", ".png", ".nii.gz")) -> None:
+        """Remove what former runs saved of a file that cannot be scored any more; other files' results stay."""
+        for postfix, suffix in product(self.postfixes, suffixes):
+            for path in self._names(source, postfix, suffix):
+                if self._sources.get(path, _place(source)) == _place(source) and path.is_file() and is_own_result(path):
+                    path.unlink()
+                    logger.info("removed %s, of a file that could not be scored again", path)
+
+    def _names(self, source: str, postfix: str, suffix: str) -> tuple[Path, Path]:
+        """The two names that the result of a file may have."""
+        digest = hashlib.sha256(_place(source).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        name = f"scan_{digest}" if self.anonymous_names else image_name(Path(source))
+        return tuple(self.output_dir / f"{stem}_{postfix}{suffix}" for stem in (name, f"{name}_{digest}"))
+
+
+def _place(source: str) -> str:
+    """A file's path from the root: a list of former results tells that one."""
+    return str(Path(source).absolute())
 
 
 def is_picture(image: Tensor) -> bool:
@@ -109,12 +132,11 @@ def save_picture(image: Tensor, path: Path) -> None:
 
 
 def save_volume(image: Tensor, path: Path) -> None:
-    """Write ``[1,X,Y,Z]`` with the input file's shape and affine."""
+    """Write ``[1,X,Y,Z]`` with the input file's shape, affine and unit."""
     array = on_scan_grid(image)
     if image.dtype != torch.int16:
         array = array.astype(np.uint8 if image.dtype in (torch.bool, torch.uint8) else np.float32, copy=False)
-    affine = np.asarray(image.meta["scan_affine"], float)
-    volume = nib.Nifti1Image(array, affine)
+    volume = nifti_like(array, image.meta)
     volume.header["descrip"] = NIFTI_MARK
     nib.save(volume, path)
 

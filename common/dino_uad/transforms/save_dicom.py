@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 
 from dino_uad.files import atomic_path
 from dino_uad.transforms.dicom import DicomReader, is_dicom
+from dino_uad.transforms.own_results import MARK
 from dino_uad.transforms.save import SaveMapd
 from dino_uad.transforms.threshold import NUMBERS
+from dino_uad.transforms.unscored import nothing_scored
+
+SUFFIXES = SEGMENTATION, REPORT = "_seg.dcm", "_sr.dcm"
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +30,10 @@ class SaveDicomd(SaveImaged):
 
     A DICOM Segmentation with a segment for each finding and a structured report (TID 1500) with their measurements,
     which refer to the source series and take over its patient and study, as the standard asks for: viewers and archives
-    file them with the scan. Without a finding there is a report only. Place it after ``ThresholdMapd``, whose
-    findings and their numbers it needs. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
+    file them with the scan. Without a finding there is a report only; of a scan of which nothing was scored, nothing.
+    They carry the mark by which ``is_own_result`` knows them, and are listed in the item's ``saved_dicom``. Place it
+    after ``ThresholdMapd``, whose findings and their numbers it needs. It is a ``SaveImaged``, because MONAI Label
+    takes those out of postprocessing.
 
     Args:
         keys: the label map, a MetaTensor whose meta data came from ``LoadScand``.
@@ -53,6 +59,8 @@ class SaveDicomd(SaveImaged):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
+        if nothing_scored(result):
+            return result
         for key in self.key_iterator(result):
             image = result[key]
             path = Path(image.meta["filename_or_obj"])
@@ -69,11 +77,17 @@ class SaveDicomd(SaveImaged):
                 logger.warning("%s: no DICOM of its findings is written: %s", path.name, error)
                 continue
             for suffix, thing in objects.items():
+                thing.ManufacturerModelName = f"{MARK} ({self.method})"[:64]  # as much as the standard allows
                 target = self.names.path(str(path), "findings", suffix)
                 with atomic_path(target) as temporary:
                     thing.save_as(temporary)
                 logger.info("saved %s", target)
+                result["saved_dicom"] = [*result.get("saved_dicom", []), str(target)]
         return result
+
+    def discard(self, source: str) -> None:
+        """Remove what former runs saved of a file that cannot be scored any more."""
+        self.names.discard(source, SUFFIXES)
 
     def _objects(self, item: Mapping[Hashable, Any], affine: NDArray, path: Path) -> dict[str, Any]:
         """Segmentation, if there is a finding, and report, by the end of their files' names."""
@@ -83,6 +97,6 @@ class SaveDicomd(SaveImaged):
         frames = DicomReader(item.get("series")).read(str(path)).frames  # those that the scan was read from
         source = SourceScan.of(frames, labels.shape, affine)
         if not findings:
-            return {"_sr.dcm": findings_report(source, findings, self.method, None)}
+            return {REPORT: findings_report(source, findings, self.method, None)}
         segmentation = findings_segmentation(source, labels, affine, findings, self.method)
-        return {"_seg.dcm": segmentation, "_sr.dcm": findings_report(source, findings, self.method, segmentation)}
+        return {SEGMENTATION: segmentation, REPORT: findings_report(source, findings, self.method, segmentation)}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dino_uad.detector import NormalScans
-from dino_uad.files import atomic_path
+from dino_uad.files import as_utf8, atomic_path
 from dino_uad.report import charts
 from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.shift import warnings_of
@@ -51,7 +51,7 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
         now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
     stream.enable_buffering(64)
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
         stream.dump(file)
 
 
@@ -60,7 +60,7 @@ def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
     for row in store.rows():
         scan = row["scan"]
         yield {
-            "f": scan["file"],
+            "f": as_utf8(scan["file"]),
             "s": scan.get("image_score"),
             "p": scan.get("p_value"),
             "g": [scan.get("flagged_5"), scan.get("flagged_1")],
@@ -68,7 +68,7 @@ def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
             "l": scan.get("largest_size"),
             "u": scan.get("size_unit"),
             "k": scan.get("peak_slice"),
-            "r": scan.get("reason", ""),
+            "r": as_utf8(scan.get("reason", "")),
             "d": [
                 [
                     one["number"],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_uad.detector import FALSE_POSITIVE_RATES
-from dino_uad.files import atomic_path
+from dino_uad.files import as_utf8, atomic_path
 from dino_uad.worklist.rows import RunStore
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -72,7 +72,7 @@ def write_tables(store: RunStore, folder: Path, facts: Mapping[str, Any]) -> Non
 
 
 def _open(path: Path, stack: contextlib.ExitStack) -> Any:
-    return open(stack.enter_context(atomic_path(path)), "w", newline="", encoding="utf-8", errors="surrogateescape")
+    return open(stack.enter_context(atomic_path(path)), "w", newline="", encoding="utf-8")
 
 
 def _flat(finding: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,9 +90,10 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return "; ".join(map(str, value))
+        return as_utf8("; ".join(map(str, value)))
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: ""}[value]
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return f"./{value}"  # the same path, or a reason, which starts with one
+    if isinstance(value, str):
+        # The same path, or a reason, which starts with one.
+        return as_utf8(f"./{value}" if value.startswith(FORMULA) else value)
     return f"{value:.7g}" if isinstance(value, float) else value

@@ -14,17 +14,13 @@ import dino_uad
 from dino_uad.detector import NormalScans
 from dino_uad.digests import digest_file
 from dino_uad.findings import Finding
+from dino_uad.transforms import NOTHING_SCORED, nothing_scored
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.tables import write_tables
 
 SOME_FAILED = 3
 """Exit status of a run that scored what it could, where some files could not be read."""
-
-NOTHING_SCORED = (
-    "no slice has enough foreground to be scored (all of one value, or less than min_foreground, or outside of the "
-    "slices the fit was made for). Look at the file; --slices#min_foreground changes what is enough"
-)
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +80,7 @@ class Worklist:
         if self.anonymous_names:
             return {}
         rows = ((source, row) for source, _, row in self.store.states())
-        return {row[key]: source for source, row in rows for key in ("anomaly_map", "label_map") if row.get(key)}
+        return {name: source for source, row in rows for name in _results(row)}
 
     def add(
         self,
@@ -98,7 +94,7 @@ class Worklist:
 
         Args:
             source: the file.
-            item: after postprocessing, with ``scan``, ``slices``, ``findings`` and ``saved``.
+            item: after postprocessing, with ``scan``, ``slices``, ``findings``, ``saved`` and ``saved_dicom``.
             seconds: that it took.
             picture: thumbnail.
             unlike: in what it is outside of what the calibration scans were.
@@ -112,7 +108,8 @@ class Worklist:
             row |= {"peak": findings[0].peak, "peak_slice": findings[0].slice}
         saved = {f"{postfix}_map": Path(path).name for postfix, path in item.get("saved", {}).items()}
         row |= {"seconds": seconds, "unlike": list(unlike), "reason": "", **saved}
-        if row.get("slices_scored") == 0:  # nothing was looked at: no finding does not mean normal
+        row |= {"dicom": [Path(path).name for path in item["saved_dicom"]]} if "saved_dicom" in item else {}
+        if nothing_scored(item):  # no finding does not mean normal
             row |= {"status": "failed", "findings": None, "reason": f"{self.name(source)}: {NOTHING_SCORED}"}
             logger.warning(f"not scored: {row['reason']}")
         found = [finding.as_dict() for finding in findings]
@@ -165,9 +162,13 @@ class Worklist:
         return self.name(source) if self.anonymous_names else str(Path(source).absolute())
 
     def _saved(self, row: Mapping[str, Any]) -> bool:
-        """Whether the maps that a row names are still there."""
-        names = [row[key] for key in ("anomaly_map", "label_map") if row.get(key)]
-        return all((self.folder / name).exists() for name in names)
+        """Whether the files that a row names are still there."""
+        return all((self.folder / name).exists() for name in _results(row))
+
+
+def _results(row: Mapping[str, Any]) -> list[str]:
+    """The names of the files that were saved of a scan."""
+    return [*(row[key] for key in ("anomaly_map", "label_map") if row.get(key)), *row.get("dicom", [])]
 
 
 def file_state(path: str | Path) -> str:

@@ -74,6 +74,45 @@ def test_a_damaged_file_of_a_series_is_named(tmp_path):
         LoadScan()(tmp_path / "s")
 
 
+@pytest.mark.parametrize("series", ["1.2.3", ""])
+@pytest.mark.parametrize("tag", ["PatientID", "StudyInstanceUID"])
+def test_slices_of_several_owners_are_no_scan_though_their_series_is_the_same(tmp_path, series, tag):
+    """As anonymised files have it; slices that continue each other, copies of UIDs included."""
+    uid = {"SOPInstanceUID": lambda k: f"1.9.{k}"}
+    for number in (1, 2):
+        origin = (10, 20, 30 + 24 * number)
+        write_slices(
+            tmp_path, VALUES, name=f"{number}{{k}}", origin=origin, series=series, **uid | {tag: f"1.{number}"}
+        )
+    word = "patient" if tag == "PatientID" else "study"
+    with pytest.raises(ValueError, match=rf"2 stacks .* 6 x 5x4, {word} 1; .* 6 x 5x4, {word} 2; .*own folder"):
+        LoadScan()(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["I{k}", "{k}.IMA", "1.2.3.{k}", "{k}.dcm"])
+@pytest.mark.parametrize("lost", [2, 5])
+def test_a_slice_of_which_only_the_name_is_left_is_named(tmp_path, name, lost):
+    write_slices(tmp_path / "s", VALUES, name=name)
+    (tmp_path / "s" / "note.txt").touch()
+    LoadScan()(tmp_path / "s")
+    (tmp_path / "s" / name.format(k=lost)).write_bytes(b"")
+    (item,) = datalist(tmp_path, "all")
+    with pytest.raises(ValueError, match=rf"s: cannot be read: {name.format(k=lost)}: the file is empty"):
+        LoadScan()(item["image"])
+
+
+def test_headers_that_pydicom_cannot_parse_are_told_of_with_their_file(tmp_path):
+    """One letter of a value representation: pydicom raises NotImplementedError once the value is asked for."""
+    folder = write_slices(tmp_path / "s", VALUES)
+    patient = dicom_patient(folder)
+    content = (folder / "00.dcm").read_bytes()
+    (folder / "00.dcm").write_bytes(content.replace(b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00LJ"))
+    assert dicom_patient(folder) == patient
+    (item,) = datalist(tmp_path, "all")
+    with pytest.raises(ValueError, match=r"s: cannot be read: 00\.dcm: Unknown Value Representation"):
+        LoadScan()(item["image"])
+
+
 def test_patients_exported_into_one_folder_are_listed(tmp_path):
     for patient in "abc":
         write_slices(tmp_path, VALUES, PatientID=patient, series=f"1.{ord(patient)}", name=patient + "{k}.dcm")

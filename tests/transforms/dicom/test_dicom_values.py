@@ -36,6 +36,24 @@ def test_unsigned_monochrome1_is_inverted_within_its_bits_then_rescaled(tmp_path
     np.testing.assert_array_equal(image[0, :, :, 0], ((4095.0 - values) * 2 + 1).T)
 
 
+@pytest.mark.parametrize("kind", ["u2", "i2"])
+@pytest.mark.parametrize("high", [11, 13, 15])
+def test_values_end_at_their_high_bit(tmp_path, kind, high):
+    values = np.array([[0, 1, 1024], [2047, 5, 600]], "i4") - (2048 if kind == "i2" else 0)
+    shifted = (values << (high - 11)).astype("i2").view("u2") & ((1 << (high + 1)) - 1)
+    data = dataset(shifted.astype("u2").view(kind), BitsStored=12, HighBit=high, RescaleSlope="2", RescaleIntercept="1")
+    np.testing.assert_array_equal(load(tmp_path, data)[0, :, :, 0], values.T * 2 + 1)
+
+
+def test_a_high_bit_that_the_values_deny_is_refused(tmp_path):
+    values = counted((4, 3, 1))[..., 0]
+    with pytest.raises(ValueError, match=r"a: cannot be read: .*12 bits end at bit 15, but lower bits are in use"):
+        load(tmp_path, dataset(values, BitsStored=12, HighBit=15))
+    for high in (7, 16):
+        with pytest.raises(ValueError, match=rf"12 bits end at bit {high} of 16; expected bit 11"):
+            load(tmp_path, dataset(values, BitsStored=12, HighBit=high))
+
+
 def test_padding_is_as_dark_as_the_darkest_pixel(tmp_path):
     values = np.array([[63536, 24, 1000], [1100, 63536, 2000]], "u2")
     image = load(tmp_path, dataset(values, "CT", PixelPaddingValue=63536, RescaleIntercept="-1024"))

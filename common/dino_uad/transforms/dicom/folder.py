@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pydicom
 
-from dino_uad.transforms.dicom.frames import Frame, is_dicom, read_frames
+from dino_uad.transforms.dicom.frames import IDENTITY, Frame, is_dicom, patient_of, read_frames
 from dino_uad.transforms.dicom.stacks import Stack, stacks_of
 from dino_uad.transforms.own_results import is_own_result
 
 SHOWN = 8
-IDENTITY = [["PatientID", "IssuerOfPatientID"], ["PatientName", "PatientBirthDate"], ["StudyInstanceUID"]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def choose(path: Path, series: str | None = None) -> Stack:
     if damaged:
         try:
             read_frames(damaged[0])
-        except (ValueError, OSError, NotImplementedError, KeyError) as error:
+        except Exception as error:
             raise ValueError(f"{damaged[0].name}: {error}") from error
     found = [stack for stack in stacks if series is None or stack.matches(str(series))]
     if len(found) == 1:
@@ -85,21 +84,16 @@ def require_one_stack(path: str | os.PathLike[str], series: str | None = None) -
 
 
 def dicom_patient(path: str | os.PathLike[str]) -> str:
-    """A hash that is the same for all scans of one patient, or "" where the file or folder does not tell.
+    """A hash that is the same for all scans of one patient (:func:`~dino_uad.transforms.dicom.frames.patient_of`).
 
-    Made of PatientID with its issuer, else of PatientName and PatientBirthDate, else of the study. The values
-    themselves are never shown or kept.
+    It is "" where the file or folder does not tell. Files that cannot be read are left to loading.
     """
     path = Path(path)
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.is_file() and is_dicom(file):
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*chain(*IDENTITY)])
-            for names in IDENTITY:
-                told = [str(header.get(name) or "").strip() for name in names]
-                if told[0]:
-                    digest = hashlib.sha256(repr(told).encode("utf-8", "backslashreplace")).hexdigest()
-                    return f"patient-{digest[:10]}"
-            return ""
+            with suppress(Exception):  # as in ``_parsed``
+                tags = [*chain(*IDENTITY)]
+                return patient_of(pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags))
     return ""
 
 
@@ -124,7 +118,7 @@ def _parsed(
             continue
         try:
             found = read_frames(file)
-        except (ValueError, OSError, NotImplementedError, KeyError):
+        except Exception:  # pydicom raises what a damaged header makes of it; ``choose`` says it
             damaged.append(file)
             continue
         if isinstance(found, str):
@@ -137,5 +131,13 @@ def _parsed(
 def _candidates(files: Iterable[Path], folder: bool) -> list[Path]:
     if not folder:
         return list(files)
-    named = (file for file in files if not file.name.startswith("."))
-    return [file for file in named if file.suffix.lower() == ".dcm" or is_dicom(file)]
+    named = [file for file in files if not file.name.startswith(".")]
+    dicom = {file for file in named if file.suffix.lower() == ".dcm" or is_dicom(file)}
+    # What an interrupted copy leaves of a slice: nothing but its name.
+    endings = {_ending(file) for file in dicom}
+    return [file for file in named if file in dicom or (not file.stat().st_size and _ending(file) in endings)]
+
+
+def _ending(file: Path) -> str:
+    """The suffix in small letters; none where it is a number, as in names that are numbered or made of a UID."""
+    return "" if file.suffix[1:].isdecimal() else file.suffix.lower()

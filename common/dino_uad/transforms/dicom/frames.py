@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.481.5": "DICOM radiotherapy plan",
     "1.2.840.10008.5.1.4.1.1.11.1": "DICOM presentation state",
 }
+IDENTITY = (("PatientID", "IssuerOfPatientID"), ("PatientName", "PatientBirthDate"), ("StudyInstanceUID",))
 DIRECTORY = "1.2.840.10008.1.3.10"
 
 # What may tell frames at one position apart, from the plainest to the least: name, functional group, attribute.
@@ -58,6 +60,9 @@ class Frame:
     file: Path
     index: int
     uid: str
+    patient: str
+    """A hash; see :func:`patient_of`."""
+    study: str
     series: str
     series_number: str
     description: str
@@ -106,8 +111,10 @@ def read_frames(path: Path) -> list[Frame] | str:
     """The frames of a DICOM file, or in a few words why it holds no image.
 
     Raises:
-        ValueError: the file is no DICOM file, or its header is damaged.
+        ValueError: the file is empty or no DICOM file, or its header is damaged.
     """
+    if not path.stat().st_size:
+        raise ValueError("the file is empty (0 bytes)")
     header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
     if kind == DIRECTORY or "DirectoryRecordSequence" in header:
@@ -122,6 +129,19 @@ def read_frames(path: Path) -> list[Frame] | str:
         return [_frame(path, header, index) for index in range(int(header.get("NumberOfFrames") or 1))]
     except (TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"its DICOM header is damaged: {error}") from error
+
+
+def patient_of(header: Dataset) -> str:
+    """A hash of PatientID with its issuer, else of PatientName and PatientBirthDate, else of the study; "" without.
+
+    The values themselves are never shown or kept.
+    """
+    for names in IDENTITY:
+        told = [str(header.get(name) or "").strip() for name in names]
+        if told[0]:
+            digest = hashlib.sha256(repr(told).encode("utf-8", "backslashreplace")).hexdigest()
+            return f"patient-{digest[:10]}"
+    return ""
 
 
 def functional(header: Dataset, index: int, group: str | None, name: str) -> Any:
@@ -155,6 +175,8 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
         file=path,
         index=index,
         uid=str(header.get("SOPInstanceUID", "")),
+        patient=patient_of(header),
+        study=str(header.get("StudyInstanceUID", "")),
         series=str(header.get("SeriesInstanceUID", "")),
         series_number=str(header.get("SeriesNumber") or ""),
         description=str(header.get("SeriesDescription") or ""),

@@ -74,8 +74,7 @@ def stored_values(path: Path) -> np.ndarray:
     files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if is_dicom(file)]
     data = pydicom.dcmread(files[len(files) // 2], force=True)
     _state_syntax(data)
-    array = data.pixel_array
-    return array[len(array) // 2] if int(data.get("NumberOfFrames") or 1) > 1 else array
+    return _pixels(data, int(data.get("NumberOfFrames") or 1) // 2)
 
 
 def _state_syntax(data: Dataset) -> None:
@@ -87,12 +86,46 @@ def _state_syntax(data: Dataset) -> None:
 def _decoded(data: Dataset, frame: Frame) -> np.ndarray:
     try:
         _state_syntax(data)
-        array = data.pixel_array[frame.index] if frame.frames > 1 else data.pixel_array
+        array = _pixels(data, frame.index)
         if not CONVERTS_COLOURS and data.PhotometricInterpretation.startswith("YBR_FULL"):
             array = convert_color_space(array, "YBR_FULL", "RGB")
         return array
     except Exception as error:  # decoders raise what they like
         raise ValueError(f"{frame.file.name}: its pixels cannot be decoded: {error}") from error
+
+
+def _pixels(data: Dataset, index: int) -> np.ndarray:
+    """One frame, in the bits that the header names: up to HighBit, with the sign of the highest.
+
+    pydicom takes the lowest bits whatever HighBit says, and before version 3 all, without a sign.
+
+    Raises:
+        ValueError: the bits below are in use, so that the header contradicts the pixels, or the values are compressed.
+    """
+    stored, high = int(data.get("BitsStored") or 0), data.get("HighBit")
+    below = 0 if high is None or not stored else int(high) + 1 - stored
+    said = f"its header says that values of {stored} bits end at bit {high}"
+    packed = data.file_meta.TransferSyntaxUID.is_compressed
+    if below < 0 or (below and packed) or stored + below > int(data.BitsAllocated):
+        raise ValueError(f"{said} of {data.BitsAllocated}; expected bit {stored - 1}. Export it again")
+    frame = _frame(data, stored + below, index)
+    if below and (frame & ((1 << below) - 1)).any():
+        raise ValueError(f"{said}, but lower bits are in use; expected them to be 0. Export it again")
+    above = 8 * frame.itemsize - stored - below
+    return frame if packed or not stored or not above + below else (frame << above) >> (above + below)
+
+
+def _frame(data: Dataset, stored: int, index: int) -> np.ndarray:
+    """What pydicom gives where it is told of so many bits."""
+    told = data.get("BitsStored")
+    if stored and stored != told:
+        data.BitsStored = stored
+    try:
+        array = data.pixel_array
+    finally:
+        if told is not None:
+            data.BitsStored = told
+    return array[index] if int(data.get("NumberOfFrames") or 1) > 1 else array
 
 
 def _stored_range(data: Dataset) -> tuple[int, int]:

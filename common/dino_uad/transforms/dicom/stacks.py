@@ -1,8 +1,8 @@
 """Frames to stacks: what lies in parallel, one behind the other, is one scan; whatever else a series holds is another.
 
 A series may hold several phases, b-values or echoes of the same slices, a localiser, reformats along another
-direction, or radiographs that share nothing but their number. Frames are grouped by series, size and orientation; where
-several lie at one position, by the attributes that tell them apart.
+direction, or radiographs that share nothing but their number. Frames are grouped by patient, study, series, size and
+orientation; where several lie at one position, by the attributes that tell them apart.
 """
 
 from __future__ import annotations
@@ -62,25 +62,42 @@ def plane(frame: Frame) -> str:
 def stacks_of(frames: Iterable[Frame]) -> list[Stack]:
     """Group frames to stacks, in the order of series numbers; copies of one file count once."""
     groups: list[list[Frame]] = []
-    seen: set[tuple[str, int]] = set()
+    seen: set[tuple] = set()
     for frame in frames:
-        if frame.uid and (frame.uid, frame.index) in seen:
+        copy = (*_belongs_to(frame), frame.uid, frame.index)
+        if frame.uid and copy in seen:
             continue
-        seen.add((frame.uid, frame.index))
+        seen.add(copy)
         group = None if frame.position is None and frame.frames == 1 else _group(frame, groups)
         if group is None:
             groups.append([frame])
         else:
             group.append(frame)
     stacks = [stack for group in groups for stack in _split(group)]
-    return sorted(stacks, key=lambda stack: (stack.frames[0].series_number.zfill(6), -len(stack.frames)))
+    return _told_apart(sorted(stacks, key=lambda stack: (stack.frames[0].series_number.zfill(6), -len(stack.frames))))
+
+
+def _belongs_to(frame: Frame) -> tuple[str, str, str]:
+    """Patient, study and series: anonymised files may share the last, or have none."""
+    return frame.patient, frame.study, frame.series
+
+
+def _told_apart(stacks: list[Stack]) -> list[Stack]:
+    """The stacks, with a number for the patient, or the study, where they are of several."""
+    for name in ("patient", "study"):
+        owners = list(dict.fromkeys(getattr(stack.frames[0], name) for stack in stacks))
+        if len(owners) > 1:
+            numbers = {owner: str(number) for number, owner in enumerate(owners, 1)}
+            told = (((name, numbers[getattr(stack.frames[0], name)]), *stack.marks) for stack in stacks)
+            return [Stack(stack.frames, marks) for stack, marks in zip(stacks, told, strict=True)]
+    return stacks
 
 
 def _group(frame: Frame, groups: Sequence[list[Frame]]) -> list[Frame] | None:
     """The group that a frame goes with."""
     for group in groups:
         other = group[0]
-        if (frame.series, frame.shape, frame.samples) != (other.series, other.shape, other.samples):
+        if (_belongs_to(frame), frame.shape, frame.samples) != (_belongs_to(other), other.shape, other.samples):
             continue
         if frame.position is None or other.position is None:
             if frame.file == other.file and frame.position is other.position:
