@@ -93,10 +93,15 @@ class SaveMapd(SaveImaged):
         return path
 
     def discard(self, source: str, suffixes: Sequence[str] = (".tif", ".png", ".nii.gz")) -> None:
-        """Remove what former runs saved of a file that cannot be scored any more; other files' results stay."""
+        """Remove what former runs saved of a file that cannot be scored any more.
+
+        Results of which nothing says whose they are, neither their name nor a former list, stay.
+        """
         for postfix, suffix in product(self.postfixes, suffixes):
-            for path in self._names(source, postfix, suffix):
-                if self._sources.get(path, _place(source)) == _place(source) and path.is_file() and is_own_result(path):
+            short, with_place = self._names(source, postfix, suffix)
+            mine = [with_place, *([short] if self._sources.get(short) == _place(source) else [])]
+            for path in mine:
+                if path.is_file() and is_own_result(path):
                     path.unlink()
                     logger.info("removed %s, of a file that could not be scored again", path)
 
