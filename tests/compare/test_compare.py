@@ -109,14 +109,16 @@ def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
     }
     result = compare(**arguments)
     names = [row["method"] for row in result["rows"]]
-    assert names == ["dpmm n_components=4", "anomaly_dino", "mean_distance", "intensity"]
+    assert names == ["dpmm n_components=4", "anomaly_dino", "mean_distance", "brightness", "intensity"]
     # The lesion of these pictures is a white square: intensity alone finds it.
     assert result["rows"][-1]["pixel_auroc"] == pytest.approx(1.0, abs=1e-6)
-    assert len(result["paired_tests"]) == 3 and all(test["patients"] == 4 for test in result["paired_tests"])
+    # Any two on the backbone, and each of them with brightness.
+    assert len(result["paired_tests"]) == 6 and all(test["patients"] == 4 for test in result["paired_tests"])
+    assert {test["backbone"] for test in result["paired_tests"]} == {"dino_uad_tiny14 random weights"}
     for metric in ("auroc", "aupr"):
         ps = [(test[f"{metric}_p"], test[f"{metric}_p_holm"]) for test in result["paired_tests"]]
-        assert all(p <= adjusted <= min(1, 3 * p) for p, adjusted in ps)
-        assert min(ps)[1] == pytest.approx(min(1, 3 * min(ps)[0]))
+        assert all(p <= adjusted <= min(1, 6 * p) for p, adjusted in ps)
+        assert min(ps)[1] == pytest.approx(min(1, 6 * min(ps)[0]))
     assert "| p | Holm |" in (tmp_path / "out" / "compare.md").read_text()
     marked = [key for key in result["rows"][0] if key.startswith("marked 5 %")]
     assert len(marked) == len(KINDS) and all(0 <= result["rows"][0][key] <= 1 for key in marked)
@@ -130,7 +132,7 @@ def test_whole_comparison_on_pictures_and_its_resumption(tmp_path, capsys):
     cell.write_text(json.dumps(stored | {"fit_seconds": 123.0}))
     again = compare(**arguments)
     assert again["rows"][1]["fit_seconds"] == 123.0, "a finished cell is not run again"
-    assert ["log_likelihood" in row for row in result["rows"]] == [True, False, False, False]
+    assert ["log_likelihood" in row for row in result["rows"]] == [True, False, False, False, False]
     assert result["rows"][0]["log_likelihood"] == pytest.approx(likelihood_of_the_model(tmp_path), abs=1e-3)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from dino_uad.compare.config import Cell, Settings
 from dino_uad.compare.false_positives import FalsePositives
 from dino_uad.compare.replay import ReplayedBackbone
-from dino_uad.compare.spec import INTENSITY
+from dino_uad.compare.spec import INTENSITY, NO_BACKBONE
 from dino_uad.embeddings import EmbeddingDataset
 from dino_uad.files import atomic_path
 from dino_uad.handlers import FitCheckpoint
@@ -42,7 +42,7 @@ def run_cell(cell: Cell, settings: Settings, key: str) -> dict[str, Any]:
     network: nn.Module = parser.get_parsed_content("network")
     result = {
         "method": cell.method.name,
-        "backbone": cell.backbone.name if fitted else "-",
+        "backbone": "-" if cell.method.bundle in NO_BACKBONE else cell.backbone.name,
         "seed": cell.seed,
         **costs,
         "model_mb": sum(value.numel() * value.element_size() for value in network.state_dict().values()) / 1e6,

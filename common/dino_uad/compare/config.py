@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 import dino_uad
 from dino_uad.ahead import ahead
 from dino_uad.bundle_run import WORKFLOWS, find_bundle
-from dino_uad.compare.spec import BASELINES, INTENSITY, BackboneSpec, Method
+from dino_uad.compare.spec import BASELINES, BRIGHTNESS, INTENSITY, BackboneSpec, Method
 from dino_uad.digests import digest_facts, digest_sources
 from dino_uad.embeddings import entry_key
 
@@ -67,9 +67,15 @@ class Cell:
         for key, value in self.backbone.config().items():
             parser[f"network_def#backbone#{key}"] = value
         if baseline:
-            target = "dino_uad.heads.MeanDistanceHead"
+            bright = self.method.bundle == BRIGHTNESS
+            target = "dino_uad.compare.brightness.BrightnessHead" if bright else "dino_uad.heads.MeanDistanceHead"
             parser["network_def#head"] = {"_target_": target, "embed_dim": "$@network_def#backbone.embed_dim"}
             parser["max_epochs"] = 1
+            if bright:
+                parser["network_def#backbone"] = {
+                    "_target_": "dino_uad.compare.brightness.PatchBrightness",
+                    "patch_size": 14 if settings.image_size % 14 == 0 else 16,  # of DINOv2, of DINOv3
+                }
         for key, value in self.method.settings.items():
             parser[key if "#" in key else f"network_def#head#{key}"] = value
         if settings.epochs is not None:

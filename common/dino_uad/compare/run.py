@@ -17,7 +17,7 @@ from dino_uad.backbones import DinoBackbone
 from dino_uad.bundle_run import shipped_bundles
 from dino_uad.compare.cell import run_cell
 from dino_uad.compare.config import Cell, Settings, data_key
-from dino_uad.compare.spec import BASELINES, INTENSITY, BackboneSpec, Method, words
+from dino_uad.compare.spec import BASELINES, BRIGHTNESS, NO_BACKBONE, BackboneSpec, Method, words
 from dino_uad.compare.table import summarise, write_csv, write_markdown, write_plot
 from dino_uad.files import atomic_path, require_writable
 from dino_uad.measure import synchronize
@@ -52,8 +52,10 @@ def compare(
         out: folder for results.
         image_size: side of the input in pixels.
         epochs: cap on the passes of the methods that iterate.
-        baselines: also measure the distance to the mean embedding, and raw intensity.
-        permutations: of the paired test between any two methods on one backbone; 0 leaves it out.
+        baselines: also measure the distance to the mean embedding, brightness with all the steps that methods have
+            around their heads, and raw intensity.
+        permutations: of the paired tests between any two methods on one backbone, and of each with brightness; 0
+            leaves them out.
         device: torch device; a GPU if there is one.
     """
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -68,7 +70,8 @@ def compare(
     cells = [
         Cell(method, spec, seed)
         for spec, method, seed in itertools.product(specs, methods, seed_list)
-        if (method.bundle != INTENSITY or spec is specs[0]) and (method.bundle not in BASELINES or seed == seed_list[0])
+        if (method.bundle not in NO_BACKBONE or spec is specs[0])
+        and (method.bundle not in BASELINES or seed == seed_list[0])
     ]
     lists = cells[0].parser("evaluate", settings)
     data = data_key([lists.get_parsed_content(split) for split in ("train_data", "val_data", "test_data")])
@@ -98,7 +101,7 @@ def backbone_seconds(backbone: DinoBackbone, image_size: int, device: torch.devi
 
 
 def paired_tests(cells: list[dict[str, Any]], permutations: int) -> list[dict[str, Any]]:
-    """Paired permutation tests of pixel AUROC and AUPR between any two methods that share backbone and seed.
+    """Paired permutation tests of pixel AUROC and AUPR: any two methods that share backbone and seed, or brightness.
 
     Whole patients are swapped, where the files' names tell them. ``…_p_holm`` is adjusted for all pairs of methods of
     one backbone and seed, each metric for itself; ``…_p`` is as if a pair were the only one.
@@ -106,10 +109,11 @@ def paired_tests(cells: list[dict[str, Any]], permutations: int) -> list[dict[st
     found = []
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for first, second in itertools.combinations(cells, 2):
-        if (first["backbone"], first["seed"]) != (second["backbone"], second["seed"]):
+        if not _are_tested(first, second):
             continue
         counts = [torch.load(cell["levels"], weights_only=True).to(device) for cell in (first, second)]
-        row = {"backbone": first["backbone"], "seed": first["seed"], "patients": len(counts[0])}
+        backbone = max(first["backbone"], second["backbone"])  # "-", of brightness, sorts before any name
+        row = {"backbone": backbone, "seed": first["seed"], "patients": len(counts[0])}
         row |= {"first": first["method"], "second": second["method"]}
         for metric in ("auroc", "aupr"):
             result = permutation_test(*counts, metric=metric, permutations=permutations)
@@ -121,6 +125,13 @@ def paired_tests(cells: list[dict[str, Any]], permutations: int) -> list[dict[st
             for row, p in zip(family, holm([row[f"{metric}_p"] for row in family]), strict=True):
                 row[f"{metric}_p_holm"] = p
     return found
+
+
+def _are_tested(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether two cells are of one backbone and seed, or one of them is brightness, which needs no backbone."""
+    backbones = {first["backbone"], second["backbone"]}
+    comparable = len(backbones) == 1 or BRIGHTNESS in (first["method"], second["method"])
+    return first["seed"] == second["seed"] and comparable and backbones != {"-"}
 
 
 def write(

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 INTENSITY = "intensity"
-BASELINES = ("mean_distance", INTENSITY)
+BRIGHTNESS = "brightness"
+BASELINES = ("mean_distance", BRIGHTNESS, INTENSITY)
+NO_BACKBONE = (BRIGHTNESS, INTENSITY)
 
 
 @dataclass(frozen=True)

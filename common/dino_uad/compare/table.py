@@ -119,7 +119,7 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
         lines += ["", "## Paired permutation tests (two-sided; difference is first minus second)", ""]
         lines += [
             f"Patients (or images, where names do not tell) are swapped whole, {tests[0]['patients']} of them; Holm: "
-            "adjusted for all pairs of methods of one backbone and seed.",
+            "adjusted for all these tests of one backbone and seed.",
             "",
         ]
         lines += _table(
