@@ -14,7 +14,8 @@ from dino_uad.data.copies import refuse_drawn_on
 from dino_uad.data.masks import Labels, labels_of
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
-from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, tell_roles
+from dino_uad.data.patterns import NONE, pattern_of, require_used
+from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, UNCHOSEN_MASK, Role, tell_roles
 from dino_uad.data.unknown import refuse_unknown
 from dino_uad.data.verify import has_anomaly
 from dino_uad.data.words import is_normal
@@ -50,6 +51,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
         ValueError: something is not understood, or contradicts itself; the message says what and what to do.
     """
     roles = _roles(root, options)
+    _require_patterns(roles, options)
     _refuse_mixed(root, _of(roles, IMAGE))
     _refuse_one_folder_of_many(_of(roles, IMAGE))
     roles = _tell_by_content(root, roles, strict=True)
@@ -120,6 +122,20 @@ def _roles(root: Path, options: Options) -> list[Role]:
     return roles
 
 
+def _require_patterns(roles: Sequence[Role], options: Options) -> None:
+    """Raise ValueError where a pattern of masks or images means no file; for inference it may: masks may be absent."""
+    files = [(role.path.name, role.folders) for role in roles]
+    masks = [role.relative for role in roles if role.role == MASK or role.reason == UNCHOSEN_MASK]
+    shown = f"By their names these are masks: {', '.join(masks[:4])}" if masks else "No name says mask"
+    mask_patterns = [] if options.ignores_masks else options.mask_patterns
+    require_used("mask_pattern", mask_patterns, files, f"{shown}; {NONE} ignores all masks.")
+    image_patterns = [] if options.image_pattern is None else [options.image_pattern]
+    examples = ", ".join(role.relative for role in roles[:4])
+    require_used(
+        "image_pattern", image_patterns, files, f"Found {examples}; leave the option out if all are understood."
+    )
+
+
 def _refuse_mixed(root: Path, images: Sequence[Role]) -> None:
     volumes, pictures = [i for i in images if i.volume], [i for i in images if not i.volume]
     if volumes and pictures:
@@ -159,7 +175,7 @@ def _tell_by_content(root: Path, roles: list[Role], strict: bool) -> list[Role]:
             f"{root}: {len(unknown)} images have as few values as a mask (such as {one.relative}: {few[one]} values), "
             "and fit no image by name and size. If they are masks, name them after their images (x.png, x_mask.png) or "
             f"put them into a folder called masks; if they are images, say so with --train_data#image_pattern "
-            f"'{one.path.name}' (a shell pattern; '*' for all; from Python image_pattern=...)."
+            f"'{pattern_of(one.path.name)}' (a shell pattern; '*' for all; from Python image_pattern=...)."
         )
     return [told.get(role, role) for role in roles]
 

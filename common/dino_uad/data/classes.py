@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 
-from dino_uad.data.roles import Role, matches
+from dino_uad.data.patterns import divided, fits, matches
+from dino_uad.data.roles import Role
 from dino_uad.data.words import ANOMALOUS, CONTAINERS, GRADES, NORMAL, SEQUENCES, is_anomalous, is_normal, words
 
 Branch = tuple[str, ...]
@@ -30,8 +30,8 @@ class Classes:
     """
 
     def __init__(self, images: Sequence[Role], normal: str | Iterable[str] | None = None) -> None:
-        texts = normal.split(",") if isinstance(normal, str) else map(str, normal or ())
-        self.declared = [text.strip().casefold() for text in texts]
+        folders = {folder for image in images for folder in image.branch}
+        self.declared = [text.casefold() for text in divided(normal, folders)]
         self._children: dict[Branch, Counter[str]] = defaultdict(Counter)
         for image in images:
             for depth, folder in enumerate(image.branch):
@@ -94,11 +94,11 @@ class Classes:
 
     def _normal(self, folder: str, siblings: Collection[str]) -> bool:
         if self.declared:
-            return any(fnmatch(folder, text) for text in self.declared)
+            return any(fits(folder, text) for text in self.declared)
         return is_normal(folder) or (_spoken(folder) == ("no",) and ("yes",) in map(_spoken, siblings))
 
     def _declares(self, text: str, image: Role) -> bool:
-        return any(fnmatch(folder, text) for folder in image.branch) or matches(
+        return any(fits(folder, text) for folder in image.branch) or matches(
             image.path.name.casefold(), image.branch, text
         )
 

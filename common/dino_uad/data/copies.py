@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dino_uad.data.case import Case
+from dino_uad.data.patterns import pattern_of
 from dino_uad.data.roles import DECLARED, Role
 from dino_uad.data.verify import Identity, identity
 from dino_uad.data.words import words
@@ -35,7 +36,7 @@ def refuse_drawn_on(root: Path, images: Sequence[Role]) -> None:
                 f"{root}: {other.relative} looks like {one.relative} with something drawn on it ({100 * share:.0f} % "
                 "of the pixels are equal), as readers mark findings; expected images as they were taken. Leave such "
                 f"copies out with --train_data#pattern, or say that they are images with --train_data#image_pattern "
-                f"'{other.path.name}' (a shell pattern; '*' for all; from Python image_pattern=...)."
+                f"'{pattern_of(other.path.name)}' (a shell pattern; '*' for all; from Python image_pattern=...)."
             )
 
 

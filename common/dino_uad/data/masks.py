@@ -11,6 +11,7 @@ from string import ascii_letters
 
 from dino_uad.data.case import WAY_OUT, Options
 from dino_uad.data.pairs import Pairing
+from dino_uad.data.patterns import fits, pattern_of
 from dino_uad.data.roles import BOXES, Role
 from dino_uad.data.verify import overlap
 from dino_uad.data.words import DERIVED, FINDINGS, MASKS, ORGANS, QUALIFIERS, READERS, SIDES, SOLITARY, words
@@ -54,7 +55,7 @@ def labels_of(
         raise ValueError(
             f"{root}: {len(orphans)} of {len(masks)} masks (such as {orphans[0].relative}: {orphans[0].reason}) go "
             "with no image; expected the image's own name, or with _mask, _label or _seg added. If these are images, "
-            f"say so with --train_data#image_pattern '{orphans[0].relative}' (a shell pattern); {WAY_OUT}"
+            f"say so with --train_data#image_pattern '{pattern_of(orphans[0].relative)}' (a shell pattern); {WAY_OUT}"
         )
     joined = [(chosen[path], several) for path, several in found.items() if len(several) > 1]
     if not options.joins_masks:
@@ -141,13 +142,21 @@ def _refuse_different(root: Path, image: Role, masks: Sequence[Role]) -> None:
 
 
 def _patterns(masks: Sequence[Role], image: Role) -> list[str]:
-    """Shell patterns for such masks: what their names have beyond the image's or each other's, else their folders."""
+    """Shell patterns that tell such masks apart: by what their names have beyond the image's, or by their folders.
+
+    Where neither does, as in folders within folders, by their whole paths.
+    """
     rests = [mask.stem.removeprefix(image.stem) for mask in masks]
     letters = takewhile(lambda same: len(set(same)) == 1, zip(*(mask.stem for mask in masks), strict=False))
-    common = "".join(letter for letter, *_ in letters).rstrip("0123456789")
-    if all(rest and rest != mask.stem for rest, mask in zip(rests, masks, strict=True)):
-        return [f"*{rest}*" for rest in rests]
-    if len({mask.folders for mask in masks}) < len(masks) and common:
-        start = len(common.rstrip(ascii_letters))
-        return [f"*{mask.stem[start:]}.*" for mask in masks]
-    return [f"*{mask.folders[-1]}/*" if mask.folders else f"*{mask.path.name}" for mask in masks]
+    start = len("".join(letter for letter, *_ in letters).rstrip("0123456789").rstrip(ascii_letters))
+    options = (
+        [rest if rest != mask.stem else "" for rest, mask in zip(rests, masks, strict=True)],
+        [f"{mask.stem[start:]}." for mask in masks],
+        [f"{mask.folders[-1]}/" if mask.folders else "" for mask in masks],
+    )
+    for texts in options:
+        patterns = [f"*{pattern_of(text)}*" for text in texts]
+        chosen = [[mask for mask in masks if fits(mask.relative, pattern)] for pattern in patterns]
+        if all(texts) and chosen == [[mask] for mask in masks]:
+            return patterns
+    return [pattern_of(mask.relative) for mask in masks]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from unicodedata import normalize
 
+from dino_uad.data.patterns import matches
 from dino_uad.data.walk import OTHER, RESULT, VOLUME, Found, walk
 from dino_uad.data.words import DERIVED, IMAGES, MASKS, QUALIFIERS, SOLITARY, SPLIT_OF, split_word, words
 from dino_uad.transforms import image_name
@@ -17,6 +17,7 @@ IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
 BOXES = (".txt", ".xml", ".json")
 """Suffixes of annotations as boxes or polygons, where a folder or name says so."""
 DECLARED, CHOSEN = "it matches image_pattern", "it matches mask_pattern"
+UNCHOSEN_MASK = "masks that mask_pattern does not choose"
 FOLDER = "the folder"
 
 
@@ -107,11 +108,6 @@ def tell_roles(
     return roles
 
 
-def matches(name: str, folders: Sequence[str], pattern: str) -> bool:
-    """Whether a file's name, or its path below the data set's folder, matches a shell pattern."""
-    return fnmatch(name, pattern) or fnmatch("/".join((*folders, name)), pattern)
-
-
 def _role(
     file: Found, folders: Sequence[str], mask_patterns: Sequence[str], image_pattern: str | None
 ) -> tuple[str, str]:
@@ -124,7 +120,7 @@ def _role(
     if any(matches(name, folders, pattern) for pattern in mask_patterns):
         reason = CHOSEN
     elif mask_patterns and reason:
-        return PASSED, "masks that mask_pattern does not choose"
+        return PASSED, UNCHOSEN_MASK
     if file.kind == OTHER:
         if file.annotation or (reason and (file.image_format or name.lower().endswith(BOXES))):
             return MASK, reason
