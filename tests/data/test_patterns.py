@@ -45,7 +45,7 @@ def test_folders_with_commas_and_brackets_can_be_named_as_normal(tmp_path, names
 
 def test_patterns_proposed_for_two_masks_tell_them_apart(tmp_path):
     files = [f"x{k}.png" for k in range(4)] + [f"m[{f}]/x0_mask.png = mask" for f in "ab"]
-    with pytest.raises(ValueError, match="several masks for x0.png") as error:
+    with pytest.raises(ValueError, match=r"several masks for x0\.png") as error:
         understood(tmp_path, *files)
     one, both = re.findall(r"'([^']*\*[^']*)'", str(error.value))
     for pattern, count in ((one, 1), (both, 2)):

@@ -11,6 +11,7 @@ from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options, Understood
 from dino_uad.data.classes import Classes
 from dino_uad.data.content import count_values, size_or_none
 from dino_uad.data.copies import refuse_drawn_on
+from dino_uad.data.links import keep_one_place, keep_the_place_that_says_most
 from dino_uad.data.masks import Labels, labels_of
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
@@ -26,7 +27,7 @@ CALLED_MASKS = "are called as masks are (if they are images: --train_data#image_
 
 def list_images(root: Path, options: Options) -> Understood:
     """Every image, for inference: annotations and this package's results are passed over, classes are not asked for."""
-    roles = _roles(root, options)
+    roles = keep_one_place(_roles(root, options))
     roles = _tell_by_content(root, roles, strict=False)
     images = _of(roles, IMAGE)
     pairing = Pairing(images)
@@ -52,6 +53,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     """
     roles = _roles(root, options)
     _require_patterns(roles, options)
+    roles = keep_the_place_that_says_most(root, roles, options.normal)
     _refuse_mixed(root, _of(roles, IMAGE))
     _refuse_one_folder_of_many(_of(roles, IMAGE))
     roles = _tell_by_content(root, roles, strict=True)

@@ -88,7 +88,6 @@ def tell_roles(
         image_pattern: shell pattern of files that are images whatever their names say.
     """
     roles = []
-    seen: set[tuple[int, int]] = set()
     for file in walk(root):
         folders = file.path.relative_to(root).parts[:-1]
         role, reason = _role(file, folders, mask_patterns, image_pattern)
@@ -98,11 +97,6 @@ def tell_roles(
             role, reason = UNCHOSEN, f"images that do not match the pattern {pattern}"
         if role == IMAGE and kind is not None and (file.kind == VOLUME) != (kind == "3d"):
             role, reason = UNCHOSEN, f"images that are not {kind}"
-        if role == IMAGE and file.path.exists():  # a folder may be linked twice
-            status = file.path.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                role, reason = PASSED, "links to images that are listed already"
-            seen.add((status.st_dev, status.st_ino))
         unnamed = reason == CHOSEN or reason.startswith(FOLDER)
         roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.kind == OTHER, unnamed))
     return roles
