@@ -61,6 +61,25 @@ def test_tables_that_may_tell_classes_are_asked_for(tmp_path, name):
     assert len(list_images(tmp_path, Options()).cases) == 4  # inference takes them as they are
 
 
+@pytest.mark.parametrize(
+    ("image", "mask", "table"),
+    [
+        ("q{0}x.png", "masks/q{0}x.png = mask", "y.csv = text image,diagnosis|q3x.png,tumor"),
+        (
+            "sub-{0}/sub-{0}_FLAIR.nii.gz",
+            "sub-{0}/sub-{0}_FLAIR_mask.nii.gz = mask",
+            "p.tsv = text id\tgroup|sub-3\tMS",
+        ),
+    ],
+)
+def test_images_without_a_mask_that_a_table_may_call_ill_are_asked_for(tmp_path, image, mask, table):
+    layouts.write(tmp_path, [image.format(k) for k in range(1, 8)] + [mask.format(k) for k in (1, 2)] + [table])
+    with pytest.raises(ValueError, match=r"may tell which images of 5 without a mask are normal.*normal '\*'"):
+        understand(tmp_path, Options())
+    cases = understand(tmp_path, Options(normal="*")).cases  # what is marked stays anomalous
+    assert [case.anomalous for case in cases] == [True, True] + 5 * [False]
+
+
 HARMLESS = {
     "a list of names": ("img{}.png", "train_list.txt = text img1.png|img2.png"),
     "checksums": ("img{}.png", f"md5.txt = text {'a1' * 16}  img1.png|{'b2' * 16}  img2.png"),

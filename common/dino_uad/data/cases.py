@@ -66,7 +66,8 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     passed = [role for role in roles if role.role in (PASSED, UNCHOSEN)] + unannotated
     folder_classes = classes.normal_folders | classes.anomalous_folders
     patients = find_patients(images, pairing.case_name, folder_classes, options.group_pattern)
-    decided = {image.path: classes.anomalous(image) for image in images}
+    masked = set(labels) if classes.all_normal else set()
+    decided = {image.path: None if image.path in masked else classes.anomalous(image) for image in images}
     bare = [image for image in images if image.path not in labels]
     undecided = [image for image in bare if decided[image.path] is None]
     refuse_drawn_on(root, [image for image in bare if not decided[image.path]])

@@ -23,7 +23,8 @@ class Classes:
 
     Args:
         images: all images.
-        normal: names or shell patterns of normal folders (or of images), instead of the words.
+        normal: names or shell patterns of normal folders (or of images), instead of the words. ``"*"`` says that all
+            are normal of which nothing says otherwise: what a mask marks stays anomalous.
 
     Raises:
         ValueError: ``normal`` fits nothing.
@@ -51,6 +52,11 @@ class Classes:
         unused = [text for text in self.declared if not any(self._declares(text, image) for image in images)]
         if unused:
             raise ValueError(f"normal is {unused[0]!r}; no folder or image has that name. Found {self._folder_names()}")
+
+    @property
+    def all_normal(self) -> bool:
+        """Whether the user said that all are normal, but for what masks mark."""
+        return self.declared == ["*"]
 
     def anomalous(self, image: Role) -> bool | None:
         """Whether an image is anomalous; None where neither folders nor its name say so."""

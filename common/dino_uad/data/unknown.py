@@ -27,7 +27,7 @@ def refuse_unknown(
 
     Raises:
         ValueError: classes of other images are told by folders; another volume of the same case has a mask; or a table
-            that is not read lists the images.
+            that is not read lists the images: who is ill in it and has no mask would be learnt as normal.
     """
     masked = any(case.labels for case in cases)
     if undecided and not masked and len(undecided) < len(cases):
@@ -40,11 +40,12 @@ def refuse_unknown(
             "shell patterns), or move the images away."
         )
     _refuse_half_masked(root, cases, undecided, pairing)
-    if undecided and not masked and (table := table_of(undecided, others)) is not None:
+    if undecided and (table := table_of(undecided, others)) is not None:
+        without = f" of {len(undecided)} without a mask" if masked else ""
         raise ValueError(
-            f"{root}: {table.path} {table.says} and may tell which images are normal; it is not read, and no folder, "
-            f"name or mask tells it. Put the images into folders called normal and abnormal; if all are normal, "
-            f"{ALL_NORMAL}"
+            f"{root}: {table.path} {table.says} and may tell which images{without} are normal; it is not read, and no "
+            f"folder, name or mask tells it. Put the images into folders called normal and abnormal; if all{without} "
+            f"are normal, {ALL_NORMAL}"
         )
 
 
