@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from dino_uad.data.roles import Role
+from dino_uad.data.stems import classes_in_stems, letters
 from dino_uad.data.words import (
     ANOMALOUS,
     CONTAINERS,
@@ -81,7 +82,10 @@ def find_patients(
     identified = [dicom_patient(image.path) if image.volume else "" for image in images]
     if all(identified) and len(set(identified)) > 1:
         return Patients(identified, "told by the patient ids of DICOM files, hashed")
-    branches = [tuple(f for f in image.branch if f not in classes and not _names_class(f)) for image in images]
+    people = _counted({folder for image in images for folder in image.branch})
+    branches = [
+        tuple(f for f in image.branch if f in people or not (f in classes or _names_class(f))) for image in images
+    ]
     folders = _patient_folders(branches)
     by_name = _by_name(images, case, branches)
     if all(folders):
@@ -127,6 +131,12 @@ def _is_numbered(folder: str) -> bool:
     return any(c.isdigit() for c in folder) and not (CONTAINERS | GRADES) & {word.rstrip("0123456789") for word in said}
 
 
+def _counted(folders: Set[str]) -> set[str]:
+    """Folders that differ from another one by their number only: people, though their names may say a class as well."""
+    same = Counter(letters(folder) for folder in folders)
+    return {folder for folder in folders if same[letters(folder)] > 1 and letters(folder) and _is_numbered(folder)}
+
+
 def _names_class(folder: str) -> bool:
     return is_normal(folder) or is_anomalous(folder)
 
@@ -140,8 +150,11 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
         cut = undated
     places = [(image.split, image.branch) for image in images]
     size, total = Counter(zip(places, cut, strict=True)), Counter(places)
+    classes = _places_of_classes(places, names)
     starts = [
-        name if not start or (start != name and _counts(start, size[place, start], total[place])) else start
+        name
+        if not start or (start != name and _counts(start, size[place, start], total[place], place in classes))
+        else start
         for name, start, place in zip(names, cut, places, strict=True)
     ]
     doubt = ""
@@ -172,9 +185,17 @@ def _patient_of(name: str, number: re.Pattern[str]) -> str:
     return rest if rest == name else SEQUENCE_END.sub("", rest) or rest
 
 
-def _counts(start: str, size: int, total: int) -> bool:
+def _places_of_classes(places: Sequence[tuple], names: Sequence[str]) -> set[tuple]:
+    """The places in which names have classes before their numbers (``Tr-no_1``, ``Tr-gl_1``), and no patients."""
+    inside: dict[tuple, list[str]] = defaultdict(list)
+    for place, name in zip(places, names, strict=True):
+        inside[place].append(name)
+    return {place for place, several in inside.items() if classes_in_stems(several)}
+
+
+def _counts(start: str, size: int, total: int, class_told: bool) -> bool:
     """Whether a name's start before the number is no patient's: a class or a general word, or most of a folder."""
     said = set(words(start))
     return said <= NORMAL | ANOMALOUS | NO_NAME or (
-        not any(c.isdigit() for c in start) and total > FEWEST and 2 * size > total
+        not any(c.isdigit() for c in start) and total > FEWEST and (class_told or 2 * size > total)
     )
