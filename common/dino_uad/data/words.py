@@ -39,7 +39,8 @@ ANOMALOUS = DISEASES | _set(
     "positive positives pos krank malade malades enfermo enferma hasta anormal anormale anormales"
 )
 """Words of an anomalous image's folder or name that need no normal one beside them to be understood."""
-FINDINGS = ANOMALOUS | _set("disease diseases finding findings patient patients case cases pathology")
+PEOPLE = _set("patient patients case cases")
+FINDINGS = ANOMALOUS | PEOPLE | _set("disease diseases finding findings pathology")
 
 NORMAL_SHORT = _set("hc nc cn hv ctl ctrl no n neg ok")
 ABBREVIATED = _set("yes y pos ad mci ms tb pt pat")
