@@ -9,17 +9,16 @@ from pathlib import Path
 from dino_uad.data.assign import assign_splits
 from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options, Understood
 from dino_uad.data.classes import Classes
-from dino_uad.data.content import count_values, size_or_none
 from dino_uad.data.copies import refuse_drawn_on
+from dino_uad.data.few_values import tell_by_values
 from dino_uad.data.links import keep_one_place, keep_the_place_that_says_most
 from dino_uad.data.masks import Labels, labels_of
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
-from dino_uad.data.patterns import NONE, pattern_of, require_used
-from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, UNCHOSEN_MASK, Role, tell_roles
+from dino_uad.data.patterns import NONE, require_used
+from dino_uad.data.roles import IMAGE, MASK, PASSED, UNCHOSEN, UNCHOSEN_MASK, Role, tell_roles
 from dino_uad.data.unknown import refuse_unknown
 from dino_uad.data.verify import has_anomaly
-from dino_uad.data.words import is_normal
 from dino_uad.transforms import require_one_stack
 
 CALLED_MASKS = "are called as masks are (if they are images: --train_data#image_pattern '*')"
@@ -28,7 +27,7 @@ CALLED_MASKS = "are called as masks are (if they are images: --train_data#image_
 def list_images(root: Path, options: Options) -> Understood:
     """Every image, for inference: annotations and this package's results are passed over, classes are not asked for."""
     roles = keep_one_place(_roles(root, options))
-    roles = _tell_by_content(root, roles, strict=False)
+    roles = tell_by_values(root, roles, strict=False)
     images = _of(roles, IMAGE)
     pairing = Pairing(images)
     patients = find_patients(images, pairing.case_name, set(), options.group_pattern)
@@ -56,7 +55,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     roles = keep_the_place_that_says_most(root, roles, options.normal)
     _refuse_mixed(root, _of(roles, IMAGE))
     _refuse_one_folder_of_many(_of(roles, IMAGE))
-    roles = _tell_by_content(root, roles, strict=True)
+    roles = tell_by_values(root, roles, strict=True)
     images, masks = _of(roles, IMAGE), _of(roles, MASK)
     pairing = Pairing([*images, *_of(roles, UNCHOSEN)], masks)
     _refuse_duplicates(root, images, pairing)
@@ -127,7 +126,7 @@ def _roles(root: Path, options: Options) -> list[Role]:
 
 def _require_patterns(roles: Sequence[Role], options: Options) -> None:
     """Raise ValueError where a pattern of masks or images means no file; for inference it may: masks may be absent."""
-    files = [(role.path.name, role.folders) for role in roles]
+    files = [(role.path.name, role.folders) for role in roles if role.role != PASSED or not role.unread]
     masks = [role.relative for role in roles if role.role == MASK or role.reason == UNCHOSEN_MASK]
     shown = f"By their names these are masks: {', '.join(masks[:4])}" if masks else "No name says mask"
     mask_patterns = [] if options.ignores_masks else options.mask_patterns
@@ -153,34 +152,6 @@ def _refuse_one_folder_of_many(images: Sequence[Role]) -> None:
     """A DICOM folder alone is one scan, too few for a fit; several stacks in it, as exported flat, are listed."""
     if len(images) == 1 and images[0].path.is_dir():
         require_one_stack(images[0].path)
-
-
-def _tell_by_content(root: Path, roles: list[Role], strict: bool) -> list[Role]:
-    """Take images of a few values beside others of their size for the masks that they are, or ask."""
-    images = _of(roles, IMAGE)
-    asked = [image for image in images if image.reason != DECLARED]
-    few = {image: count for image in asked if (count := count_values(image.path)) is not None and count > 1}
-    others = [image for image in images if image not in few]
-    if not few or (not others and not strict):
-        return roles
-    pairing = Pairing(others)
-    told: dict[Role, Role] = {}
-    unknown = []
-    for image, count in few.items():
-        mask = replace(image, role=MASK, reason=f"it has {count} values, and the name of an image in it", unnamed=True)
-        if any(size_or_none(one.path) == size_or_none(image.path) for one in pairing.images_of(mask)):
-            told[image] = mask
-        elif not any(map(is_normal, image.branch)):
-            unknown.append(image)
-    if unknown and strict:
-        one = unknown[0]
-        raise ValueError(
-            f"{root}: {len(unknown)} images have as few values as a mask (such as {one.relative}: {few[one]} values), "
-            "and fit no image by name and size. If they are masks, name them after their images (x.png, x_mask.png) or "
-            f"put them into a folder called masks; if they are images, say so with --train_data#image_pattern "
-            f"'{pattern_of(one.path.name)}' (a shell pattern; '*' for all; from Python image_pattern=...)."
-        )
-    return [told.get(role, role) for role in roles]
 
 
 def _refuse_duplicates(root: Path, images: Sequence[Role], pairing: Pairing) -> None:

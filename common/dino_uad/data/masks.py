@@ -12,7 +12,8 @@ from string import ascii_letters
 from dino_uad.data.case import WAY_OUT, Options
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patterns import fits, pattern_of
-from dino_uad.data.roles import BOXES, Role
+from dino_uad.data.roles import Role
+from dino_uad.data.suffixes import BOXES
 from dino_uad.data.verify import overlap
 from dino_uad.data.words import DERIVED, FINDINGS, MASKS, ORGANS, QUALIFIERS, READERS, SIDES, SOLITARY, words
 
@@ -36,14 +37,17 @@ def labels_of(
     found: dict[Path, list[Role]] = defaultdict(list)
     chosen = {image.path: image for image in images}
     orphans = []
+    read = {(mask.path.parent, mask.stem) for mask in masks if not mask.unread}
     for mask in masks:
+        if mask.doubtful and (mask.path.parent, mask.stem) in read:  # what a mask's own side file says
+            continue
         owners = pairing.images_of(mask)
-        if mask.unread and (owners or not mask.path.name.endswith(BOXES)):
+        if mask.unread and (not mask.doubtful or _is_named(mask, owners, pairing)):
             raise ValueError(
                 f"{mask.path}: {mask.reason}, so it is an annotation, but this format is not read; expected masks as "
                 f"PNG, TIFF, BMP, NIfTI, NRRD or MHA. Convert them; {WAY_OUT}"
             )
-        if mask.unread:  # a list of annotations, or just a note beside masks
+        if mask.unread:  # a list of annotations, which is asked for as tables are, or just a note beside masks
             continue
         if not owners:
             orphans.append(mask)
@@ -69,6 +73,17 @@ def labels_of(
         names = ", ".join(mask.relative for mask in several)
         notes.append(f"{len(joined)} images have several masks, which are joined (such as {image.relative}: {names})")
     return {path: tuple(mask.path for mask in several) for path, several in found.items()}, notes
+
+
+def _is_named(mask: Role, owners: Sequence[Role], pairing: Pairing) -> bool:
+    """Whether a file that may be a note is an image's: boxes by their place, others by the image's name in theirs.
+
+    Where that is a sequence's (``T1``), the file's name must say mask and nothing else.
+    """
+    said = set(words(mask.stem))
+    whole = said <= MASKS | QUALIFIERS | SOLITARY
+    named = (set(pairing.case(owner)) for owner in owners)
+    return any(mask.path.name.lower().endswith(BOXES) or (case <= said if case else whole) for case in named)
 
 
 def kind_of(mask: Role) -> tuple[str, ...]:

@@ -9,13 +9,12 @@ from pathlib import Path
 from unicodedata import normalize
 
 from dino_uad.data.patterns import matches
+from dino_uad.data.suffixes import NO_MASKS, stem_of
 from dino_uad.data.walk import OTHER, RESULT, VOLUME, Found, walk
 from dino_uad.data.words import DERIVED, IMAGES, MASKS, QUALIFIERS, SOLITARY, SPLIT_OF, split_word, words
 from dino_uad.transforms import image_name
 
 IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
-BOXES = (".txt", ".xml", ".json")
-"""Suffixes of annotations as boxes or polygons, where a folder or name says so."""
 DECLARED, CHOSEN = "it matches image_pattern", "it matches mask_pattern"
 UNCHOSEN_MASK = "masks that mask_pattern does not choose"
 FOLDER = "the folder"
@@ -33,6 +32,8 @@ class Role:
     volume: bool = False
     unread: bool = False
     """Whether it is in a format that is not read."""
+    doubtful: bool = field(default=False, compare=False)
+    """Whether it may be a list or a note, and not the mask that its name, suffix or folder says."""
     unnamed: bool = field(default=False, compare=False)
     """Whether its values, its folder or the user, not its name, say that it is a mask."""
 
@@ -44,7 +45,7 @@ class Role:
     @cached_property
     def stem(self) -> str:
         """The file's name without its suffix."""
-        return image_name(self.path)
+        return stem_of(self.path.name) if self.doubtful else image_name(self.path)
 
     @cached_property
     def split(self) -> str | None:
@@ -98,7 +99,9 @@ def tell_roles(
         if role == IMAGE and kind is not None and (file.kind == VOLUME) != (kind == "3d"):
             role, reason = UNCHOSEN, f"images that are not {kind}"
         unnamed = reason == CHOSEN or reason.startswith(FOLDER)
-        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.kind == OTHER, unnamed))
+        unread = file.kind == OTHER
+        doubtful = unread and not (file.annotation or file.image_format or reason == CHOSEN)
+        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, unread, doubtful, unnamed))
     return roles
 
 
@@ -110,13 +113,13 @@ def _role(
         return PASSED, "results of this package"
     if file.kind != OTHER and image_pattern is not None and matches(name, folders, image_pattern):
         return IMAGE, DECLARED
-    reason = file.says if file.annotation else _mask_reason(image_name(file.path), folders)
+    reason = file.says if file.annotation else _mask_reason(file, folders)
     if any(matches(name, folders, pattern) for pattern in mask_patterns):
         reason = CHOSEN
     elif mask_patterns and reason:
         return PASSED, UNCHOSEN_MASK
     if file.kind == OTHER:
-        if file.annotation or (reason and (file.image_format or name.lower().endswith(BOXES))):
+        if file.annotation or (reason and not name.lower().endswith(NO_MASKS) and file.path.suffix):
             return MASK, reason
         if file.says:
             return PASSED, file.says
@@ -128,8 +131,9 @@ def _role(
     return IMAGE, "a picture or volume that nothing calls a mask"
 
 
-def _mask_reason(stem: str, folders: Sequence[str]) -> str:
+def _mask_reason(file: Found, folders: Sequence[str]) -> str:
     """Why a file is taken for a mask; empty where nothing says so."""
+    stem = stem_of(file.path.name) if file.kind == OTHER else image_name(file.path)
     for folder in reversed(folders):
         names = set(words(folder))
         if said := names & MASKS:
@@ -139,6 +143,8 @@ def _mask_reason(stem: str, folders: Sequence[str]) -> str:
     said = set(words(stem))
     if said := said & MASKS or (said if said <= SOLITARY else set()):
         return f"the name says {min(said)}"
+    if file.kind == OTHER and set(words(file.path.suffix)) & MASKS:
+        return f"the suffix says {file.path.suffix.lower().lstrip('.')}"
     return ""
 
 

@@ -7,52 +7,10 @@ from dataclasses import dataclass
 
 from dino_uad.data.image_names import ImageNames
 from dino_uad.data.roles import Role
+from dino_uad.data.suffixes import ARRAYS, OPAQUE, PROGRAMS, TEXTS
 from dino_uad.data.telling import read_text, rows_of, tells
 from dino_uad.data.words import FINDINGS, IMAGES, MASKS, ORGANS, PEOPLE, QUALIFIERS, SPLIT_OF, words
 
-TEXTS = (
-    *(
-        ".csv",
-        ".csv.gz",
-        ".tsv",
-        ".tsv.gz",
-        ".tab",
-        ".txt",
-        ".lst",
-        ".list",
-        ".json",
-        ".jsonl",
-        ".xml",
-        ".yaml",
-        ".yml",
-    ),
-    *(".xls", ".xlsx"),
-)
-ARRAYS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".roi", ".geojson")
-"""Beside a picture and of its name, they hold its annotation; beside volumes affines and the like."""
-OPAQUE = (
-    *(".pkl", ".pickle", ".pt", ".pth", ".parquet", ".feather", ".db", ".sqlite", ".sqlite3", ".xls", ".ods", ".zip"),
-    *(".tar", ".tar.gz", ".tgz", ".7z", ".rar", *ARRAYS),
-)
-"""Not looked into: what their names say must do."""
-PROGRAMS = (
-    ".py",
-    ".ipynb",
-    ".m",
-    ".r",
-    ".sh",
-    ".bat",
-    ".c",
-    ".h",
-    ".cpp",
-    ".java",
-    ".js",
-    ".cfg",
-    ".ini",
-    ".toml",
-    ".log",
-)
-"""What they are called is what they do, not what they hold."""
 LABELS = MASKS | FINDINGS - PEOPLE | {"diagnosis", "diagnoses", "class", "classes"}
 LABELS |= {"target", "targets", "y", "report", "reports", "train", "metadata"}
 LABEL_FILES = {"label", "labels", "lbl", "gt", "groundtruth", "mask", "masks", "annotation", "annotations", "annot"}
