@@ -32,15 +32,15 @@ PATIENTS = {
     "TCGA": ([f"TCGA_CS_{p}_20000902_{k}.png" for p in "123" for k in "12"], [f"TCGA_CS_{p}_20000902" for p in "123"]),
     "visits as folders": (
         [f"BraTS-GLI-0004{p}-{v}/BraTS-GLI-0004{p}-{v}-t2f.nii.gz" for p in range(3) for v in (100, 101)],
-        [f"BraTS-GLI-0004{p}" for p in range(3)],
+        [f"brats-gli-0004{p}" for p in range(3)],
     ),
     "visits in folders": (
         [f"d/OAS1_000{p}_MR{v}/RAW/OAS1_000{p}_MR{v}_anon.nii.gz" for p in range(3) for v in (1, 2)],
-        [f"d/OAS1_000{p}" for p in range(3)],
+        [f"d/oas1_000{p}" for p in range(3)],
     ),
     "days in folders": (
         [f"OAS3000{p}_MR_d{v + p}/anat/T1w.nii.gz" for p in range(3) for v in (1000, 2000)],
-        [f"OAS3000{p}" for p in range(3)],
+        [f"oas3000{p}" for p in range(3)],
     ),
     "some came twice": (
         [f"U-0000{p}_{v}_FLAIR.nii.gz" for p in range(5) for v in (11, 21) if p < 2 or v == 11],
