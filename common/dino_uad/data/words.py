@@ -13,9 +13,9 @@ def _set(text: str) -> frozenset[str]:
 
 
 SPLITS = {
-    "train": _set("train training tr trainset trainval"),
-    "valid": _set("valid val validation dev"),
-    "test": _set("test testing ts testset holdout"),
+    "train": _set("train training tr trn trainset traindata trainval"),
+    "valid": _set("valid val validate validation dev"),
+    "test": _set("test testing ts tst testset testdata holdout"),
 }
 SPLIT_OF = {word: split for split, names in SPLITS.items() for word in names}
 
