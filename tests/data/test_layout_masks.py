@@ -106,6 +106,13 @@ def test_one_bare_mask_of_several_volumes_is_that_of_the_chosen_one(tmp_path):
     assert len(anomalous(understood(tmp_path, *files, pattern="*PET*"))) == 4
 
 
+def test_the_mask_of_a_case_goes_with_the_sequence_that_a_pattern_chose(tmp_path):
+    """As ISLES 2022 lies on disk: the masks are a folder higher, below derivatives."""
+    images = [f"I/sub-s{k}/ses-1/dwi/sub-s{k}_ses-1_{name}.nii.gz" for k in range(4) for name in ("adc", "dwi")]
+    masks = [f"I/derivatives/sub-s{k}/ses-1/sub-s{k}_ses-1_msk.nii.gz = mask" for k in range(4)]
+    assert anomalous(understood(tmp_path, *images, *masks, pattern="*_dwi*")) == set(images[1::2])
+
+
 def test_one_mask_that_fits_no_image_is_an_error_though_others_fit(tmp_path):
     files = [f"p{k}.png" for k in range(4)] + ["p0_mask.png = mask", "p1_mask.png = mask", "q9_mask.png = mask"]
     with pytest.raises(ValueError, match=r"1 of 3 masks \(such as q9_mask.png: the name says mask\) go with no image"):

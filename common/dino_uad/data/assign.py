@@ -75,7 +75,8 @@ def _draw_all(root: Path, cases: list[Case], options: Options) -> tuple[list[Cas
             )
     test = draw_test(anomalous, normal, options.test_fraction, options.seed, always) if anomalous else set()
     rest = (anomalous | normal) - test
-    valid, _ = split_groups(rest, [options.valid_fraction], options.seed, root)
+    where = f"{root}, without the {len(test)} of {len(rest | test)} groups that are the test's" if test else root
+    valid, _ = split_groups(rest, [options.valid_fraction], options.seed, where)
 
     def split_of(case: Case) -> str:
         return "test" if case.group in test else "valid" if case.group in valid else "train"

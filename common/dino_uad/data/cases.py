@@ -54,7 +54,6 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     _require_patterns(roles, options)
     roles = keep_the_place_that_says_most(root, roles, options.normal)
     _refuse_mixed(root, _of(roles, IMAGE))
-    _refuse_one_folder_of_many(_of(roles, IMAGE))
     roles = tell_by_values(root, roles, strict=True)
     images, masks = _of(roles, IMAGE), _of(roles, MASK)
     pairing = Pairing([*images, *_of(roles, UNCHOSEN)], masks)
@@ -101,6 +100,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     notes += _in_several_splits(cases) if patients.known else []
     if not splits:
         return Understood(root, cases, passed, patients.patients_from, "none", notes)
+    _refuse_one_folder_of_many(cases)
     cases, splits_from, more = assign_splits(root, cases, options)
     return Understood(root, cases, passed, patients.patients_from, splits_from, notes + more)
 
@@ -148,10 +148,11 @@ def _refuse_mixed(root: Path, images: Sequence[Role]) -> None:
         )
 
 
-def _refuse_one_folder_of_many(images: Sequence[Role]) -> None:
-    """A DICOM folder alone is one scan, too few for a fit; several stacks in it, as exported flat, are listed."""
-    if len(images) == 1 and images[0].path.is_dir():
-        require_one_stack(images[0].path)
+def _refuse_one_folder_of_many(cases: Sequence[Case]) -> None:
+    """A DICOM folder alone to learn from is one scan, too few; several stacks in it, as exported flat, are listed."""
+    trained = [case for case in cases if case.trainable and case.split is None]
+    if len({case.group for case in trained}) == 1 and trained[0].image.path.is_dir():
+        require_one_stack(trained[0].image.path)
 
 
 def _refuse_duplicates(root: Path, images: Sequence[Role], pairing: Pairing) -> None:
