@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from dino_uad.data.patterns import NONE, require_used
 from dino_uad.data.roles import IMAGE, MASK, PASSED, UNCHOSEN, UNCHOSEN_MASK, Role, tell_roles
 from dino_uad.data.unknown import refuse_unknown
 from dino_uad.data.verify import has_anomaly
+from dino_uad.data.words import BIDS_PART, BIDS_TASK, MODALITIES, words
 from dino_uad.transforms import require_one_stack
 
 CALLED_MASKS = "are called as masks are (if they are images: --train_data#image_pattern '*')"
@@ -96,6 +98,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
         notes.append("no masks: image-level metrics only")
     if any(case.trainable and case.anomalous for case in cases):
         notes.append("of annotated volumes the fit takes the slices without annotation")
+    notes += _beside_normal(classes.by_place_alone(image for image in bare if decided[image.path]))
     notes += [patients.doubt] if patients.doubt else []
     notes += _in_several_splits(cases) if patients.known else []
     if not splits:
@@ -156,13 +159,17 @@ def _refuse_one_folder_of_many(cases: Sequence[Case]) -> None:
 
 
 def _refuse_duplicates(root: Path, images: Sequence[Role], pairing: Pairing) -> None:
-    first: dict[tuple, Role] = {}
+    """Raise ValueError where one case has two images: sequences, also in folders of their own (``anat``, ``dwi``)."""
+    first: dict[tuple, tuple[Role, str]] = {}
     for image in images:
         # Pictures called t1.png, t2.png, ... are numbered; volumes of those names are sequences of one case.
         name = pairing.case_name(image)
         key = name if image.volume else name or image.stem
-        other = first.setdefault((image.split, image.branch, key.casefold()), image)
-        if other is not image:
+        branch = tuple(folder for folder in image.branch if not (image.volume and set(words(folder)) <= MODALITIES))
+        key = BIDS_PART.sub("", key).casefold()
+        other, same = first.setdefault((image.split, branch, BIDS_TASK.sub("", key)), (image, key))
+        # Two tasks of one sequence are two images; a task and an anatomy are two sequences of a case.
+        if other is not image and (key == same or words(image.stem)[-1:] != words(other.stem)[-1:]):
             raise ValueError(
                 f"{root}: two images of one name: {other.relative} and {image.relative}; expected one image a case. "
                 "Remove one, or choose with pattern, as in --train_data#pattern '*flair*' (or '*_0000*', 'folder/*')."
@@ -201,6 +208,17 @@ def _refuse_missing_masks(root: Path, cases: Sequence[Case]) -> None:
             f"{missing[0].image.relative}); expected a mask for each, or for none. "
             "Add the masks or move the images away."
         )
+
+
+def _beside_normal(folders: Counter[str]) -> list[str]:
+    """A note on folders whose names say no class: ``unlabeled`` beside ``normal`` would be measured as ill."""
+    if not folders:
+        return []
+    listed = ", ".join(f"{name} ({count})" for name, count in folders.most_common(8))
+    return [
+        f"taken for anomalous only because a normal folder lies beside them: {listed}; move away what is not known, "
+        "and if one is normal, name all normal folders with --train_data#normal"
+    ]
 
 
 def _in_several_splits(cases: Sequence[Case]) -> list[str]:

@@ -13,6 +13,8 @@ from dino_uad.data.stems import classes_in_ends, classes_in_stems, name_words, n
 from dino_uad.data.words import (
     ANOMALOUS,
     CONTAINERS,
+    DEGREES,
+    FINDINGS,
     GRADES,
     NO,
     NORMAL,
@@ -84,6 +86,16 @@ class Classes:
             if folder in self.anomalous_folders or (says and not self.declared):
                 return True
         return True if image.branch in self._sorted_by_file else self._by_name.get(image.path)
+
+    def by_place_alone(self, images: Iterable[Role]) -> Counter[str]:
+        """The folders that are anomalous only because they lie beside a normal one, with their images' numbers."""
+        places = Counter(
+            next(folder for folder in reversed(image.branch) if folder in self.anomalous_folders)
+            for image in images
+            if self.anomalous_folders & set(image.branch)
+            and not {word for folder in image.branch for word in words(folder)} & (FINDINGS | DEGREES)
+        )
+        return Counter() if self.declared else places
 
     def check_understood(self, root: Path, images: Sequence[Role], groups: Collection[str]) -> None:
         """Ask where folders or names look like classes and none of them is known to be normal.

@@ -59,6 +59,9 @@ SCALED = _set("norm norms")
 MEASURED = _set("pressure tension dose quality resolution contrast light speed")
 """What is normal or bad itself where it follows such a word, as in ``normal_pressure_hydrocephalus``."""
 
+DEGREES = _set("yes mild moderate severe proliferative")
+"""Words of an anomalous folder beside a normal one, which say nothing alone."""
+
 IMAGES = _set(
     "img imgs image images imaging input inputs scan scans original originals orig photo photos picture pictures"
 )
@@ -102,6 +105,8 @@ SEQUENCES = _set(
     "bold cbf 0000"
 )
 """Ends of an image's name that say which sequence or channel it is."""
+MODALITIES = SEQUENCES | _set("anat func dwi perf pet fmap meg eeg ct mri")
+"""Folders of a case's sequences, as BIDS has them."""
 CONTAINERS = _set(
     "fold folds part parts batch set sets year site center centre scanner session ses visit series study data dataset "
     "group size slices axial coronal sagittal px v"
@@ -129,6 +134,9 @@ KNOWN_BEFORE |= _set("class label true sub subject pat pt id")
 
 BIDS_MASK = re.compile(r"_(?:desc|label)-[^_]+", re.IGNORECASE)
 BIDS_ENTITY = re.compile(r"_(?:space|desc|label|seg|res|den|hemi)-[^_]+", re.IGNORECASE)
+BIDS_PART = re.compile(r"_part-(?:mag|phase|real|imag)", re.IGNORECASE)
+BIDS_TASK = re.compile(r"_(?:task|run|echo|inv)-[^_]+", re.IGNORECASE)
+"""What tells images of one case apart in BIDS: contrasts, and repetitions of one contrast."""
 SEPARATOR = re.compile(r"[\s_.\-+,;()\[\]&]+")
 NUMBERED = re.compile(r"^([a-z]+?)(\d+)$")
 GLUED = re.compile(
