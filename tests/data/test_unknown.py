@@ -97,7 +97,7 @@ def test_tables_that_may_tell_classes_are_asked_for(tmp_path, name):
 )
 def test_images_without_a_mask_that_a_table_may_call_ill_are_asked_for(tmp_path, image, mask, table):
     layouts.write(tmp_path, [image.format(k) for k in range(1, 8)] + [mask.format(k) for k in (1, 2)] + [table])
-    with pytest.raises(ValueError, match=r"may tell which images of 5 without a mask are normal.*normal '\*'"):
+    with pytest.raises(ValueError, match=r"may tell which images are normal of the 5 without a mask.*normal '\*'"):
         understand(tmp_path, Options())
     cases = understand(tmp_path, Options(normal="*")).cases  # what is marked stays anomalous
     assert [case.anomalous for case in cases] == [True, True] + 5 * [False]
@@ -172,8 +172,16 @@ def test_images_without_a_class_beside_images_with_one_are_asked_for(tmp_path):
     written(tmp_path, "p{}/normal/a.png", "q{}/later/b.png")
     with pytest.raises(ValueError, match=r"nothing says whether 4 of 8 images are normal \(such as q1/later/b\.png\)"):
         understand(tmp_path, Options())
+    with pytest.raises(ValueError, match=r"as in --train_data#normal 'normal,later'"):
+        understand(tmp_path, Options())
     cases = understand(tmp_path, Options(normal="normal,later")).cases
     assert not any(case.anomalous for case in cases)
+
+
+def test_no_pattern_is_proposed_that_would_call_ill_images_normal(tmp_path):
+    written(tmp_path, "{}.png", "tumor/{}.png")
+    with pytest.raises(ValueError, match=r"nothing says .* Put them into a folder called normal, or move the images"):
+        understand(tmp_path, Options())
 
 
 def test_positive_and_negative_studies(tmp_path):
