@@ -12,6 +12,7 @@ from PIL import Image
 
 from dino_uad.data.case import Options
 from dino_uad.data.cases import understand
+from dino_uad.data.check import check
 from dino_uad.data.folder_list import datalist
 from dino_uad.data.split import split_groups
 from dino_uad.data.walk import natural_key
@@ -203,6 +204,18 @@ def test_refused(tmp_path, case):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         for split in ("train", "test"):
             datalist(tmp_path, split)
+
+
+@pytest.mark.parametrize("test", ["test/bad/{}.png", "test/{}.png"])
+def test_a_mask_of_another_size_in_any_split_is_an_error_before_the_fit(tmp_path, test):
+    for k in range(4):
+        png(tmp_path / f"train/good/{k}.png")
+    png(tmp_path / test.format("x"))
+    png(tmp_path / test.format("x_mask"), size=(4, 4))
+    for call in (lambda: datalist(tmp_path, "train"), lambda: check(str(tmp_path))):
+        with pytest.raises(ValueError, match=r"x_mask\.png: the mask is \(4, 4\)"):
+            call()
+    assert len(datalist(tmp_path, "valid")) == 1
 
 
 def test_missing_folder(tmp_path):

@@ -1,7 +1,11 @@
 """Folders and names that say who is normal."""
 
+import layouts
 import pytest
 from understood_cases import anomalous, understood
+
+from dino_uad.data.case import Options
+from dino_uad.data.cases import understand
 
 CLASSES = {
     "chest": ("NORMAL", "PNEUMONIA"),
@@ -68,3 +72,20 @@ def test_names_that_say_normal_beside_names_that_say_nothing_ask(tmp_path):
         understood(tmp_path, *files)
     assert anomalous(understood(tmp_path, normal="normal_*")) == set(files[4:])
     assert anomalous(understood(tmp_path, normal="*")) == set()
+
+
+def test_folders_that_are_anomalous_by_their_place_alone_are_told_of(tmp_path):
+    files = [f"{name}/{name}{k}.png" for name in ("normal", "tumor", "unlabeled", "misc") for k in range(4)]
+    notes = understand(layouts.write(tmp_path, files), Options()).notes
+    told = "beside them: misc (4), unlabeled (4); move away what is not known"
+    assert told in " ".join(notes)
+    assert "beside them" not in " ".join(understand(tmp_path, Options(normal="normal")).notes)
+
+
+def test_folders_that_masks_or_words_call_anomalous_need_no_note(tmp_path):
+    files = [f"{name}/{name}{k}.png" for name in ("good", "crack", "severe", "patient") for k in range(4)]
+    masks = [f"ground_truth/crack/crack{k}_mask.png = mask" for k in range(4)]
+    layouts.write(tmp_path, [*files[:8], *masks])
+    assert "beside them" not in " ".join(understand(tmp_path, Options()).notes)
+    layouts.write(tmp_path / "x", [file for file in files if not file.startswith("crack")])
+    assert "beside them" not in " ".join(understand(tmp_path / "x", Options()).notes)

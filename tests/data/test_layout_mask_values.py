@@ -11,7 +11,7 @@ from understood_cases import anomalous, understood
 
 import dicom_files
 from dino_uad.data.case import Options
-from dino_uad.data.cases import understand
+from dino_uad.data.cases import list_images, understand
 from scans import write_dicom, write_itk, write_nifti
 
 
@@ -137,3 +137,24 @@ def test_masks_are_known_by_their_values(tmp_path, what):
     assert [image.relative for image in (case.image for case in understood(tmp_path))] == [
         f"x{k}.{suffix if volume else 'png'}" for k in range(4)
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("p{}.png", "p{}_target.png"),
+        ("scans/p{}.png", "drawn/p{}.png"),
+        ("p{}_FLAIR.nii.gz", "p{}_lesion.nii.gz"),
+        ("p{}/image.png", "p{}/target.png"),
+    ],
+)
+def test_blank_masks_that_only_values_of_others_tell_are_no_images(tmp_path, image, mask):
+    files = [image.format(k) for k in range(1, 9)]
+    masks = [f"{mask.format(k)} = {'mask' if k % 2 else 'blank'}" for k in range(1, 9)]
+    assert anomalous(understood(tmp_path, *files, *masks)) == set(files[::2])
+    assert len(list_images(tmp_path, Options()).cases) == 8
+
+
+def test_blank_images_of_other_names_stay_images(tmp_path):
+    files = [f"p{k}.png" for k in range(1, 6)] + ["p1_target.png = mask", "p2_late.png = blank", "q9.png = blank"]
+    assert len(understood(tmp_path, *files)) == 7

@@ -106,6 +106,13 @@ def test_one_bare_mask_of_several_volumes_is_that_of_the_chosen_one(tmp_path):
     assert len(anomalous(understood(tmp_path, *files, pattern="*PET*"))) == 4
 
 
+def test_the_mask_of_a_case_goes_with_the_sequence_that_a_pattern_chose(tmp_path):
+    """As ISLES 2022 lies on disk: the masks are a folder higher, below derivatives."""
+    images = [f"I/sub-s{k}/ses-1/dwi/sub-s{k}_ses-1_{name}.nii.gz" for k in range(4) for name in ("adc", "dwi")]
+    masks = [f"I/derivatives/sub-s{k}/ses-1/sub-s{k}_ses-1_msk.nii.gz = mask" for k in range(4)]
+    assert anomalous(understood(tmp_path, *images, *masks, pattern="*_dwi*")) == set(images[1::2])
+
+
 def test_one_mask_that_fits_no_image_is_an_error_though_others_fit(tmp_path):
     files = [f"p{k}.png" for k in range(4)] + ["p0_mask.png = mask", "p1_mask.png = mask", "q9_mask.png = mask"]
     with pytest.raises(ValueError, match=r"1 of 3 masks \(such as q9_mask.png: the name says mask\) go with no image"):
@@ -113,12 +120,38 @@ def test_one_mask_that_fits_no_image_is_an_error_though_others_fit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["x1_mask.gif", "masks/x1.gif", "masks/x1.npy", "x1_seg.mat", "labels/x1.txt", "Annotations/x1.xml"]
+    "name",
+    [
+        *("x1_mask.gif", "masks/x1.gif", "masks/x1.npy", "x1_seg.mat", "labels/x1.txt", "Annotations/x1.xml"),
+        *("masks/x1.jfif", "x1_seg.nii.bz2", "x1_lesion_mask.mif.gz", "x1.OVERLAY", "x1.seg", "labels/x1.pkl"),
+    ],
 )
 def test_masks_in_a_format_that_is_not_read_are_named(tmp_path, name):
     files = [f"x{k}.png" for k in range(4)]
     with pytest.raises(ValueError, match=rf"{name.split('.')[-1]}.*this format is not read.*Convert"):
         understood(tmp_path, *files, f"{name} = mask")
+
+
+@pytest.mark.parametrize(
+    "name", ["masks/README.md", "masks/x1.log", "masks/Thumbs.db", "x1_mask.json", "masks/palette.act", "masks/LICENSE"]
+)
+def test_notes_and_side_files_of_masks_are_no_masks(tmp_path, name):
+    files = [f"x{k}.png" for k in range(4)] + ["x1_mask.png = mask"]
+    assert anomalous(understood(tmp_path, *files, f"{name} = text x")) == {"x1.png"}
+
+
+def test_a_sequence_and_its_mask_in_a_format_that_is_not_read(tmp_path):
+    files = [f"p{k}/{name}" for k in range(4) for name in ("T1.nii.gz", "seg.mif = text x")]
+    with pytest.raises(ValueError, match=r"p0/seg\.mif.*this format is not read"):
+        understood(tmp_path, *files)
+
+
+def test_a_pattern_of_masks_that_cannot_be_read_is_an_error(tmp_path):
+    files = [f"x{k}.png" for k in range(4)] + ["x1_drawn.bin = text x", "drawn.csv = text a"]
+    with pytest.raises(ValueError, match=r"x1_drawn\.bin: it matches mask_pattern.*not read"):
+        understood(tmp_path, *files, mask_pattern="*drawn*")
+    with pytest.raises(ValueError, match=r"mask_pattern is '\*\.csv', which matches no file"):
+        understood(tmp_path, mask_pattern="*.csv")
 
 
 def test_images_that_look_like_masks_are_asked_for_and_may_be_declared(tmp_path):

@@ -30,6 +30,44 @@ PATIENTS = {
     "dates": ([f"q{p}_200{y}0103.nii.gz" for p in range(3) for y in "12"], [f"q{p}" for p in range(3)]),
     "stripped": ([f"q{p}_T1{b}.nii.gz" for p in range(3) for b in ("", "_brain")], [f"q{p}" for p in range(3)]),
     "TCGA": ([f"TCGA_CS_{p}_20000902_{k}.png" for p in "123" for k in "12"], [f"TCGA_CS_{p}_20000902" for p in "123"]),
+    "visits as folders": (
+        [f"BraTS-GLI-0004{p}-{v}/BraTS-GLI-0004{p}-{v}-t2f.nii.gz" for p in range(3) for v in (100, 101)],
+        [f"brats-gli-0004{p}" for p in range(3)],
+    ),
+    "visits in folders": (
+        [f"d/OAS1_000{p}_MR{v}/RAW/OAS1_000{p}_MR{v}_anon.nii.gz" for p in range(3) for v in (1, 2)],
+        [f"d/oas1_000{p}" for p in range(3)],
+    ),
+    "days in folders": (
+        [f"OAS3000{p}_MR_d{v + p}/anat/T1w.nii.gz" for p in range(3) for v in (1000, 2000)],
+        [f"oas3000{p}" for p in range(3)],
+    ),
+    "some came twice": (
+        [f"U-0000{p}_{v}_FLAIR.nii.gz" for p in range(5) for v in (11, 21) if p < 2 or v == 11],
+        [f"U-0000{p}" for p in range(5)],
+    ),
+    "visits before an end": (
+        [f"training0{p}_0{v}_flair_pp.nii" for p in range(4) for v in range(3)],
+        [f"training0{p}" for p in range(4)],
+    ),
+    "months": (
+        [f"002_S_020{p}_{v}_T1.nii.gz" for p in range(4) for v in ("bl", "m06", "m12")],
+        [f"002_S_020{p}" for p in range(4)],
+    ),
+    "pre and post": (
+        [f"sub0{p}_{v}.nii.gz" for p in range(3) for v in ("pre", "post")],
+        [f"sub0{p}" for p in range(3)],
+    ),
+    "visits of pictures": ([f"A0{p}_v{v}.png" for p in range(3) for v in "12"], [f"A0{p}" for p in range(3)]),
+    "contrasts": ([f"p{p}_{c}.nii.gz" for p in range(4) for c in ("fat", "water")], [f"p{p}" for p in range(4)]),
+    "people of sites are no visits": (
+        [f"site{s}_{p}.nii.gz" for s in range(4) for p in range(3)],
+        [f"site{s}_{p}" for s in range(4) for p in range(3)],
+    ),
+    "numbers of their own are no visits": (
+        [f"IXI00{p}-Guys-10{p}0-T1.nii.gz" for p in range(4)],
+        [f"IXI00{p}-Guys-10{p}0" for p in range(4)],
+    ),
     "only dates": ([f"scan_200{y}0103.nii.gz" for y in "123"], [f"scan_200{y}0103" for y in "123"]),
     "a fold is none": (
         [f"fold{f}/a{p}_{k}.png" for f in "12" for p in "12" for k in "12"],
@@ -47,6 +85,11 @@ def test_patients(tmp_path, name):
 def test_slices_of_too_few_patients_are_told_of(tmp_path):
     layouts.write(tmp_path, [f"pat1_slice{k:03d}.png" for k in range(6)])
     assert "look like slices of 1 patient (pat1), too few" in understand(tmp_path, Options()).notes[0]
+
+
+def test_folders_of_too_few_patients_are_told_of(tmp_path):
+    layouts.write(tmp_path, [f"patient{p}/IM_{k:04d}.png" for p in (1, 2) for k in range(6)])
+    assert "folders look like 2 patients (patient1, patient2), too few" in understand(tmp_path, Options()).notes[0]
 
 
 @pytest.mark.parametrize("name", ["{s}/good/q{p}_{k}.png", "{s}/good/q{p}/{k}.png"])

@@ -7,7 +7,7 @@ import pytest
 from understood_cases import SPLITS, facts, understood
 
 from dino_uad.data.case import Options
-from dino_uad.data.cases import list_images
+from dino_uad.data.cases import list_images, understand
 
 
 @pytest.mark.parametrize("name", layouts.LAYOUTS)
@@ -41,3 +41,30 @@ def test_inference_takes_every_image_and_no_mask(tmp_path, name):
     found = {case.image.relative for case in images}
     assert not [path for path in found if "mask" in path or "seg" in path or "label" in path or "GT" in path]
     assert len(found) >= sum(layout.images)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("sub-{0}/anat/sub-{0}_T1w.nii.gz", "sub-{0}/dwi/sub-{0}_dwi.nii.gz"),
+        ("sub-{0}/anat/sub-{0}_T1w.nii.gz", "sub-{0}/func/sub-{0}_task-rest_bold.nii.gz"),
+        ("sub-{0}/pet/sub-{0}_pet.nii.gz", "sub-{0}/anat/sub-{0}_T1w.nii.gz"),
+        ("p{}_part-mag_bold.nii.gz", "p{}_part-phase_bold.nii.gz"),
+        ("T1/p{}.nii.gz", "FLAIR/p{}.nii.gz"),
+    ],
+)
+def test_sequences_of_one_case_in_several_folders_are_asked_for(tmp_path, names):
+    layouts.write(tmp_path, [name.format(k) for name in names for k in range(1, 6)])
+    with pytest.raises(ValueError, match=r"two images of one name: .*pattern"):
+        understand(tmp_path, Options())
+    assert len(understand(tmp_path, Options(pattern=names[0].format("*"))).cases) == 5
+
+
+def test_equal_names_at_several_sites_are_several_cases(tmp_path):
+    layouts.write(tmp_path, [f"{site}/p{k}.nii.gz" for site in ("siteA", "siteB") for k in range(5)])
+    assert len(understand(tmp_path, Options(normal="*")).cases) == 10
+
+
+def test_tasks_of_one_sequence_are_several_images(tmp_path):
+    layouts.write(tmp_path, [f"sub-{k}/func/sub-{k}_task-{t}_bold.nii.gz" for t in ("rest", "nback") for k in range(5)])
+    assert len(understand(tmp_path, Options()).cases) == 10

@@ -41,6 +41,29 @@ TABLES = {
     "DDTI": ("{}_1.jpg", "{}.xml = text <a/>", "1.xml goes with 1_1.jpg"),
     "studies": ("p1/s504{}/a.jpg", "r/s504{}.txt = text Nodule left", "s5041.txt goes with p1/s5041/a.jpg"),
     "closed": ("x{}.jpg", "labels.pkl", "labels.pkl is called as labels are"),
+    "spaces": ("scan {} b.png", "y.csv = text filename,label|scan 1 b.png,1", "y.csv names images"),
+    "commas": ("Doe, J {}.png", 'y.csv = text f,label|"Doe, J 1.png",1', "y.csv names images"),
+    "paths of Windows": ("s/scan {}.png", "y.csv = text f,label|C:\\data\\s\\scan 1.png,1", "y.csv names images"),
+    "leading zeros": ("000{}.png", "y.csv = text id,label|1,0|2,1|3,0|4,1", "y.csv names images"),
+    "numbers alone": ("im{}.png", "y.csv = text id,label|1,0|2,1|3,0|4,1", "y.csv names images"),
+    "numbers of folders": ("case_000{}/t1.nii.gz", "y.csv = text id,label|1,0|2,1|3,0|4,1", "y.csv names images"),
+    "separators": ("pat-{}.png", "y.csv = text id,label|pat_1,0", "y.csv names images"),
+    "a mapping": ("x{}a.png", 'labels.json = text {{"x1a.png": "melanoma"}}', "labels.json names images"),
+    "numbers in a mapping": ("x{}a.png", 'gt.json = text {{"x1a": 0, "x2a": 1}}', "gt.json names images"),
+    "lines of JSON": ("x{}a.png", 'd.jsonl = text {{"file": "x1a.png", "malignant": 1}}', "d.jsonl names images"),
+    "a side file": ("x{}a.nii.gz", 'x{}a.json = text {{"group": "AD"}}', "x1a.json goes with x1a.nii.gz"),
+    "a list of the ill": ("x{}a.png", "abnormal.txt = text x1a.png", "abnormal.txt names images"),
+    "a table of the ill": ("x{}a.png", "tuberculosis_cases.csv = text id|x1a", r"tuberculosis_cases\.csv names images"),
+    "a list in a folder": ("x{}a.png", "lists/tumor/train.txt = text x1a.png", "lists/tumor/train.txt names images"),
+    "case and control": ("x{}a.png", "l.csv = text image,case|x1a.png,0|x2a.png,1|x3a.png,1|x4a.png,0", "image, case"),
+    "more cells than heads": ("x{}a.png", "l.csv = text id|x1a.png,0|x2a.png,1", "l.csv names images"),
+    "no heads": ("x{}a.png", "l.csv = text x1a.png,0|x2a.png,1", "l.csv names images"),
+    "YAML": ("x{}a.png", "labels.yaml = text x1a.png: tumor", "labels.yaml names images"),
+    "a list with labels": ("x{}a.png", "labels.lst = text x1a.png 1", "labels.lst names images"),
+    "statistics": ("x{}a.png", "diagnosis.sav", "diagnosis.sav is called as labels are"),
+    "a page": ("x{}a.png", "test_labels.html", "test_labels.html is called as labels are"),
+    "an archive": ("x{}.png", "masks.tar.xz", "masks.tar.xz is called as labels are"),
+    "a part of an archive": ("x{}.png", "lesion_masks.zip.001", "lesion_masks.zip.001 is called as labels are"),
     "MATLAB": ("x{}.png", "x{}.mat", "x1.mat has the name of x1.png"),
 }
 
@@ -61,6 +84,25 @@ def test_tables_that_may_tell_classes_are_asked_for(tmp_path, name):
     assert len(list_images(tmp_path, Options()).cases) == 4  # inference takes them as they are
 
 
+@pytest.mark.parametrize(
+    ("image", "mask", "table"),
+    [
+        ("q{0}x.png", "masks/q{0}x.png = mask", "y.csv = text image,diagnosis|q3x.png,tumor"),
+        (
+            "sub-{0}/sub-{0}_FLAIR.nii.gz",
+            "sub-{0}/sub-{0}_FLAIR_mask.nii.gz = mask",
+            "p.tsv = text id\tgroup|sub-3\tMS",
+        ),
+    ],
+)
+def test_images_without_a_mask_that_a_table_may_call_ill_are_asked_for(tmp_path, image, mask, table):
+    layouts.write(tmp_path, [image.format(k) for k in range(1, 8)] + [mask.format(k) for k in (1, 2)] + [table])
+    with pytest.raises(ValueError, match=r"may tell which images are normal of the 5 without a mask.*normal '\*'"):
+        understand(tmp_path, Options())
+    cases = understand(tmp_path, Options(normal="*")).cases  # what is marked stays anomalous
+    assert [case.anomalous for case in cases] == [True, True] + 5 * [False]
+
+
 HARMLESS = {
     "a list of names": ("img{}.png", "train_list.txt = text img1.png|img2.png"),
     "checksums": ("img{}.png", f"md5.txt = text {'a1' * 16}  img1.png|{'b2' * 16}  img2.png"),
@@ -69,6 +111,16 @@ HARMLESS = {
     "a note": ("img{}.png", "README.txt = text Images of normal people"),
     "other images": ("img{}.png", "other.csv = text id,label|q1,0"),
     "numbers of something": ("{}.png", "age.csv = text visitor,mood|1,0"),
+    "a list with spaces": ("scan {}.png", "train.txt = text scan 1.png|scan 2.png"),
+    "a table of names": ("x{}a.png", "files.csv = text x1a.png|x2a.png"),
+    "one case for each": ("x{}a.png", "l.csv = text image,case|x1a.png,1|x2a.png,2|x3a.png,3|x4a.png,4"),
+    "a log of a training": ("{}.png", "log.csv = text epoch,loss|1,0.5|2,0.4|3,0.3|4,0.2"),
+    "checksums in JSON": ("x{}a.png", f'md5.json = text {{{{"x1a.png": "{"a1" * 16}"}}}}'),
+    "sizes in JSON": ("x{}a.png", 'info.json = text {{"x1a.png": {{"width": 4}}}}'),
+    "a manual and a licence": ("x{}a.png", "manual.pdf"),
+    "notes": ("x{}a.png", "README"),
+    "a log": ("x{}a.png", "labels.log = text x1a.png tumor"),
+    "a program": ("x{}a.png", "labels.py = text x1a.png"),
     "an affine": ("x{}.nii.gz", "x{}.mat"),
 }
 
@@ -76,6 +128,28 @@ HARMLESS = {
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_tells_no_class_does_not_stop_anybody(tmp_path, name):
     assert len(understand(written(tmp_path, *HARMLESS[name]), Options()).cases) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "encoded"),
+    [
+        ("irm_\u00e9{}.png", "fichier;diagnostic\nirm_\u00e91.png;1".encode("cp1252")),
+        ("irm_e\u0301{}.png", "fichier;diagnostic\nirm_\u00e91.png;1".encode()),
+        ("irm_{}.png", "fichier;diagnostic\nirm_1.png;1".encode("utf-16")),
+    ],
+)
+def test_tables_in_other_alphabets_are_read(tmp_path, name, encoded):
+    written(tmp_path, name)
+    (tmp_path / "y.csv").write_bytes(encoded)
+    with pytest.raises(ValueError, match=r"y\.csv names images \(columns fichier, diagnostic\)"):
+        understand(tmp_path, Options())
+
+
+def test_a_table_behind_many_others_is_found(tmp_path):
+    written(tmp_path, "x{}a.png", "zlabels.csv = text f,label|x1a.png,1")
+    layouts.write(tmp_path, [f"meta/m{k:03d}.csv = text a,b|1,2" for k in range(60)])
+    with pytest.raises(ValueError, match=r"zlabels\.csv names images"):
+        understand(tmp_path, Options())
 
 
 def test_own_tables_tell_nothing(tmp_path):
@@ -98,8 +172,16 @@ def test_images_without_a_class_beside_images_with_one_are_asked_for(tmp_path):
     written(tmp_path, "p{}/normal/a.png", "q{}/later/b.png")
     with pytest.raises(ValueError, match=r"nothing says whether 4 of 8 images are normal \(such as q1/later/b\.png\)"):
         understand(tmp_path, Options())
+    with pytest.raises(ValueError, match=r"as in --train_data#normal 'normal,later'"):
+        understand(tmp_path, Options())
     cases = understand(tmp_path, Options(normal="normal,later")).cases
     assert not any(case.anomalous for case in cases)
+
+
+def test_no_pattern_is_proposed_that_would_call_ill_images_normal(tmp_path):
+    written(tmp_path, "{}.png", "tumor/{}.png")
+    with pytest.raises(ValueError, match=r"nothing says .* Put them into a folder called normal, or move the images"):
+        understand(tmp_path, Options())
 
 
 def test_positive_and_negative_studies(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options
+from dino_uad.data.same_files import join_copies
 from dino_uad.data.split import draw_test, split_groups
 
 
@@ -21,8 +22,9 @@ def assign_splits(root: Path, cases: list[Case], options: Options) -> tuple[list
         ValueError: no normal image for training, or too few patients to draw from.
     """
     if not {"valid", "test"} & {case.split for case in cases} and _is_whole(cases):
+        cases, copies = join_copies(cases)
         drawn, notes = _draw_all(root, cases, options)
-        return drawn, f"drawn by patient, seed {options.seed}", notes + _without_anomaly(drawn)
+        return drawn, f"drawn by patient, seed {options.seed}", copies + notes + _without_anomaly(drawn)
     outside = [case for case in cases if case.split is None]
     notes = []
     if outside:
@@ -36,10 +38,13 @@ def assign_splits(root: Path, cases: list[Case], options: Options) -> tuple[list
         raise ValueError(f"{root}: no normal images for training; {LAYOUTS}")
     if any(case.split == "valid" for case in inside):
         return inside, "told by folders", notes + _without_anomaly(inside)
+    train, copies = join_copies(train)
+    joined = {case.image.path: case.group for case in train}
+    inside = [replace(case, group=joined.get(case.image.path, case.group)) for case in inside]
     valid, _ = split_groups([case.group for case in train], [options.valid_fraction], options.seed, root)
     told = f"told by folders; valid drawn from train by patient, seed {options.seed}"
     moved = [replace(case, split="valid") if case.split == "train" and case.group in valid else case for case in inside]
-    return moved, told, notes + _without_anomaly(moved)
+    return moved, told, notes + copies + _without_anomaly(moved)
 
 
 def _is_whole(cases: Sequence[Case]) -> bool:
@@ -70,7 +75,8 @@ def _draw_all(root: Path, cases: list[Case], options: Options) -> tuple[list[Cas
             )
     test = draw_test(anomalous, normal, options.test_fraction, options.seed, always) if anomalous else set()
     rest = (anomalous | normal) - test
-    valid, _ = split_groups(rest, [options.valid_fraction], options.seed, root)
+    where = f"{root}, without the {len(test)} of {len(rest | test)} groups that are the test's" if test else root
+    valid, _ = split_groups(rest, [options.valid_fraction], options.seed, where)
 
     def split_of(case: Case) -> str:
         return "test" if case.group in test else "valid" if case.group in valid else "train"

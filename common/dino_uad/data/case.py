@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dino_uad.data.patterns import NONE, divided
 from dino_uad.data.roles import Role
 
 LAYOUTS = """expected one of
@@ -79,7 +80,12 @@ class Options:
     @property
     def mask_patterns(self) -> list[str]:
         """The shell patterns in ``mask_pattern``, which commas divide."""
-        return [] if self.mask_pattern is None else [text.strip() for text in str(self.mask_pattern).split(",")]
+        return divided(self.mask_pattern)
+
+    @property
+    def ignores_masks(self) -> bool:
+        """Whether the user asked for no mask at all."""
+        return [text.casefold() for text in self.mask_patterns] == [NONE]
 
     @property
     def joins_masks(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +10,17 @@ from pathlib import Path
 from dino_uad.data.assign import assign_splits
 from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options, Understood
 from dino_uad.data.classes import Classes
-from dino_uad.data.content import count_values, size_or_none
 from dino_uad.data.copies import refuse_drawn_on
+from dino_uad.data.few_values import tell_by_values
+from dino_uad.data.links import keep_one_place, keep_the_place_that_says_most
 from dino_uad.data.masks import Labels, labels_of
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
-from dino_uad.data.roles import DECLARED, IMAGE, MASK, PASSED, UNCHOSEN, Role, tell_roles
+from dino_uad.data.patterns import NONE, require_used
+from dino_uad.data.roles import IMAGE, MASK, PASSED, UNCHOSEN, UNCHOSEN_MASK, Role, tell_roles
 from dino_uad.data.unknown import refuse_unknown
 from dino_uad.data.verify import has_anomaly
-from dino_uad.data.words import is_normal
+from dino_uad.data.words import BIDS_PART, BIDS_TASK, MODALITIES, words
 from dino_uad.transforms import require_one_stack
 
 CALLED_MASKS = "are called as masks are (if they are images: --train_data#image_pattern '*')"
@@ -25,8 +28,8 @@ CALLED_MASKS = "are called as masks are (if they are images: --train_data#image_
 
 def list_images(root: Path, options: Options) -> Understood:
     """Every image, for inference: annotations and this package's results are passed over, classes are not asked for."""
-    roles = _roles(root, options)
-    roles = _tell_by_content(root, roles, strict=False)
+    roles = keep_one_place(_roles(root, options))
+    roles = tell_by_values(root, roles, strict=False)
     images = _of(roles, IMAGE)
     pairing = Pairing(images)
     patients = find_patients(images, pairing.case_name, set(), options.group_pattern)
@@ -50,9 +53,10 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
         ValueError: something is not understood, or contradicts itself; the message says what and what to do.
     """
     roles = _roles(root, options)
+    _require_patterns(roles, options)
+    roles = keep_the_place_that_says_most(root, roles, options.normal)
     _refuse_mixed(root, _of(roles, IMAGE))
-    _refuse_one_folder_of_many(_of(roles, IMAGE))
-    roles = _tell_by_content(root, roles, strict=True)
+    roles = tell_by_values(root, roles, strict=True)
     images, masks = _of(roles, IMAGE), _of(roles, MASK)
     pairing = Pairing([*images, *_of(roles, UNCHOSEN)], masks)
     _refuse_duplicates(root, images, pairing)
@@ -62,7 +66,8 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     passed = [role for role in roles if role.role in (PASSED, UNCHOSEN)] + unannotated
     folder_classes = classes.normal_folders | classes.anomalous_folders
     patients = find_patients(images, pairing.case_name, folder_classes, options.group_pattern)
-    decided = {image.path: classes.anomalous(image) for image in images}
+    masked = set(labels) if classes.all_normal else set()
+    decided = {image.path: None if image.path in masked else classes.anomalous(image) for image in images}
     bare = [image for image in images if image.path not in labels]
     undecided = [image for image in bare if decided[image.path] is None]
     refuse_drawn_on(root, [image for image in bare if not decided[image.path]])
@@ -93,10 +98,12 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
         notes.append("no masks: image-level metrics only")
     if any(case.trainable and case.anomalous for case in cases):
         notes.append("of annotated volumes the fit takes the slices without annotation")
+    notes += _beside_normal(classes.by_place_alone(image for image in bare if decided[image.path]))
     notes += [patients.doubt] if patients.doubt else []
     notes += _in_several_splits(cases) if patients.known else []
     if not splits:
         return Understood(root, cases, passed, patients.patients_from, "none", notes)
+    _refuse_one_folder_of_many(cases)
     cases, splits_from, more = assign_splits(root, cases, options)
     return Understood(root, cases, passed, patients.patients_from, splits_from, notes + more)
 
@@ -120,6 +127,20 @@ def _roles(root: Path, options: Options) -> list[Role]:
     return roles
 
 
+def _require_patterns(roles: Sequence[Role], options: Options) -> None:
+    """Raise ValueError where a pattern of masks or images means no file; for inference it may: masks may be absent."""
+    files = [(role.path.name, role.folders) for role in roles if role.role != PASSED or not role.unread]
+    masks = [role.relative for role in roles if role.role == MASK or role.reason == UNCHOSEN_MASK]
+    shown = f"By their names these are masks: {', '.join(masks[:4])}" if masks else "No name says mask"
+    mask_patterns = [] if options.ignores_masks else options.mask_patterns
+    require_used("mask_pattern", mask_patterns, files, f"{shown}; {NONE} ignores all masks.")
+    image_patterns = [] if options.image_pattern is None else [options.image_pattern]
+    examples = ", ".join(role.relative for role in roles[:4])
+    require_used(
+        "image_pattern", image_patterns, files, f"Found {examples}; leave the option out if all are understood."
+    )
+
+
 def _refuse_mixed(root: Path, images: Sequence[Role]) -> None:
     volumes, pictures = [i for i in images if i.volume], [i for i in images if not i.volume]
     if volumes and pictures:
@@ -130,48 +151,25 @@ def _refuse_mixed(root: Path, images: Sequence[Role]) -> None:
         )
 
 
-def _refuse_one_folder_of_many(images: Sequence[Role]) -> None:
-    """A DICOM folder alone is one scan, too few for a fit; several stacks in it, as exported flat, are listed."""
-    if len(images) == 1 and images[0].path.is_dir():
-        require_one_stack(images[0].path)
-
-
-def _tell_by_content(root: Path, roles: list[Role], strict: bool) -> list[Role]:
-    """Take images of a few values beside others of their size for the masks that they are, or ask."""
-    images = _of(roles, IMAGE)
-    asked = [image for image in images if image.reason != DECLARED]
-    few = {image: count for image in asked if (count := count_values(image.path)) is not None and count > 1}
-    others = [image for image in images if image not in few]
-    if not few or (not others and not strict):
-        return roles
-    pairing = Pairing(others)
-    told: dict[Role, Role] = {}
-    unknown = []
-    for image, count in few.items():
-        mask = replace(image, role=MASK, reason=f"it has {count} values, and the name of an image in it", unnamed=True)
-        if any(size_or_none(one.path) == size_or_none(image.path) for one in pairing.images_of(mask)):
-            told[image] = mask
-        elif not any(map(is_normal, image.branch)):
-            unknown.append(image)
-    if unknown and strict:
-        one = unknown[0]
-        raise ValueError(
-            f"{root}: {len(unknown)} images have as few values as a mask (such as {one.relative}: {few[one]} values), "
-            "and fit no image by name and size. If they are masks, name them after their images (x.png, x_mask.png) or "
-            f"put them into a folder called masks; if they are images, say so with --train_data#image_pattern "
-            f"'{one.path.name}' (a shell pattern; '*' for all; from Python image_pattern=...)."
-        )
-    return [told.get(role, role) for role in roles]
+def _refuse_one_folder_of_many(cases: Sequence[Case]) -> None:
+    """A DICOM folder alone to learn from is one scan, too few; several stacks in it, as exported flat, are listed."""
+    trained = [case for case in cases if case.trainable and case.split is None]
+    if len({case.group for case in trained}) == 1 and trained[0].image.path.is_dir():
+        require_one_stack(trained[0].image.path)
 
 
 def _refuse_duplicates(root: Path, images: Sequence[Role], pairing: Pairing) -> None:
-    first: dict[tuple, Role] = {}
+    """Raise ValueError where one case has two images: sequences, also in folders of their own (``anat``, ``dwi``)."""
+    first: dict[tuple, tuple[Role, str]] = {}
     for image in images:
         # Pictures called t1.png, t2.png, ... are numbered; volumes of those names are sequences of one case.
         name = pairing.case_name(image)
         key = name if image.volume else name or image.stem
-        other = first.setdefault((image.split, image.branch, key.casefold()), image)
-        if other is not image:
+        branch = tuple(folder for folder in image.branch if not (image.volume and set(words(folder)) <= MODALITIES))
+        key = BIDS_PART.sub("", key).casefold()
+        other, same = first.setdefault((image.split, branch, BIDS_TASK.sub("", key)), (image, key))
+        # Two tasks of one sequence are two images; a task and an anatomy are two sequences of a case.
+        if other is not image and (key == same or words(image.stem)[-1:] != words(other.stem)[-1:]):
             raise ValueError(
                 f"{root}: two images of one name: {other.relative} and {image.relative}; expected one image a case. "
                 "Remove one, or choose with pattern, as in --train_data#pattern '*flair*' (or '*_0000*', 'folder/*')."
@@ -210,6 +208,17 @@ def _refuse_missing_masks(root: Path, cases: Sequence[Case]) -> None:
             f"{missing[0].image.relative}); expected a mask for each, or for none. "
             "Add the masks or move the images away."
         )
+
+
+def _beside_normal(folders: Counter[str]) -> list[str]:
+    """A note on folders whose names say no class: ``unlabeled`` beside ``normal`` would be measured as ill."""
+    if not folders:
+        return []
+    listed = ", ".join(f"{name} ({count})" for name, count in folders.most_common(8))
+    return [
+        f"taken for anomalous only because a normal folder lies beside them: {listed}; move away what is not known, "
+        "and if one is normal, name all normal folders with --train_data#normal"
+    ]
 
 
 def _in_several_splits(cases: Sequence[Case]) -> list[str]:

@@ -14,7 +14,7 @@ from dino_uad.data.cases import understand
 from dino_uad.data.content import count_values, size_or_none
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values
-from dino_uad.data.verify import has_anomaly, scan_loader
+from dino_uad.data.verify import check_sizes, has_anomaly, scan_loader
 from dino_uad.transforms import LoadScan, first_line, marked
 
 SAMPLE = 12  # images a split and class that are read for their values
@@ -62,7 +62,7 @@ def check(
         pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
     )
     understood = understand(Path(dataset_dir).expanduser(), options)
-    chosen_series([case.as_dict() for case in understood.cases], series)
+    check_sizes(chosen_series([case.as_dict() for case in understood.cases], series))
     values = as_values(understood)
     values["images"] = {}
     for split in values["splits"]:

@@ -1,23 +1,21 @@
-"""Copies: pictures that are another one with something drawn on it, as readers' contours, and files in two splits."""
+"""Copies: pictures that are another one with something drawn on it, as readers' contours."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from dino_uad.data.case import Case
+from dino_uad.data.patterns import pattern_of
 from dino_uad.data.roles import DECLARED, Role
 from dino_uad.data.verify import Identity, identity
 from dino_uad.data.words import words
-from dino_uad.digests import digest_file
 
 SAMPLE = 24  # pairs that are looked at
-CHUNK = 4096  # bytes
 MOST = 0.5  # of the pixels that are not background; neighbouring slices share none but by chance
 
 
@@ -35,38 +33,8 @@ def refuse_drawn_on(root: Path, images: Sequence[Role]) -> None:
                 f"{root}: {other.relative} looks like {one.relative} with something drawn on it ({100 * share:.0f} % "
                 "of the pixels are equal), as readers mark findings; expected images as they were taken. Leave such "
                 f"copies out with --train_data#pattern, or say that they are images with --train_data#image_pattern "
-                f"'{other.path.name}' (a shell pattern; '*' for all; from Python image_pattern=...)."
+                f"'{pattern_of(other.path.name)}' (a shell pattern; '*' for all; from Python image_pattern=...)."
             )
-
-
-def same_file_in_two_splits(cases: Sequence[Case]) -> list[str]:
-    """A note where the same bytes lie in two splits: an evaluation on them is no evaluation."""
-    same: list[list[Case]] = [[case for case in cases if case.image.path.is_file()]]
-    for key in (_size, _middle, digest_file):  # the cheap ones first; the whole file is read of hardly any
-        same = [group for alike in same for group in _grouped(alike, key) if len({case.split for case in group}) > 1]
-    if not same:
-        return []
-    one = same[0][0]
-    other = next(case for case in same[0] if case.split != one.split)
-    count = sum(len(group) - 1 for group in same)
-    return [f"{count} images are in two splits (such as {one.image.relative} and {other.image.relative})"]
-
-
-def _grouped(cases: Sequence[Case], key: Callable[[Path], object]) -> list[list[Case]]:
-    groups: dict[object, list[Case]] = defaultdict(list)
-    for case in cases:
-        groups[key(case.image.path)].append(case)
-    return list(groups.values())
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _middle(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(_size(path) // 2)
-        return file.read(CHUNK)
 
 
 def _pairs(images: Sequence[Role]) -> Iterator[tuple[Role, Role]]:

@@ -74,8 +74,8 @@ def datalist(
         test_fraction: share of the groups in a drawn test split.
         seed: of the drawn splits.
         series: shell pattern that chooses among several stacks in one DICOM folder: phases, b-values, a localiser.
-        on_error: "raise" checks sizes from headers now and leaves other errors to loading;
-            "skip" reads every file now and leaves the bad ones out, named in the log.
+        on_error: "raise" checks sizes from headers now ("train" those of all splits) and leaves other errors to
+            loading; "skip" reads every file now and leaves the bad ones out, named in the log.
         anonymous_names: log numbers only, no name of a file or patient.
 
     Raises:
@@ -101,7 +101,11 @@ def datalist(
     _tell(understood, split, named=not anonymous_names)
     items = chosen_series([case.as_dict() for case in cases], series, check=on_error == "raise")
     items += unread_images(understood, options) if listed else []
-    items = readable(items) if on_error == "skip" else refuse_blank(check_sizes(items))
+    if on_error == "skip":
+        items = readable(items)
+    else:  # a fit is not begun that could not be evaluated: it looks at the masks of all splits, by their headers
+        check_sizes([case.as_dict() for case in understood.cases] if split == "train" else items)
+        refuse_blank(items)
     if not items:
         raise ValueError(f"{root}: nothing left in split {split!r}{' (normal only)' if normal_only else ''}; {LAYOUTS}")
     if split == "train" and parallel.rank() == 0:

@@ -11,7 +11,9 @@ from string import ascii_letters
 
 from dino_uad.data.case import WAY_OUT, Options
 from dino_uad.data.pairs import Pairing
-from dino_uad.data.roles import BOXES, Role
+from dino_uad.data.patterns import fits, pattern_of
+from dino_uad.data.roles import Role
+from dino_uad.data.suffixes import BOXES
 from dino_uad.data.verify import overlap
 from dino_uad.data.words import DERIVED, FINDINGS, MASKS, ORGANS, QUALIFIERS, READERS, SIDES, SOLITARY, words
 
@@ -35,14 +37,17 @@ def labels_of(
     found: dict[Path, list[Role]] = defaultdict(list)
     chosen = {image.path: image for image in images}
     orphans = []
+    read = {(mask.path.parent, mask.stem) for mask in masks if not mask.unread}
     for mask in masks:
+        if mask.doubtful and (mask.path.parent, mask.stem) in read:  # what a mask's own side file says
+            continue
         owners = pairing.images_of(mask)
-        if mask.unread and (owners or not mask.path.name.endswith(BOXES)):
+        if mask.unread and (not mask.doubtful or _is_named(mask, owners, pairing)):
             raise ValueError(
                 f"{mask.path}: {mask.reason}, so it is an annotation, but this format is not read; expected masks as "
                 f"PNG, TIFF, BMP, NIfTI, NRRD or MHA. Convert them; {WAY_OUT}"
             )
-        if mask.unread:  # a list of annotations, or just a note beside masks
+        if mask.unread:  # a list of annotations, which is asked for as tables are, or just a note beside masks
             continue
         if not owners:
             orphans.append(mask)
@@ -54,7 +59,7 @@ def labels_of(
         raise ValueError(
             f"{root}: {len(orphans)} of {len(masks)} masks (such as {orphans[0].relative}: {orphans[0].reason}) go "
             "with no image; expected the image's own name, or with _mask, _label or _seg added. If these are images, "
-            f"say so with --train_data#image_pattern '{orphans[0].relative}' (a shell pattern); {WAY_OUT}"
+            f"say so with --train_data#image_pattern '{pattern_of(orphans[0].relative)}' (a shell pattern); {WAY_OUT}"
         )
     joined = [(chosen[path], several) for path, several in found.items() if len(several) > 1]
     if not options.joins_masks:
@@ -68,6 +73,17 @@ def labels_of(
         names = ", ".join(mask.relative for mask in several)
         notes.append(f"{len(joined)} images have several masks, which are joined (such as {image.relative}: {names})")
     return {path: tuple(mask.path for mask in several) for path, several in found.items()}, notes
+
+
+def _is_named(mask: Role, owners: Sequence[Role], pairing: Pairing) -> bool:
+    """Whether a file that may be a note is an image's: boxes by their place, others by the image's name in theirs.
+
+    Where that is a sequence's (``T1``), the file's name must say mask and nothing else.
+    """
+    said = set(words(mask.stem))
+    whole = said <= MASKS | QUALIFIERS | SOLITARY
+    named = (set(pairing.case(owner)) for owner in owners)
+    return any(mask.path.name.lower().endswith(BOXES) or (case <= said if case else whole) for case in named)
 
 
 def kind_of(mask: Role) -> tuple[str, ...]:
@@ -141,13 +157,21 @@ def _refuse_different(root: Path, image: Role, masks: Sequence[Role]) -> None:
 
 
 def _patterns(masks: Sequence[Role], image: Role) -> list[str]:
-    """Shell patterns for such masks: what their names have beyond the image's or each other's, else their folders."""
+    """Shell patterns that tell such masks apart: by what their names have beyond the image's, or by their folders.
+
+    Where neither does, as in folders within folders, by their whole paths.
+    """
     rests = [mask.stem.removeprefix(image.stem) for mask in masks]
     letters = takewhile(lambda same: len(set(same)) == 1, zip(*(mask.stem for mask in masks), strict=False))
-    common = "".join(letter for letter, *_ in letters).rstrip("0123456789")
-    if all(rest and rest != mask.stem for rest, mask in zip(rests, masks, strict=True)):
-        return [f"*{rest}*" for rest in rests]
-    if len({mask.folders for mask in masks}) < len(masks) and common:
-        start = len(common.rstrip(ascii_letters))
-        return [f"*{mask.stem[start:]}.*" for mask in masks]
-    return [f"*{mask.folders[-1]}/*" if mask.folders else f"*{mask.path.name}" for mask in masks]
+    start = len("".join(letter for letter, *_ in letters).rstrip("0123456789").rstrip(ascii_letters))
+    options = (
+        [rest if rest != mask.stem else "" for rest, mask in zip(rests, masks, strict=True)],
+        [f"{mask.stem[start:]}." for mask in masks],
+        [f"{mask.folders[-1]}/" if mask.folders else "" for mask in masks],
+    )
+    for texts in options:
+        patterns = [f"*{pattern_of(text)}*" for text in texts]
+        chosen = [[mask for mask in masks if fits(mask.relative, pattern)] for pattern in patterns]
+        if all(texts) and chosen == [[mask] for mask in masks]:
+            return patterns
+    return [pattern_of(mask.relative) for mask in masks]

@@ -86,14 +86,14 @@ class Pairing:
 
     def _beside(self, mask: Role) -> list[Role]:
         """An image of the same name in a folder that differs by one name, as ``scans/x`` and ``drawings/x``."""
-        names = [name for name in _mask_names(mask) if name]
+        names, places = [name for name in _mask_names(mask) if name], list(_places(mask))
         found = {
             id(image): image
             for (branch, name), images in self._named.items()
-            if name in names and any(_one_apart(branch, place) for place in mask.branches)
+            if name in names and any(_one_apart(branch, place) for place in places)
             for image in _in_split(images, mask)
         }
-        return list(found.values()) if len(found) == 1 else []
+        return _single(list(found.values()))
 
     def _anywhere(self, mask: Role) -> list[Role]:
         """The only image of the data set with a mask's name, wherever it is, if that is more than a number."""
@@ -106,8 +106,14 @@ class Pairing:
                     for image in _in_split(images, mask)
                 }
                 if found:
-                    return list(found.values()) if len(found) == 1 else []
+                    return _single(list(found.values()))
         return []
+
+
+def _single(found: list[Role]) -> list[Role]:
+    """The one image found, or of several sequences the one that the user's pattern chose; none where it is not one."""
+    chosen = [image for image in found if image.role == IMAGE]
+    return found if len(found) == 1 else chosen if len(chosen) == 1 else []
 
 
 def _places(mask: Role) -> Iterator[Name]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from dino_uad.data.roles import Role
+from dino_uad.data.stems import classes_in_stems, letters
+from dino_uad.data.visits import without_visits
 from dino_uad.data.words import (
     ANOMALOUS,
     CONTAINERS,
@@ -36,13 +38,14 @@ MADE = re.compile(  # what processing and augmentation make of an image, and pla
     re.IGNORECASE,
 )
 VIEW = re.compile(  # sides, projections and visits of one patient
-    r"(?:[ _.-]+(?:left|right|l|r|od|os|cc|mlo|pa|ap|lat|lateral|frontal|baseline|follow-?up|mr\d|"
+    r"(?:[ _.-]+(?:left|right|l|r|od|os|cc|mlo|pa|ap|lat|lateral|frontal|baseline|follow-?up|mr\d|(?:mr[_-])?d\d{4}|"
     r"(?:ses|session|visit|tp|time ?point|scan|week|month|year)[ _-]?\d+))+$",
     re.IGNORECASE,
 )
 DATE = re.compile(r"[ _.-]+(?:19|20)\d\d([ _.-]?)\d\d\1\d\d(?!\d).*$")
 TIME_POINT = re.compile(r"(?<=\d{5})-\d{3}$")  # BraTS: BraTS-GLI-00001-000 is patient 00001's first scan
 FEWEST = 3
+PERSONS = {"patient", "pat", "subject", "sub", "case", "p", "id"}
 EACH = "every image counts as one"
 
 
@@ -81,14 +84,23 @@ def find_patients(
     identified = [dicom_patient(image.path) if image.volume else "" for image in images]
     if all(identified) and len(set(identified)) > 1:
         return Patients(identified, "told by the patient ids of DICOM files, hashed")
-    branches = [tuple(f for f in image.branch if f not in classes and not _names_class(f)) for image in images]
+    people = _counted({folder for image in images for folder in image.branch})
+    branches = [
+        tuple(f for f in image.branch if f in people or not (f in classes or _names_class(f))) for image in images
+    ]
     folders = _patient_folders(branches)
+    few = sorted(set(folders) - {""})
+    if len(few) < FEWEST:
+        folders = [""] * len(images)
     by_name = _by_name(images, case, branches)
     if all(folders):
         return Patients(folders, "told by folders")
     groups = [folder or name for folder, name in zip(folders, by_name.groups, strict=True)]
     told = f"told by folders; elsewhere {by_name.patients_from}" if any(folders) else by_name.patients_from
-    return Patients(groups, told, by_name.doubt)
+    doubt = by_name.doubt
+    if few and not any(folders) and not by_name.known and all(set(letters(name)) & PERSONS for name in few):
+        doubt = _too_few("folders", few)
+    return Patients(groups, told, doubt)
 
 
 def _matched(pattern: str, image: Role) -> str:
@@ -102,7 +114,7 @@ def _matched(pattern: str, image: Role) -> str:
 
 
 def _patient_folders(branches: Sequence[tuple[str, ...]]) -> list[str]:
-    """The patient's folder of each image, down from the root to the first that is numbered as patients are; or ''."""
+    """The patient of each image by the first folder, from the root, that is numbered as patients are; or ''."""
     siblings: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for branch in branches:
         for depth, folder in enumerate(branch):
@@ -118,13 +130,29 @@ def _patient_folders(branches: Sequence[tuple[str, ...]]) -> list[str]:
         return ""
 
     found = [patient(branch) for branch in branches]
-    named = {group for group in found if group}
-    return found if len(named) >= FEWEST else [""] * len(found)
+    people = _without_visits_of_folders(set(found) - {""})
+    return [people.get(group, "") for group in found]
+
+
+def _without_visits_of_folders(folders: Set[str]) -> dict[str, str]:
+    """The person of each patient's folder, whose name may say a visit as well: ``OAS1_0001_MR2``."""
+    ordered = sorted(folders)
+    kept = without_visits([VIEW.sub("", TIME_POINT.sub("", folder)) for folder in ordered])
+    return {
+        folder: person if _is_numbered(person.rpartition("/")[2]) else folder
+        for folder, person in zip(ordered, kept, strict=True)
+    }
 
 
 def _is_numbered(folder: str) -> bool:
     said = words(folder)
     return any(c.isdigit() for c in folder) and not (CONTAINERS | GRADES) & {word.rstrip("0123456789") for word in said}
+
+
+def _counted(folders: Set[str]) -> set[str]:
+    """Folders that differ from another one by their number only: people, though their names may say a class as well."""
+    same = Counter(letters(folder) for folder in folders)
+    return {folder for folder in folders if same[letters(folder)] > 1 and letters(folder) and _is_numbered(folder)}
 
 
 def _names_class(folder: str) -> bool:
@@ -138,21 +166,21 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
     undated = [DATE.sub("", name) for name in cut]
     if len(set(undated)) < len(set(cut)):  # several dates of one patient
         cut = undated
+    cut = without_visits(cut)
     places = [(image.split, image.branch) for image in images]
     size, total = Counter(zip(places, cut, strict=True)), Counter(places)
+    classes = _places_of_classes(places, names)
     starts = [
-        name if not start or (start != name and _counts(start, size[place, start], total[place])) else start
+        name
+        if not start or (start != name and _counts(start, size[place, start], total[place], place in classes))
+        else start
         for name, start, place in zip(names, cut, places, strict=True)
     ]
     doubt = ""
     if len(set(zip(branches, starts, strict=True))) < (2 if volumes else FEWEST):
         few = sorted({start for start, name in zip(starts, names, strict=True) if NAMED_SLICE.search(name)})
         if few and len(names) > len(few):
-            doubt = (
-                f"the names look like slices of {len(few)} patient{'s'[: len(few) - 1]} ({', '.join(few)}), too few to "
-                "draw splits from: each counts as a patient, so that splits and intervals promise too much. Add "
-                "patients, or sort them into train, valid and test folders"
-            )
+            doubt = _too_few("names", few, "slices of ")
         starts = names
     often = {name for name, count in Counter(names).items() if count > 1}
     groups = []
@@ -166,15 +194,31 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
     return Patients(groups, "told by names less their slice numbers" if known else f"not known, {EACH}", doubt)
 
 
+def _too_few(where: str, few: Sequence[str], what: str = "") -> str:
+    return (
+        f"the {where} look like {what}{len(few)} patient{'s'[: len(few) - 1]} ({', '.join(few)}), too few to draw "
+        "splits from: each image counts as a patient, so that splits and intervals promise too much. Add patients, or "
+        "sort them into train, valid and test folders"
+    )
+
+
 def _patient_of(name: str, number: re.Pattern[str]) -> str:
     """A name without its slice's number (or the scan's), and without what else may differ between one patient's."""
     rest = VIEW.sub("", number.sub("", MADE.sub("", name)))
     return rest if rest == name else SEQUENCE_END.sub("", rest) or rest
 
 
-def _counts(start: str, size: int, total: int) -> bool:
+def _places_of_classes(places: Sequence[tuple], names: Sequence[str]) -> set[tuple]:
+    """The places in which names have classes before their numbers (``Tr-no_1``, ``Tr-gl_1``), and no patients."""
+    inside: dict[tuple, list[str]] = defaultdict(list)
+    for place, name in zip(places, names, strict=True):
+        inside[place].append(name)
+    return {place for place, several in inside.items() if classes_in_stems(several)}
+
+
+def _counts(start: str, size: int, total: int, class_told: bool) -> bool:
     """Whether a name's start before the number is no patient's: a class or a general word, or most of a folder."""
     said = set(words(start))
     return said <= NORMAL | ANOMALOUS | NO_NAME or (
-        not any(c.isdigit() for c in start) and total > FEWEST and 2 * size > total
+        not any(c.isdigit() for c in start) and total > FEWEST and (class_told or 2 * size > total)
     )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from unicodedata import normalize
 
+from dino_uad.data.patterns import matches
+from dino_uad.data.suffixes import NO_MASKS, stem_of
 from dino_uad.data.walk import OTHER, RESULT, VOLUME, Found, walk
 from dino_uad.data.words import DERIVED, IMAGES, MASKS, QUALIFIERS, SOLITARY, SPLIT_OF, split_word, words
 from dino_uad.transforms import image_name
 
 IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
-BOXES = (".txt", ".xml", ".json")
-"""Suffixes of annotations as boxes or polygons, where a folder or name says so."""
 DECLARED, CHOSEN = "it matches image_pattern", "it matches mask_pattern"
+UNCHOSEN_MASK = "masks that mask_pattern does not choose"
 FOLDER = "the folder"
 
 
@@ -32,6 +32,8 @@ class Role:
     volume: bool = False
     unread: bool = False
     """Whether it is in a format that is not read."""
+    doubtful: bool = field(default=False, compare=False)
+    """Whether it may be a list or a note, and not the mask that its name, suffix or folder says."""
     unnamed: bool = field(default=False, compare=False)
     """Whether its values, its folder or the user, not its name, say that it is a mask."""
 
@@ -43,7 +45,7 @@ class Role:
     @cached_property
     def stem(self) -> str:
         """The file's name without its suffix."""
-        return image_name(self.path)
+        return stem_of(self.path.name) if self.doubtful else image_name(self.path)
 
     @cached_property
     def split(self) -> str | None:
@@ -87,7 +89,6 @@ def tell_roles(
         image_pattern: shell pattern of files that are images whatever their names say.
     """
     roles = []
-    seen: set[tuple[int, int]] = set()
     for file in walk(root):
         folders = file.path.relative_to(root).parts[:-1]
         role, reason = _role(file, folders, mask_patterns, image_pattern)
@@ -97,19 +98,11 @@ def tell_roles(
             role, reason = UNCHOSEN, f"images that do not match the pattern {pattern}"
         if role == IMAGE and kind is not None and (file.kind == VOLUME) != (kind == "3d"):
             role, reason = UNCHOSEN, f"images that are not {kind}"
-        if role == IMAGE and file.path.exists():  # a folder may be linked twice
-            status = file.path.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                role, reason = PASSED, "links to images that are listed already"
-            seen.add((status.st_dev, status.st_ino))
         unnamed = reason == CHOSEN or reason.startswith(FOLDER)
-        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, file.kind == OTHER, unnamed))
+        unread = file.kind == OTHER
+        doubtful = unread and not (file.annotation or file.image_format or reason == CHOSEN)
+        roles.append(Role(file.path, folders, role, reason, file.kind == VOLUME, unread, doubtful, unnamed))
     return roles
-
-
-def matches(name: str, folders: Sequence[str], pattern: str) -> bool:
-    """Whether a file's name, or its path below the data set's folder, matches a shell pattern."""
-    return fnmatch(name, pattern) or fnmatch("/".join((*folders, name)), pattern)
 
 
 def _role(
@@ -120,13 +113,13 @@ def _role(
         return PASSED, "results of this package"
     if file.kind != OTHER and image_pattern is not None and matches(name, folders, image_pattern):
         return IMAGE, DECLARED
-    reason = file.says if file.annotation else _mask_reason(image_name(file.path), folders)
+    reason = file.says if file.annotation else _mask_reason(file, folders)
     if any(matches(name, folders, pattern) for pattern in mask_patterns):
         reason = CHOSEN
     elif mask_patterns and reason:
-        return PASSED, "masks that mask_pattern does not choose"
+        return PASSED, UNCHOSEN_MASK
     if file.kind == OTHER:
-        if file.annotation or (reason and (file.image_format or name.lower().endswith(BOXES))):
+        if file.annotation or (reason and not name.lower().endswith(NO_MASKS) and file.path.suffix):
             return MASK, reason
         if file.says:
             return PASSED, file.says
@@ -138,8 +131,9 @@ def _role(
     return IMAGE, "a picture or volume that nothing calls a mask"
 
 
-def _mask_reason(stem: str, folders: Sequence[str]) -> str:
+def _mask_reason(file: Found, folders: Sequence[str]) -> str:
     """Why a file is taken for a mask; empty where nothing says so."""
+    stem = stem_of(file.path.name) if file.kind == OTHER else image_name(file.path)
     for folder in reversed(folders):
         names = set(words(folder))
         if said := names & MASKS:
@@ -149,6 +143,8 @@ def _mask_reason(stem: str, folders: Sequence[str]) -> str:
     said = set(words(stem))
     if said := said & MASKS or (said if said <= SOLITARY else set()):
         return f"the name says {min(said)}"
+    if file.kind == OTHER and set(words(file.path.suffix)) & MASKS:
+        return f"the suffix says {file.path.suffix.lower().lstrip('.')}"
     return ""
 
 

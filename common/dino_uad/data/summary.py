@@ -9,8 +9,8 @@ from typing import Any
 
 from dino_uad.data.case import Case, Understood
 from dino_uad.data.content import count_values
-from dino_uad.data.copies import same_file_in_two_splits
 from dino_uad.data.roles import Role
+from dino_uad.data.same_files import same_file_in_two_splits
 
 ORDER = ("train", "valid", "test", None)
 EXAMPLES = 3

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from dino_uad.data.case import Case
 from dino_uad.data.pairs import Pairing
+from dino_uad.data.patterns import matches, pattern_of
 from dino_uad.data.roles import Role
+from dino_uad.data.stems import numbered_pattern
 from dino_uad.data.tables import table_of
 
 ALL_NORMAL = "say that they are: --train_data#normal '*' (from Python normal='*'; of some a pattern, '*_0.png')"
@@ -27,25 +29,39 @@ def refuse_unknown(
 
     Raises:
         ValueError: classes of other images are told by folders; another volume of the same case has a mask; or a table
-            that is not read lists the images.
+            that is not read lists the images: who is ill in it and has no mask would be learnt as normal.
     """
     masked = any(case.labels for case in cases)
     if undecided and not masked and len(undecided) < len(cases):
-        told = next(case for case in cases if case.image not in undecided)
+        told = [case for case in cases if case.image not in undecided]
         raise ValueError(
             f"{root}: nothing says whether {len(undecided)} of {len(cases)} images are normal (such as "
-            f"{undecided[0].relative}), though folders or names say it of others (such as {told.image.relative}, "
-            f"{'anomalous' if told.anomalous else 'normal'}). Say which folders are normal, as in --train_data#normal "
-            f"'{undecided[0].folders[-1] if undecided[0].folders else undecided[0].path.name}' (several with commas, "
-            "shell patterns), or move the images away."
+            f"{undecided[0].relative}), though folders or names say it of others (such as {told[0].image.relative}, "
+            f"{'anomalous' if told[0].anomalous else 'normal'}). Put them into a folder called normal"
+            f"{_advice(undecided[0], told)}, or move the images away."
         )
     _refuse_half_masked(root, cases, undecided, pairing)
-    if undecided and not masked and (table := table_of(undecided, others)) is not None:
+    if undecided and (table := table_of(undecided, others)) is not None:
+        without = f" of the {len(undecided)} without a mask" if masked else ""
         raise ValueError(
-            f"{root}: {table.path} {table.says} and may tell which images are normal; it is not read, and no folder, "
-            f"name or mask tells it. Put the images into folders called normal and abnormal; if all are normal, "
-            f"{ALL_NORMAL}"
+            f"{root}: {table.path} {table.says} and may tell which images are normal{without}; it is not read, and no "
+            f"folder, name or mask tells it. Put the images into folders called normal and abnormal; if all{without} "
+            f"are normal, {ALL_NORMAL}"
         )
+
+
+def _advice(image: Role, told: Sequence[Case]) -> str:
+    """How to say that such an image is normal, beside those that are known to be; '' where that would mean ill ones."""
+    normal = [case.image for case in told if not case.anomalous][:1]
+    patterns = dict.fromkeys(_pattern_of(one) for one in (*normal, image))
+    ill = [case.image for case in told if case.anomalous]
+    if any(matches(one.path.name.casefold(), one.branch, pattern.casefold()) for one in ill for pattern in patterns):
+        return ""
+    return f", say which are normal, as in --train_data#normal '{','.join(patterns)}' (shell patterns)"
+
+
+def _pattern_of(image: Role) -> str:
+    return pattern_of(image.branch[-1]) if image.branch else numbered_pattern(image.path.name)
 
 
 def _refuse_half_masked(root: Path, cases: Sequence[Case], undecided: Sequence[Role], pairing: Pairing) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from itertools import pairwise
 
 
@@ -12,9 +13,9 @@ def _set(text: str) -> frozenset[str]:
 
 
 SPLITS = {
-    "train": _set("train training tr trainset trainval"),
-    "valid": _set("valid val validation dev"),
-    "test": _set("test testing ts testset holdout"),
+    "train": _set("train training tr trn trainset traindata trainval"),
+    "valid": _set("valid val validate validation dev"),
+    "test": _set("test testing ts tst testset testdata holdout"),
 }
 SPLIT_OF = {word: split for split, names in SPLITS.items() for word in names}
 
@@ -30,14 +31,36 @@ DISEASES = _set(
     "pituitary metastasis metastases haemorrhage hemorrhage bleeding stroke infarct infarction ischemia edema oedema "
     "effusion nodule nodules polyp polyps melanoma nevus carcinoma adenocarcinoma sarcoma cyst cysts stone stones "
     "fracture fractures cnv dme drusen dr glaucoma cataract infected parasitized demented covid covid19 malaria "
-    "calc calcs hernia ulcer ulcers esophagitis mass masses calcification calcifications defect defects befund"
+    "calc calcs hernia ulcer ulcers esophagitis mass masses calcification calcifications defect defects befund "
+    "bacteria bacterial virus viral"
 )
 ANOMALOUS = DISEASES | _set(
     "ungood bad abnormal abnormals anomalous anomaly anomalies defective faulty diseased unhealthy pathological sick "
     "positive positives pos krank malade malades enfermo enferma hasta anormal anormale anormales"
 )
 """Words of an anomalous image's folder or name that need no normal one beside them to be understood."""
-FINDINGS = ANOMALOUS | _set("disease diseases finding findings patient patients case cases pathology")
+PEOPLE = _set("patient patients case cases")
+FINDINGS = ANOMALOUS | PEOPLE | _set("disease diseases finding findings pathology")
+
+NORMAL_SHORT = _set("hc nc cn hv ctl ctrl no n neg ok")
+ABBREVIATED = _set("yes y pos ad mci ms tb pt pat")
+"""Short for normal, and for not: they may be anything, but beside each other before numbers they are classes."""
+GENERAL = _set(
+    "lesion lesions tumor tumors tumour tumours cancer disease diseases diseased finding findings pathology "
+    "pathological defect defects defective anomaly anomalies anomalous abnormal demented infected parasitized dr befund"
+)
+"""Findings that include all others: ``non_tumor`` is normal, ``non_melanoma`` may be any other disease."""
+DENIABLE = FINDINGS - {"covid", "covid19", "benign"}
+"""Findings after a word of :data:`NO` that leave nothing: without benign is malignant, without covid pneumonia."""
+TESTED = _set("negative negatives neg")
+"""Results of tests: normal where what was tested, the words before, is a finding; not in ``HER2_negative``."""
+SCALED = _set("norm norms")
+"""Normal where they stand alone; in ``stain_norm`` values are normalised."""
+MEASURED = _set("pressure tension dose quality resolution contrast light speed")
+"""What is normal or bad itself where it follows such a word, as in ``normal_pressure_hydrocephalus``."""
+
+DEGREES = _set("yes mild moderate severe proliferative")
+"""Words of an anomalous folder beside a normal one, which say nothing alone."""
 
 IMAGES = _set(
     "img imgs image images imaging input inputs scan scans original originals orig photo photos picture pictures"
@@ -82,6 +105,8 @@ SEQUENCES = _set(
     "bold cbf 0000"
 )
 """Ends of an image's name that say which sequence or channel it is."""
+MODALITIES = SEQUENCES | _set("anat func dwi perf pet fmap meg eeg ct mri")
+"""Folders of a case's sequences, as BIDS has them."""
 CONTAINERS = _set(
     "fold folds part parts batch set sets year site center centre scanner session ses visit series study data dataset "
     "group size slices axial coronal sagittal px v"
@@ -101,8 +126,17 @@ DESCRIPTIVE = _set(
 )
 """Words of a table's columns that describe a person or a file and tell no class."""
 
+COUNTED = MASKS | IMAGES | {word for word in NORMAL | ANOMALOUS if len(word) > 3}
+"""Words that a number may follow without a space."""
+KNOWN_BEFORE = FINDINGS | CONTAINERS | NO_NAME | QUALIFIERS | SPLIT_OF.keys() | NORMAL | NO
+KNOWN_BEFORE |= _set("class label true sub subject pat pt id")
+"""Words that may stand before a test's result and name no marker."""
+
 BIDS_MASK = re.compile(r"_(?:desc|label)-[^_]+", re.IGNORECASE)
 BIDS_ENTITY = re.compile(r"_(?:space|desc|label|seg|res|den|hemi)-[^_]+", re.IGNORECASE)
+BIDS_PART = re.compile(r"_part-(?:mag|phase|real|imag)", re.IGNORECASE)
+BIDS_TASK = re.compile(r"_(?:task|run|echo|inv)-[^_]+", re.IGNORECASE)
+"""What tells images of one case apart in BIDS: contrasts, and repetitions of one contrast."""
 SEPARATOR = re.compile(r"[\s_.\-+,;()\[\]&]+")
 NUMBERED = re.compile(r"^([a-z]+?)(\d+)$")
 GLUED = re.compile(
@@ -125,14 +159,15 @@ SEQUENCE_END = re.compile(
 def words(name: str) -> tuple[str, ...]:
     """Lower-case words of a name: ``P1_lesionMask-2`` is ``p1 lesion mask 2``.
 
-    A word that says what the file is loses its number (``img0001`` is ``img 0001``); others (``p001``, ``t1``) do not.
+    A word that says what the file is, or its class, loses its number (``img0001`` is ``img 0001``); others (``p001``,
+    ``t1``) do not.
     Accents count the same composed and apart, as macOS writes them.
     """
     result: list[str] = []
     for word in SEPARATOR.split(HUMP.sub("_", unicodedata.normalize("NFC", name))):
         part = word.lower().replace("\u0307", "")  # of the Turkish dotted I
         numbered = NUMBERED.match(part)
-        if numbered and numbered[1] in MASKS | IMAGES and part not in MASKS:
+        if numbered and part not in MASKS | ANOMALOUS and numbered[1] in COUNTED:
             result += numbered.groups()
         elif glued := GLUED.match(part):
             result += filter(None, glued.groups())
@@ -152,16 +187,41 @@ def split_word(folder: str) -> str | None:
 
 def is_normal(folder: str) -> bool:
     """Whether a folder's name says that its images are normal."""
-    said = words(folder)
-    denied = {after for before, after in pairwise(said) if before in NO}
-    if denied & NORMAL:
-        return False
-    return bool(NORMAL & set(said) - denied or (denied & (FINDINGS - {"covid", "covid19"}))) or (
-        said[-1:] == ("free",) and bool(FINDINGS & set(said))
-    )
+    return say_normal(words(folder))
 
 
 def is_anomalous(folder: str) -> bool:
     """Whether a folder's name says by itself that its images are anomalous."""
-    said = set(words(folder))
-    return not is_normal(folder) and bool(said & ANOMALOUS or (said & NO and said & NORMAL))
+    return say_anomalous(words(folder))
+
+
+def say_normal(said: Sequence[str]) -> bool:
+    """Whether words of a name say that an image is normal: ``normal``, ``no_tumor``, ``tumor_free``.
+
+    Not ``non_melanoma``, which is another disease, ``HER2_negative``, ``normal_pressure``, ``stain_norm``.
+    """
+    pairs = list(pairwise(said))
+    denied = {after for before, after in pairs if before in NO}
+    if denied & NORMAL:
+        return False
+    absent = {after for before, after in pairs if before in NO and after in (GENERAL if before == "non" else DENIABLE)}
+    normal = set(said) & NORMAL - {before for before, after in pairs if after in MEASURED}
+    spoken = {word for word in said if not word.isdecimal()}
+    if spoken - SCALED - SPLIT_OF.keys():
+        normal -= SCALED
+    if not _name_no_marker(said[: min((said.index(word) for word in TESTED if word in said), default=0)]):
+        normal -= TESTED
+    return bool(normal or absent) or (said[-1:] == ("free",) and bool(FINDINGS & set(said)))
+
+
+def _name_no_marker(before: Sequence[str]) -> bool:
+    """Whether words before a test's result are findings, containers or people, and no marker as ``HER2``."""
+    letters = {word if word in KNOWN_BEFORE else word.rstrip("0123456789") for word in before}
+    return {word for word in letters if len(word) > 1} <= KNOWN_BEFORE
+
+
+def say_anomalous(said: Sequence[str]) -> bool:
+    """Whether words of a name say by themselves that an image is anomalous."""
+    spoken = set(said)
+    measured = {before for before, after in pairwise(said) if after in MEASURED}
+    return not say_normal(said) and bool((spoken & ANOMALOUS) - measured or (spoken & NO and spoken & NORMAL))

@@ -113,9 +113,12 @@ def test_headers_that_pydicom_cannot_parse_are_told_of_with_their_file(tmp_path)
         LoadScan()(item["image"])
 
 
-def test_patients_exported_into_one_folder_are_listed(tmp_path):
-    for patient in "abc":
-        write_slices(tmp_path, VALUES, PatientID=patient, series=f"1.{ord(patient)}", name=patient + "{k}.dcm")
+@pytest.mark.parametrize("folders", [("",), ("normal", "haemorrhage")])
+def test_patients_exported_into_one_folder_are_listed(tmp_path, folders):
+    for folder in folders:
+        for patient in "abc":
+            series = f"1.{ord(patient)}"
+            write_slices(tmp_path / folder, VALUES, PatientID=patient, series=series, name=patient + "{k}.dcm")
     with pytest.raises(ValueError, match=r"3 stacks of DICOM images: .*put each into its own folder"):
         datalist(tmp_path, "train")
 
