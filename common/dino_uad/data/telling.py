@@ -7,6 +7,8 @@ import csv
 import gzip
 import re
 import zipfile
+import zlib
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -37,12 +39,22 @@ def read_text(path: Path) -> str:
     try:
         if path.suffix.lower() == ".xlsx":
             with zipfile.ZipFile(path) as book:
-                parts = [name for name in book.namelist() if name.endswith(".xml")]
-                return " ".join(book.read(name).decode("utf-8", "replace") for name in parts)[:LARGEST]
+                return " ".join(_parts(book))
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             return _decoded(file.read(LARGEST))
-    except (OSError, EOFError, zipfile.BadZipFile):
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
         return ""
+
+
+def _parts(book: zipfile.ZipFile) -> Iterator[str]:
+    """The texts in an Excel book, together no longer than :data:`LARGEST`, however far they would expand."""
+    left = LARGEST
+    for name in book.namelist():
+        if name.endswith(".xml") and left:
+            with book.open(name) as part:
+                text = part.read(left).decode("utf-8", "replace")
+            left -= len(text)
+            yield text
 
 
 def tells(path: Path, folders: tuple[str, ...], text: str, names: ImageNames) -> bool:
