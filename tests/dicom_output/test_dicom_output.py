@@ -134,6 +134,20 @@ def test_a_resampled_scan_keeps_its_own_geometry(made):
     np.testing.assert_allclose(centre, (LPS @ finer @ [*np.argwhere(labels == 2).mean(0), 1])[:3], atol=1e-3)
 
 
+def test_a_resampled_scan_may_have_more_findings_than_a_byte_counts(tmp_path):
+    affine, shape = np.diag([-1.0, -1.0, 3.0, 1.0]), (60, 40, 2)
+    folder = write_series(tmp_path / "series", np.zeros(shape), affine)
+    finer = affine @ np.diag([1, 1, 0.5, 1])
+    values = np.zeros((60, 40, 4), np.float32)
+    values[::3, ::3, 1] = np.linspace(5, 2, 280).reshape(20, 14)
+    labels, findings = extract_findings(values, ScanGrid(values.shape, finer, 2), 1.0)
+    segmentation = findings_segmentation(source_of(folder, values.shape, finer), labels, finer, findings, "dpmm")
+    segmentation.save_as(tmp_path / "seg.dcm")
+    volume = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True)
+    numbers, counts = np.unique(volume.array[volume.array > 0], return_counts=True)
+    assert numbers.tolist() == list(range(1, 281)) and set(counts) == {1}
+
+
 def test_a_radiograph_without_geometry(tmp_path):
     path = write_radiograph(tmp_path / "chest.dcm", 30, 20)
     values = np.zeros((30, 20), np.float32)

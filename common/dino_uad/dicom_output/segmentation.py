@@ -46,7 +46,7 @@ def findings_segmentation(
     first = source.headers[0]
     return Segmentation(
         source_images=list(source.headers),
-        pixel_array=frames[list(source.slices)] if source.slices is not None else _volume(volume, affine, first),
+        pixel_array=frames[list(source.slices)] if source.slices is not None else _volume(frames, affine, first),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(finding, first.SeriesInstanceUID, method) for finding in findings],
         series_instance_uid=stable_uid(first, method, "SEG series"),
@@ -93,10 +93,10 @@ def algorithm(method: str) -> hd.AlgorithmIdentificationSequence:
     )
 
 
-def _volume(volume: NDArray, affine: NDArray, header: hd.base.Dataset) -> hd.Volume:
-    """The labels as highdicom wants a volume: array ``[X,Y,Z]`` and an affine to DICOM's LPS+ millimetres."""
+def _volume(frames: NDArray, affine: NDArray, header: hd.base.Dataset) -> hd.Volume:
+    """The labels ``[Z,Y,X]`` as highdicom wants a volume: with an affine of that order to DICOM's LPS+ millimetres."""
     return hd.Volume(
-        np.ascontiguousarray(volume.transpose(2, 1, 0)).astype(np.uint8),
+        frames,
         LPS @ affine[:, [2, 1, 0, 3]],
         coordinate_system="PATIENT",
         frame_of_reference_uid=header.FrameOfReferenceUID,
