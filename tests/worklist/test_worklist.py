@@ -1,6 +1,5 @@
 """A run's tables, through the bundle's own inference.json: rows, order, broken files, what a second run does."""
 
-import csv
 import json
 import logging
 import shutil
@@ -11,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from inferred import infer, table
 from PIL import Image
 
 import dino_uad
@@ -26,22 +26,6 @@ PATHS = ("file", "anomaly_map", "label_map", "reason")
 
 def whole(folder: Path) -> dict:
     return json.loads((folder / "scores.json").read_text())
-
-
-def table(folder: Path, name: str = "scores") -> list[dict[str, str]]:
-    with open(folder / f"{name}.csv", newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def infer(root: Path, out: str = "inference", status: int = 0, **more) -> Path:
-    more = {"dataset_dir": str(root / "new"), "output_dir": str(root / out), **more}
-    if status:
-        with pytest.raises(SystemExit) as ended:
-            workflows.run("dpmm", root, "inference", **more)
-        assert ended.value.code == status
-    else:
-        workflows.run("dpmm", root, "inference", **more)
-    return root / out
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +179,10 @@ def test_no_name_is_a_formula_and_every_name_comes_back(tmp_path) -> None:
     store = RunStore(tmp_path, "run")
     for i, name in enumerate(names):
         store.add(name, "", {"file": name, "status": "scored", "image_score": -float(i), "anomaly_map": name})
-    store.add("bad", "", {"file": names[0], "status": "failed", "reason": f"{names[0]}: cannot be read"})
+    store.add("bad", "", {"file": "=bad.png", "status": "failed", "reason": "=bad.png: cannot be read"})
     write_tables(store, tmp_path, {"model": {}})
     rows = table(tmp_path)
-    assert [Path(row["file"]) for row in rows] == [*map(Path, names), Path(names[0])]
+    assert [Path(row["file"]) for row in rows] == [*map(Path, names), Path("=bad.png")]
     assert not any(value.startswith(tuple("=+-@\t")) for row in rows for key, value in row.items() if key in PATHS)
     assert rows[2]["image_score"] == "-2" and [scan["file"] for scan in whole(tmp_path)["scans"]][:8] == names
 
@@ -211,6 +195,7 @@ def test_a_damaged_list_is_named(tmp_path) -> None:
 
 def test_a_full_disk_is_no_damage(tmp_path) -> None:
     store = RunStore(tmp_path, "run")
+    store.add("first.png", "1", {"file": "first.png", "status": "scored", "image_score": 1.0})
     store._base.execute("pragma max_page_count = 8")
     with pytest.raises(OSError, match=r"worklist\.sqlite .*full.*; free space"):
         store.add("a.png", "1", {"status": "scored", "image_score": 1.0}, picture=bytes(100_000))

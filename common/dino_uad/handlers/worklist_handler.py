@@ -18,7 +18,7 @@ from torch import Tensor
 from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.handlers.metrics_json import device_name
 from dino_uad.measure import peak_megabytes
-from dino_uad.transforms import SaveMapd, ThresholdMapd, is_picture, looks
+from dino_uad.transforms import SaveDicomd, SaveMapd, ThresholdMapd, is_picture, looks
 from dino_uad.versions import package_versions
 from dino_uad.worklist import Worklist, thumbnail
 
@@ -37,7 +37,7 @@ class WorklistHandler:
     def __init__(self, worklist: Worklist, network: AnomalyDetector, postprocessing: Callable) -> None:
         self.worklist, self.network = worklist, network
         steps = postprocessing.flatten().transforms if isinstance(postprocessing, Compose) else [postprocessing]
-        self._savers = [step for step in steps if isinstance(step, SaveMapd)]
+        self._savers = [step for step in steps if isinstance(step, SaveMapd | SaveDicomd)]
         self._threshold = next((step for step in steps if isinstance(step, ThresholdMapd)), None)
         self._pictures: list[bytes] = []
         self._unlike: list[list[str]] = []
@@ -55,6 +55,7 @@ class WorklistHandler:
         """Begin to count time, and keep the names of results of former runs from being given away."""
         self._started = self._last = time.perf_counter()
         self._at = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.worklist.start()
         for name, source in self.worklist.sources().items():
             for saver in self._savers:
                 saver.reserve(name, source)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 from numpy.typing import NDArray
 
@@ -17,6 +18,8 @@ from dino_uad.files import atomic_path
 from dino_uad.transforms.dicom import DicomReader, is_dicom
 from dino_uad.transforms.save import SaveMapd
 from dino_uad.transforms.threshold import NUMBERS
+
+KINDS = ("seg", "sr")
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,9 @@ class SaveDicomd(SaveImaged):
 
     A DICOM Segmentation with a segment for each finding and a structured report (TID 1500) with their measurements,
     which refer to the source series and take over its patient and study, as the standard asks for: viewers and archives
-    file them with the scan. Without a finding there is a report only. Place it after ``ThresholdMapd``, whose
+    file them with the scan. Without a finding there is a report only. Where slices are not evenly spaced, or headers
+    lack what the standard asks for, there is neither, and ``notes`` of the item say why. What an earlier run wrote and
+    this one does not is removed. The paths are put into the item's ``saved``. Place it after ``ThresholdMapd``, whose
     findings and their numbers it needs. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
 
     Args:
@@ -58,31 +63,51 @@ class SaveDicomd(SaveImaged):
             path = Path(image.meta["filename_or_obj"])
             if not self.enabled or image.is_floating_point() or not (path.is_dir() or is_dicom(path)):
                 continue
-            if find_spec("highdicom") is None:
-                logger.warning("%s: no DICOM of its findings is written: pip install highdicom", path.name)
-                continue
-            affine = np.asarray(image.meta["scan_affine"], float)
-            try:
-                objects = self._objects(result, affine, path)
-            except (ValueError, TypeError, AttributeError, KeyError) as error:
-                # An export that leaves out what the standard asks for: its maps are written all the same.
-                logger.warning("%s: no DICOM of its findings is written: %s", path.name, error)
-                continue
-            for suffix, thing in objects.items():
-                target = self.names.path(str(path), "findings", suffix)
+            objects, why = self._objects_or_why(result, image, path)
+            if why:
+                note = f"no DICOM of its findings is written: {why}"
+                logger.warning("%s: %s", path.name, note)
+                result["notes"] = [*result.get("notes", []), note]
+            for kind in KINDS:
+                target = self.names.path(str(path), "findings", f"_{kind}.dcm")
+                if kind not in objects:
+                    target.unlink(missing_ok=True)  # of an earlier run: it is not what this one found
+                    continue
                 with atomic_path(target) as temporary:
-                    thing.save_as(temporary)
+                    objects[kind].save_as(temporary)
+                result["saved"] = {**result.get("saved", {}), f"findings_{kind}": str(target)}
                 logger.info("saved %s", target)
         return result
 
+    def reserve(self, name: str, source: str) -> None:
+        """Keep the name of a result that an earlier run saved for the file ``source``, and of the other beside it."""
+        for kind in KINDS:
+            if name.endswith(ending := f"_{kind}.dcm"):
+                for each in KINDS:
+                    self.names.reserve(f"{name.removesuffix(ending)}_{each}.dcm", source)
+
+    def _objects_or_why(
+        self, item: Mapping[Hashable, Any], image: MetaTensor, path: Path
+    ) -> tuple[dict[str, Any], str]:
+        """What is to be written by its kind, or why nothing is."""
+        if find_spec("highdicom") is None:
+            return {}, "highdicom is not installed (pip install highdicom)"
+        if uneven := image.meta.get("uneven_slices"):
+            return {}, uneven
+        try:
+            return self._objects(item, np.asarray(image.meta["scan_affine"], float), path), ""
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # An export that leaves out what the standard asks for: its maps are written all the same.
+            return {}, str(error)
+
     def _objects(self, item: Mapping[Hashable, Any], affine: NDArray, path: Path) -> dict[str, Any]:
-        """Segmentation, if there is a finding, and report, by the end of their files' names."""
+        """Segmentation, if there is a finding, and report."""
         from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
 
         labels, findings = item[NUMBERS], item["findings"]
         frames = DicomReader(item.get("series")).read(str(path)).frames  # those that the scan was read from
         source = SourceScan.of(frames, labels.shape, affine)
         if not findings:
-            return {"_sr.dcm": findings_report(source, findings, self.method, None)}
+            return {"sr": findings_report(source, findings, self.method, None)}
         segmentation = findings_segmentation(source, labels, affine, findings, self.method)
-        return {"_seg.dcm": segmentation, "_sr.dcm": findings_report(source, findings, self.method, segmentation)}
+        return {"seg": segmentation, "sr": findings_report(source, findings, self.method, segmentation)}

@@ -69,6 +69,7 @@ def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
             "u": scan.get("size_unit"),
             "k": scan.get("peak_slice"),
             "r": scan.get("reason", ""),
+            "o": "; ".join(scan.get("notes", [])),
             "d": [
                 [
                     one["number"],
