@@ -23,6 +23,7 @@ META_KEYS = (
     "type_range",
     "scan_affine",
     "scan_shape",
+    "uneven_slices",
 )
 
 
@@ -50,6 +51,7 @@ def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> Meta
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
         raise ValueError(f"{path}: its affine {affine.round(4).tolist()} is singular; repair the file's geometry.")
     image.meta.setdefault("unit_range", False)
+    image.meta.setdefault("uneven_slices", "")
     image.meta["scan_shape"], image.meta["scan_affine"] = np.asarray(shape), affine
     if grid is not None and not picture:
         image = small_integers(bring_to_grid(image, grid))

@@ -27,7 +27,7 @@ class ServedMapd(MapTransform):
     scaled from its lowest to its highest score; volumes and label maps keep their values.
 
     What is known of the scan goes into ``result``, which the server sends along as ``params``: the numbers of
-    :class:`~dino_uad.transforms.score_scan.ScoreScand` and ``findings``, a list of dictionaries.
+    :class:`~dino_uad.transforms.score_scan.ScoreScand`, ``findings``, a list of dictionaries, and ``notes``.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -42,7 +42,7 @@ class ServedMapd(MapTransform):
             result[key] = served
         if "scan" in result:
             findings = [finding.as_dict() for finding in result.get("findings", [])]
-            result["result"] = {**result["scan"], "findings": findings}
+            result["result"] = {**result["scan"], "findings": findings, "notes": list(result.get("notes", []))}
         return result
 
 
