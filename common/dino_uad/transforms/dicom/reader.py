@@ -63,7 +63,7 @@ class DicomReader(ImageReader):
         return stack
 
     def get_data(self, img: Stack) -> tuple[np.ndarray, dict]:
-        """Return the values and ``affine``, ``spatial_shape``, ``original_channel_dim``, ``space`` and ``uneven_slices``.
+        """Return the values, and ``affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, ``uneven_slices``.
 
         The last says why the affine does not tell where all slices lie; it is empty where it does.
         """
