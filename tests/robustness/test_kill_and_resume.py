@@ -60,14 +60,15 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(method, whole, tmp_path):
     assert not list((tmp_path / "cache").rglob(".*"))
 
 
+@pytest.mark.parametrize("method", ["dpmm", "spatial_ar"])
 @pytest.mark.parametrize("event", ["before", "after"])
-def test_killed_while_the_model_is_written(event, whole, tmp_path):
+def test_killed_while_the_model_is_written(event, method, whole, tmp_path):
     files = 1 + 2 * 2 + 1 + 4 + 1  # test of a folder, facts and embeddings, test of a folder, checkpoints, model
-    die("dpmm", tmp_path, event, files)
+    die(method, tmp_path, event, files)
     assert (tmp_path / "models" / "model.pt").exists() == (event == "after")
     assert (tmp_path / "models" / "fit.ckpt").exists()
-    finish("dpmm", tmp_path)
-    assert (tmp_path / "models/model.pt").read_bytes() == (whole("dpmm") / "models/model.pt").read_bytes()
+    finish(method, tmp_path)
+    assert (tmp_path / "models/model.pt").read_bytes() == (whole(method) / "models/model.pt").read_bytes()
     assert not (tmp_path / "models" / "fit.ckpt").exists()
 
 
