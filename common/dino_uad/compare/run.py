@@ -21,6 +21,7 @@ from dino_uad.compare.table import summarise, write_csv, write_markdown, write_p
 from dino_uad.files import atomic_path, require_writable
 from dino_uad.measure import synchronize
 from dino_uad.metrics import permutation_test
+from dino_uad.torch_files import load_torch
 
 
 def compare(
@@ -102,7 +103,7 @@ def paired_tests(cells: list[dict[str, Any]], permutations: int) -> list[dict[st
     for first, second in itertools.combinations(cells, 2):
         if (first["backbone"], first["seed"]) != (second["backbone"], second["seed"]):
             continue
-        counts = [torch.load(cell["histograms"], weights_only=True).to(device) for cell in (first, second)]
+        counts = [load_torch(cell["histograms"]).to(device) for cell in (first, second)]
         row = {key: first[key] for key in ("backbone", "seed")} | {"first": first["method"], "second": second["method"]}
         for metric in ("auroc", "aupr"):
             result = permutation_test(*counts, metric=metric, permutations=permutations)
