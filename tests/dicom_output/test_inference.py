@@ -11,6 +11,7 @@ from pydicom import dcmread
 
 import workflows
 from dicom_series import write_series
+from dino_uad.errors import explain
 
 AFFINE = np.array([[-1.1, 0, 0, 20], [0, -0.9, 0, 18], [0, 0, 3, -5], [0, 0, 0, 1.0]])
 
@@ -33,6 +34,10 @@ def infer(fitted, scans, out, **more) -> dict[str, dict[str, str]]:
     options = {"displayable_configs#false_positive_rate": "10 %", **more}
     workflows.run("dpmm", fitted, "inference", dataset_dir=str(scans), output_dir=str(out), **options)
     logging.disable(logging.NOTSET)
+    return listed(out)
+
+
+def listed(out) -> dict[str, dict[str, str]]:
     with open(out / "scores.csv", newline="", encoding="utf-8") as stream:
         return {row["file"]: row for row in csv.DictReader(stream)}
 
@@ -97,3 +102,18 @@ def test_objects_of_one_name_stay_with_their_series(fitted, tmp_path):
     assert {dcmread(path).ReferencedSeriesSequence[0].SeriesInstanceUID for path in out.glob("*_seg.dcm")} == {
         dcmread(file).SeriesInstanceUID for file in (tmp_path / "scans").rglob("*.dcm")
     }
+
+
+def test_a_folder_of_two_series_does_not_keep_the_others_from_being_scored(fitted, tmp_path):
+    series(tmp_path / "scans" / "good")
+    for seed in (1, 2):
+        series(tmp_path / "scans" / "two", seed)
+    with pytest.raises(SystemExit) as ended:
+        infer(fitted, tmp_path / "scans", tmp_path / "out")
+    assert ended.value.code == 3
+    rows = listed(tmp_path / "out")
+    assert rows["good"]["status"] == "scored" and rows["good"]["findings_sr"]
+    assert rows["two"]["status"] == "failed" and "2 stacks of DICOM images" in rows["two"]["reason"]
+    with pytest.raises(RuntimeError) as caught:
+        infer(fitted, tmp_path / "scans", tmp_path / "raised", on_error="raise")
+    assert "2 stacks of DICOM images" in explain(caught.value)

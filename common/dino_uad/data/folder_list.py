@@ -72,7 +72,8 @@ def datalist(
         test_fraction: share of the groups in a drawn test split.
         seed: of the drawn splits.
         series: shell pattern that chooses among several stacks in one DICOM folder: phases, b-values, a localiser.
-        on_error: "raise" checks sizes from headers now and leaves other errors to loading;
+        on_error: "raise" checks sizes from headers and, unless every image is listed for inference, DICOM folders of
+            several stacks now, and leaves other errors to loading;
             "skip" reads every file now and leaves the bad ones out, named in the log.
         anonymous_names: log numbers only, no name of a file or patient.
 
@@ -85,7 +86,7 @@ def datalist(
         require_choice(name, found, known)
     root = Path(dataset_dir).expanduser()
     if split == "all" and root.is_file():
-        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series)
+        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)
     options = Options(
         pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
     )
@@ -97,7 +98,7 @@ def datalist(
     if normal_only or split == "train":
         cases = [case for case in cases if case.trainable]
     _tell(understood, split, named=not anonymous_names)
-    items = chosen_series([case.as_dict() for case in cases], series, check=on_error == "raise")
+    items = chosen_series([case.as_dict() for case in cases], series, check=on_error == "raise" and not listed)
     items = readable(items) if on_error == "skip" else refuse_blank(check_sizes(items))
     if not items:
         raise ValueError(f"{root}: nothing left in split {split!r}{' (normal only)' if normal_only else ''}; {LAYOUTS}")
