@@ -61,6 +61,7 @@ def page(tmp_path_factory) -> Path:
         "versions": {"torch": "2"},
         "scored": COUNT,
         "failed": 1,
+        "passed_over": 0,
     }
     write_report(store, folder / "report.html", facts, normal())
     return folder / "report.html"

@@ -4,10 +4,12 @@ from dino_uad.data.collate import collate_slices, files_per_batch, stack_images
 from dino_uad.data.folder_list import datalist
 from dino_uad.data.preparation import new_folder, prepare
 from dino_uad.data.scan_dataset import FAILED, ScanDataset, collate_scans
+from dino_uad.data.scan_list import ScanList
 
 __all__ = [
     "FAILED",
     "ScanDataset",
+    "ScanList",
     "collate_scans",
     "collate_slices",
     "datalist",

@@ -11,6 +11,7 @@ from dino_uad import parallel
 from dino_uad.data.brightness import warn_dark
 from dino_uad.data.case import LAYOUTS, Options, Understood
 from dino_uad.data.cases import list_images, understand
+from dino_uad.data.scan_list import ScanList
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values, passed_over
 from dino_uad.data.verify import check_sizes, readable, refuse_blank
@@ -52,7 +53,8 @@ def datalist(
     with an anomalous picture always go to test. Training never lists an anomalous picture, nor an anomalous volume
     without mask; of those with a mask, transforms leave the annotated slices out.
 
-    For ``"all"`` (inference) every image is listed; masks, classes and results of this package are of no concern.
+    For ``"all"`` (inference) every image is listed; masks, classes and results of this package are of no concern. What
+    is passed over and may be a scan is known to the list (:class:`~dino_uad.data.scan_list.ScanList`).
 
     Args:
         dataset_dir: folder of the data set; for ``split="all"`` also a single image.
@@ -104,7 +106,7 @@ def datalist(
         raise ValueError(f"{root}: nothing left in split {split!r}{' (normal only)' if normal_only else ''}; {LAYOUTS}")
     if split == "train" and parallel.rank() == 0:
         warn_dark(items)
-    return items
+    return ScanList(items, understood.passed) if listed else items
 
 
 def _tell(understood: Understood, split: str, named: bool) -> None:

@@ -17,6 +17,7 @@ IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
 BOXES = (".txt", ".xml", ".json")
 """Suffixes of annotations as boxes or polygons, where a folder or name says so."""
 DECLARED, CHOSEN = "it matches image_pattern", "it matches mask_pattern"
+RESULTS = "results of this package"
 FOLDER = "the folder"
 
 
@@ -117,7 +118,7 @@ def _role(
 ) -> tuple[str, str]:
     name = file.path.name
     if file.kind == RESULT:
-        return PASSED, "results of this package"
+        return PASSED, RESULTS
     if file.kind != OTHER and image_pattern is not None and matches(name, folders, image_pattern):
         return IMAGE, DECLARED
     reason = file.says if file.annotation else _mask_reason(image_name(file.path), folders)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dino_uad
+from dino_uad.data import ScanList
 from dino_uad.detector import NormalScans
 from dino_uad.digests import digest_file
 from dino_uad.findings import Finding
@@ -60,6 +61,7 @@ class Worklist:
         self.options, self.settings = dict(options or {}), dict(settings or {})
         self.resume, self.anonymous_names = resume, anonymous_names
         self.kept = 0
+        self._passed: list[tuple[str, str]] = []
         self._states: dict[str, str] = {}
 
     @cached_property
@@ -72,6 +74,7 @@ class Worklist:
 
     def unscored(self, data: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The entries of a data list that are to be scored."""
+        self._passed = data.passed if isinstance(data, ScanList) else []
         known = {source: state for source, state, row in self.store.states() if self._saved(row)} if self.resume else {}
         # As they are before they are read: a file that is replaced while the run goes on is scored again by the next.
         self._states = {self._source(item["image"]): file_state(item["image"]) for item in data}
@@ -85,6 +88,12 @@ class Worklist:
         """Begin to change the list; everything that may refuse the run has been made by now."""
         if not self.resume:
             self.store.set_aside()
+        scored = {source for source, _, _ in self.store.states()}
+        for source, reason in self._passed:
+            if self._source(source) not in scored:
+                name = self.name(source)
+                row = {"file": name, "status": "passed over", "findings": None, "reason": f"{name}: {reason}"}
+                self._add(source, row)
 
     def sources(self) -> dict[str, str]:
         """Saved file to the file it was made from, of all runs' rows; empty with ``anonymous_names``."""
@@ -140,9 +149,12 @@ class Worklist:
             normal: scores of normal validation scans, to show beside the new ones.
         """
         scored, failed = self.store.count("scored"), self.store.count("failed")
-        facts = {**facts, "scored": scored, "failed": failed}
+        passed = self.store.count("passed over")
+        facts = {**facts, "scored": scored, "failed": failed, "passed_over": passed}
         write_tables(self.store, self.folder, facts)
         write_report(self.store, self.folder / "report.html", facts, normal)
+        if passed:
+            logger.warning(f"{passed} files were passed over and not scored; scores.csv names them, at its end")
         logger.info(f"scores.csv, report.html: {scored} files scored ({self.kept} before this run), {failed} not")
 
     def exit(self, on_error: str = "report") -> None:
