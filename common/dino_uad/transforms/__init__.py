@@ -37,11 +37,13 @@ from dino_uad.transforms.save import SaveMapd, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
 from dino_uad.transforms.threshold import ThresholdMapd
+from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 
 __all__ = [
     "ANNOTATION",
     "MARK",
     "NIFTI_MARK",
+    "NOTHING_SCORED",
     "PICTURE_AFFINE",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
@@ -75,6 +77,7 @@ __all__ = [
     "is_picture",
     "looks",
     "marked",
+    "nothing_scored",
     "on_scan_grid",
     "png_mark",
     "require_explained",

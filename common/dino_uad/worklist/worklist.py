@@ -15,17 +15,13 @@ from dino_uad.data import ScanList
 from dino_uad.detector import NormalScans
 from dino_uad.digests import digest_file
 from dino_uad.findings import Finding
+from dino_uad.transforms import NOTHING_SCORED, nothing_scored
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
 
 SOME_FAILED = 3
 """Exit status of a run that scored what it could, where some files could not be read."""
-
-NOTHING_SCORED = (
-    "no slice has enough foreground to be scored (all of one value, or less than min_foreground, or outside of the "
-    "slices the fit was made for). Look at the file; --slices#min_foreground changes what is enough"
-)
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +124,7 @@ class Worklist:
             row |= {"peak": findings[0].peak, "peak_slice": findings[0].slice}
         saved = {key: Path(path).name for key, path in item.get("saved", {}).items()}
         row |= {"seconds": seconds, "unlike": list(unlike), "notes": list(item.get("notes", [])), "reason": "", **saved}
-        if row.get("slices_scored") == 0:  # nothing was looked at: no finding does not mean normal
+        if nothing_scored(item):  # no finding does not mean normal
             row |= {"status": "failed", "findings": None, "reason": f"{self.name(source)}: {NOTHING_SCORED}"}
             logger.warning(f"not scored: {row['reason']}")
         found = [finding.as_dict() for finding in findings]
