@@ -2,8 +2,8 @@
 
 MONAI Label's own app for bundles (``monaibundle``) with two things added: ``POST /scoring/anomaly_BUNDLE`` stores the
 image score of every scan that has no label yet, and two active-learning strategies offer scans by it: the most
-anomalous next, to look at first, or the most typical, to enlarge the set of normal scans quickly. Batch inference goes on
-after a study that cannot be read.
+anomalous next, to look at first, or the most typical, to enlarge the set of normal scans quickly. And batch inference
+goes on after a study that cannot be read.
 
     monailabel start_server --app common/monailabel_app --studies STUDIES --conf models dpmm --conf zoo_source local
 """

@@ -109,6 +109,18 @@ def test_the_same_findings_are_the_same_object(made):
     assert findings_segmentation(source, labels, affine, findings, "dino_ad").SOPInstanceUID != first.SOPInstanceUID
 
 
+def test_first_findings_of_two_operating_points_are_two(made):
+    _, affine, labels, findings, source = made
+    other_labels, others = extract_findings(scores(), ScanGrid(SHAPE, affine, 2), 2.5)
+    first, second = (
+        {one.TrackingUID for one in findings_segmentation(source, found, affine, those, "dpmm").SegmentSequence}
+        for found, those in ((labels, findings), (other_labels, others))
+    )
+    assert others[0].number == findings[0].number == 1 and others[0].voxels < findings[0].voxels
+    # The second finding, of one score, is the same at both; the first is not.
+    assert len(first) == len(second) == 2 and len(first & second) == 1
+
+
 def test_a_scan_without_findings_gets_a_report_only(made):
     folder, affine, labels, _, source = made
     with pytest.raises(ValueError, match="at least one segment"):

@@ -68,9 +68,12 @@ def stable_uid(header: hd.base.Dataset, *words: str) -> str:
     return generate_uid(entropy_srcs=[header.SeriesInstanceUID, header.SOPInstanceUID, *words, dino_uad.__version__])
 
 
-def tracking_uid(series: str, number: int, method: str) -> str:
-    """The finding's identity, which segmentation and report share."""
-    return generate_uid(entropy_srcs=[series, method, str(number)])
+def tracking_uid(series: str, finding: Finding, method: str) -> str:
+    """The finding's identity, which segmentation and report share.
+
+    Another model, or another operating point, finds something else under the same number.
+    """
+    return generate_uid(entropy_srcs=[series, method, str(finding.as_dict())])
 
 
 def _description(finding: Finding, series: str, method: str) -> SegmentDescription:
@@ -81,7 +84,7 @@ def _description(finding: Finding, series: str, method: str) -> SegmentDescripti
         segmented_property_type=codes.SCT.Lesion,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm(method),
-        tracking_uid=tracking_uid(series, finding.number, method),
+        tracking_uid=tracking_uid(series, finding, method),
         tracking_id=f"Finding {finding.number}",
     )
 
