@@ -123,6 +123,15 @@ def test_a_scan_of_which_nothing_is_scored_is_not_taken_for_one_without_findings
     assert row["reason"].startswith("blank.nii.gz: no slice has enough foreground to be scored")
 
 
+def test_a_scan_of_fewer_pixels_than_patches_is_told_of(fitted, tmp_path) -> None:
+    """56 pixels are 4 patches of 14."""
+    for side in (1, 3, 4):
+        Image.fromarray(np.full((side, 9), 200, np.uint8)).save(tmp_path / f"{side}.png")
+    rows = {row["file"]: row["notes"] for row in table(infer(fitted, "tiny", dataset_dir=str(tmp_path)))}
+    assert rows["1.png"] == "only 9 x 1 pixels, enlarged to 56 x 56: is this a scan?"
+    assert rows["3.png"].startswith("only 9 x 3 pixels") and rows["4.png"] == ""
+
+
 def test_on_error_raise_ends_the_run_with_the_reason(fitted) -> None:
     (fitted / "new/bad.png").write_bytes(b"")
     try:
