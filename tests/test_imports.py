@@ -26,6 +26,7 @@ FLOORS = (
         "measure",
         "processor",
         "products",
+        "torch_files",
         "worker_logs",
     ),
     ("backbones",),

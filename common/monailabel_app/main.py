@@ -2,7 +2,8 @@
 
 MONAI Label's own app for bundles (``monaibundle``) with two things added: ``POST /scoring/anomaly_BUNDLE`` stores the
 image score of every scan that has no label yet, and two active-learning strategies offer scans by it: the most
-anomalous next, to look at first, or the most typical, to enlarge the set of normal scans quickly.
+anomalous next, to look at first, or the most typical, to enlarge the set of normal scans quickly. And batch inference
+goes on after a study that cannot be read.
 
     monailabel start_server --app common/monailabel_app --studies STUDIES --conf models dpmm --conf zoo_source local
 """
@@ -121,6 +122,18 @@ class MyApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, BundleInferTask]:
         return {name: BundleInferTask(path, self.conf) for name, path in self.bundles.items()}
+
+    def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """What MONAI Label answers for each image; ``{"failed": reason}`` for one that cannot be scored."""
+
+        def infer(one: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+            try:
+                return self.infer(one, datastore)
+            except Exception as error:  # MONAI Label ends the batch with it where one worker scores
+                logger.warning(f"{one['image']}: not scored: {error}")
+                return {"failed": str(error)}
+
+        return self._batch_infer(request, datastore or self.datastore(), infer)
 
     def init_trainers(self) -> dict[str, BundleTrainTask]:
         if strtobool(self.conf.get("skip_trainers", "false")):

@@ -109,6 +109,18 @@ def test_the_same_findings_are_the_same_object(made):
     assert findings_segmentation(source, labels, affine, findings, "dino_ad").SOPInstanceUID != first.SOPInstanceUID
 
 
+def test_first_findings_of_two_operating_points_are_two(made):
+    _, affine, labels, findings, source = made
+    other_labels, others = extract_findings(scores(), ScanGrid(SHAPE, affine, 2), 2.5)
+    first, second = (
+        {one.TrackingUID for one in findings_segmentation(source, found, affine, those, "dpmm").SegmentSequence}
+        for found, those in ((labels, findings), (other_labels, others))
+    )
+    assert others[0].number == findings[0].number == 1 and others[0].voxels < findings[0].voxels
+    # The second finding, of one score, is the same at both; the first is not.
+    assert len(first) == len(second) == 2 and len(first & second) == 1
+
+
 def test_a_scan_without_findings_gets_a_report_only(made):
     folder, affine, labels, _, source = made
     with pytest.raises(ValueError, match="at least one segment"):
@@ -132,6 +144,20 @@ def test_a_resampled_scan_keeps_its_own_geometry(made):
     volume = segmentation.get_volume(combine_segments=True)
     centre = (volume.affine @ [*np.argwhere(volume.array == 2).mean(0), 1])[:3]
     np.testing.assert_allclose(centre, (LPS @ finer @ [*np.argwhere(labels == 2).mean(0), 1])[:3], atol=1e-3)
+
+
+def test_a_resampled_scan_may_have_more_findings_than_a_byte_counts(tmp_path):
+    affine, shape = np.diag([-1.0, -1.0, 3.0, 1.0]), (60, 40, 2)
+    folder = write_series(tmp_path / "series", np.zeros(shape), affine)
+    finer = affine @ np.diag([1, 1, 0.5, 1])
+    values = np.zeros((60, 40, 4), np.float32)
+    values[::3, ::3, 1] = np.linspace(5, 2, 280).reshape(20, 14)
+    labels, findings = extract_findings(values, ScanGrid(values.shape, finer, 2), 1.0)
+    segmentation = findings_segmentation(source_of(folder, values.shape, finer), labels, finer, findings, "dpmm")
+    segmentation.save_as(tmp_path / "seg.dcm")
+    volume = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True)
+    numbers, counts = np.unique(volume.array[volume.array > 0], return_counts=True)
+    assert numbers.tolist() == list(range(1, 281)) and set(counts) == {1}
 
 
 def test_a_radiograph_without_geometry(tmp_path):

@@ -112,7 +112,7 @@ def test_options_of_findings_take_effect(own_server, name):
 
 
 def test_a_labelled_scan_is_not_offered_again(own_server, listed, tmp_path):
-    """Last: it changes the data store."""
+    """Near the end: it changes the data store."""
     scores = {image: float(row["image_score"]) for image, row in listed["dpmm"].items()}
     ranked = sorted(scores, key=scores.get)
     empty = write_nifti(tmp_path / "label.nii.gz", np.zeros(SHAPE, np.uint8), canonical_affine())
@@ -121,3 +121,12 @@ def test_a_labelled_scan_is_not_offered_again(own_server, listed, tmp_path):
     own_server.save_label(ranked[0], empty)
     assert own_server.next_sample("typical")["id"] == ranked[1]
     assert json.dumps(own_server.datastore()[ranked[0]]["labels"])
+
+
+def test_batch_inference_goes_on_after_a_study_that_cannot_be_scored(own_server):
+    """Last, as it gives every scan a label; ``broken`` comes first by name, ``empty`` holds one value."""
+    own_server.batch_infer("dpmm", label_tag="tried")
+    labelled = {image for image, facts in own_server.datastore().items() if "tried" in facts["labels"]}
+    assert labelled == {"p30", "p31", "p32", "p33"}
+    with pytest.raises(ServerError):
+        own_server.infer("dpmm", "empty")

@@ -51,6 +51,18 @@ def changed(**values):
     return change
 
 
+def one_bit(tensor):
+    """Change the lowest bit of the first element of a tensor in the file, as a bad disk or cable does."""
+
+    def change(path):
+        content = bytearray(path.read_bytes())
+        value = torch.load(path, weights_only=True)[tensor].numpy().tobytes()
+        content[content.index(value)] ^= 1
+        path.write_bytes(content)
+
+    return change
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:2000])
 
@@ -62,6 +74,8 @@ FOREIGN = r"does not fit this network: .*{}.*repeat the overrides that train was
 MODELS = {
     "absent": (lambda path: path.unlink(), r"no such model file; expected the model\.pt that train\.json writes"),
     "truncated": (cut, DAMAGED),
+    "one bit of the thresholds": (one_bit("thresholds"), DAMAGED),
+    "one bit of the bank": (one_bit("head.resp_mean"), DAMAGED),
     "text": (lambda path: path.write_text("no model"), DAMAGED),
     "empty": (lambda path: path.write_bytes(b""), DAMAGED),
     "pickle with code": (lambda path: torch.save(Payload(path.parent / "owned"), path), DAMAGED),
@@ -130,6 +144,10 @@ WEIGHTS = {
         r"unknown weights 'dinov2_vitx': neither a file nor one of",
     ),
     "truncated pth": (lambda d: cut(weights(d / "a.pth")) or d / "a.pth", r"a\.pth is damaged or no checkpoint"),
+    "one bit of pth": (
+        lambda d: one_bit("norm.weight")(weights(d / "a.pth", **{"norm.weight": torch.rand(384)})) or d / "a.pth",
+        r"a\.pth is damaged or no checkpoint .*their checksum is another",
+    ),
     "truncated safetensors": (
         lambda d: cut(weights(d / "a.safetensors")) or d / "a.safetensors",
         r"a\.safetensors is damaged .*delete it and get it again",

@@ -9,6 +9,7 @@ import torch
 from monai.transforms import Compose
 from PIL import Image
 
+from dicom_series import write_series
 from dino_uad.data.folder_list import datalist
 from dino_uad.errors import explain
 from dino_uad.transforms.extract_slices import ExtractSlicesd
@@ -150,6 +151,13 @@ def test_bad_image(case, tmp_path):
     message = refusal({"image": str(path)})
     assert message.startswith(str(path))
     assert re.search(f"(?s){expected}", message), message
+
+
+def test_an_empty_name_is_not_the_working_directory(tmp_path, monkeypatch):
+    """MONAI Label hands one on for an image that it does not know."""
+    write_series(tmp_path, np.zeros((8, 8, 3)), np.eye(4))
+    monkeypatch.chdir(tmp_path)
+    assert "found an empty file name; expected that of a picture" in refusal({"image": ""})
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

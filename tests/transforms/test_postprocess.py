@@ -1,5 +1,6 @@
 """The forms in which maps leave: for the MONAI Label server."""
 
+import pytest
 import torch
 from monai.data import MetaTensor
 
@@ -21,3 +22,10 @@ def test_anomaly_map_of_a_picture_fits_a_png():
     result = served(MetaTensor(torch.tensor([[[-1.0, 0.0], [1.0, 3.0]]])))
     assert result.dtype == torch.uint8 and result.tolist() == [[0, 64], [128, 255]]
     assert served(MetaTensor(torch.ones(1, 2, 2))).tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_scan_of_which_nothing_was_scored_is_not_served_as_an_empty_label():
+    item = {"pred": MetaTensor(torch.zeros(1, 5, 4, 3)), "scan": {"image_score": None, "slices_scored": 0}}
+    assert ServedMapd("pred")(item)["pred"].sum() == 0  # in a run, whose worklist lists it as failed
+    with pytest.raises(ValueError, match=r"p1\.nii\.gz: no slice has enough foreground to be scored"):
+        ServedMapd("pred")(item | {"image_path": "/studies/p1.nii.gz"})

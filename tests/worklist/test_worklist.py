@@ -1,6 +1,5 @@
 """A run's tables, through the bundle's own inference.json: rows, order, broken files, what a second run does."""
 
-import csv
 import json
 import logging
 import os
@@ -12,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from inferred import infer, table
 from PIL import Image
 
 import dicom_series
@@ -28,22 +28,6 @@ PATHS = ("file", "anomaly_map", "label_map", "reason")
 
 def whole(folder: Path) -> dict:
     return json.loads((folder / "scores.json").read_text())
-
-
-def table(folder: Path, name: str = "scores") -> list[dict[str, str]]:
-    with open(folder / f"{name}.csv", newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def infer(root: Path, out: str = "inference", status: int = 0, **more) -> Path:
-    more = {"dataset_dir": str(root / "new"), "output_dir": str(root / out), **more}
-    if status:
-        with pytest.raises(SystemExit) as ended:
-            workflows.run("dpmm", root, "inference", **more)
-        assert ended.value.code == status
-    else:
-        workflows.run("dpmm", root, "inference", **more)
-    return root / out
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +127,15 @@ def test_a_scan_of_which_nothing_is_scored_is_not_taken_for_one_without_findings
     assert row["reason"].startswith("blank.nii.gz: no slice has enough foreground to be scored")
 
 
+def test_a_scan_of_fewer_pixels_than_patches_is_told_of(fitted, tmp_path) -> None:
+    """56 pixels are 4 patches of 14."""
+    for side in (1, 3, 4):
+        Image.fromarray(np.full((side, 9), 200, np.uint8)).save(tmp_path / f"{side}.png")
+    rows = {row["file"]: row["notes"] for row in table(infer(fitted, "tiny", dataset_dir=str(tmp_path)))}
+    assert rows["1.png"] == "only 9 x 1 pixels, enlarged to 56 x 56: is this a scan?"
+    assert rows["3.png"].startswith("only 9 x 3 pixels") and rows["4.png"] == ""
+
+
 def test_on_error_raise_ends_the_run_with_the_reason(fitted) -> None:
     (fitted / "new/bad.png").write_bytes(b"")
     try:
@@ -199,10 +192,10 @@ def test_no_name_is_a_formula_and_every_name_comes_back(tmp_path) -> None:
     store = RunStore(tmp_path, "run")
     for i, name in enumerate(names):
         store.add(name, "", {"file": name, "status": "scored", "image_score": -float(i), "anomaly_map": name})
-    store.add("bad", "", {"file": names[0], "status": "failed", "reason": f"{names[0]}: cannot be read"})
+    store.add("bad", "", {"file": "=bad.png", "status": "failed", "reason": "=bad.png: cannot be read"})
     write_tables(store, tmp_path, {"model": {}})
     rows = table(tmp_path)
-    assert [Path(row["file"]) for row in rows] == [*map(Path, names), Path(names[0])]
+    assert [Path(row["file"]) for row in rows] == [*map(Path, names), Path("=bad.png")]
     assert not any(value.startswith(tuple("=+-@\t")) for row in rows for key, value in row.items() if key in PATHS)
     assert rows[2]["image_score"] == "-2" and [scan["file"] for scan in whole(tmp_path)["scans"]][:8] == names
 
@@ -215,6 +208,7 @@ def test_a_damaged_list_is_named(tmp_path) -> None:
 
 def test_a_full_disk_is_no_damage(tmp_path) -> None:
     store = RunStore(tmp_path, "run")
+    store.add("first.png", "1", {"file": "first.png", "status": "scored", "image_score": 1.0})
     store._base.execute("pragma max_page_count = 8")
     with pytest.raises(OSError, match=r"worklist\.sqlite .*full.*; free space"):
         store.add("a.png", "1", {"status": "scored", "image_score": 1.0}, picture=bytes(100_000))

@@ -20,6 +20,7 @@ from torch import Tensor
 from dino_uad.backbones.architectures import guess_architecture
 from dino_uad.backbones.packed import unpack_state
 from dino_uad.backbones.rope import rope_periods
+from dino_uad.torch_files import load_torch
 
 State = dict[str, Tensor]
 
@@ -88,7 +89,7 @@ def _read_tensors(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
             return unpack_state(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_torch(path)
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint ({error}); delete it and get it again") from error
     except Exception as error:

@@ -22,6 +22,7 @@ from dino_uad.compare.table import summarise, write_csv, write_markdown, write_p
 from dino_uad.files import atomic_path, require_writable
 from dino_uad.measure import synchronize
 from dino_uad.metrics import holm, permutation_test
+from dino_uad.torch_files import load_torch
 
 
 def compare(
@@ -111,7 +112,7 @@ def paired_tests(cells: list[dict[str, Any]], permutations: int) -> list[dict[st
     for first, second in itertools.combinations(cells, 2):
         if not _are_tested(first, second):
             continue
-        counts = [torch.load(cell["levels"], weights_only=True).to(device) for cell in (first, second)]
+        counts = [load_torch(cell["levels"]).to(device) for cell in (first, second)]
         backbone = max(first["backbone"], second["backbone"])  # "-", of brightness, sorts before any name
         row = {"backbone": backbone, "seed": first["seed"], "patients": len(counts[0])}
         row |= {"first": first["method"], "second": second["method"]}

@@ -4,11 +4,13 @@ from dino_uad.data.collate import collate_slices, files_per_batch, stack_images
 from dino_uad.data.folder_list import datalist
 from dino_uad.data.preparation import new_folder, prepare
 from dino_uad.data.scan_dataset import FAILED, ScanDataset, collate_scans
+from dino_uad.data.scan_list import ScanList
 from dino_uad.data.walk import may_be_image
 
 __all__ = [
     "FAILED",
     "ScanDataset",
+    "ScanList",
     "collate_scans",
     "collate_slices",
     "datalist",

@@ -11,6 +11,7 @@ from dino_uad import parallel
 from dino_uad.data.brightness import warn_dark
 from dino_uad.data.case import LAYOUTS, Options, Understood
 from dino_uad.data.cases import list_images, understand
+from dino_uad.data.scan_list import ScanList
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values, passed_over
 from dino_uad.data.unread import unread_images
@@ -54,7 +55,8 @@ def datalist(
     without mask; of those with a mask, transforms leave the annotated slices out.
 
     For ``"all"`` (inference) every image is listed, also in formats that are not read: loading says so, and the list of
-    results. Masks, classes and results of this package are of no concern.
+    results. Masks, classes and results of this package are of no concern. What is passed over and may be a scan is
+    known to the list (:class:`~dino_uad.data.scan_list.ScanList`).
 
     Args:
         dataset_dir: folder of the data set; for ``split="all"`` also a single image.
@@ -74,8 +76,9 @@ def datalist(
         test_fraction: share of the groups in a drawn test split.
         seed: of the drawn splits.
         series: shell pattern that chooses among several stacks in one DICOM folder: phases, b-values, a localiser.
-        on_error: "raise" checks sizes from headers now ("train" those of all splits) and leaves other errors to
-            loading; "skip" reads every file now and leaves the bad ones out, named in the log.
+        on_error: "raise" checks sizes from headers now ("train" those of all splits) and, unless every image is listed
+            for inference, DICOM folders of several stacks, and leaves other errors to loading; "skip" reads every file
+            now and leaves the bad ones out, named in the log.
         anonymous_names: log numbers only, no name of a file or patient.
 
     Raises:
@@ -87,7 +90,7 @@ def datalist(
         require_choice(name, found, known)
     root = Path(dataset_dir).expanduser()
     if split == "all" and root.is_file():
-        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series)
+        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)
     options = Options(
         pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
     )
@@ -99,7 +102,7 @@ def datalist(
     if normal_only or split == "train":
         cases = [case for case in cases if case.trainable]
     _tell(understood, split, named=not anonymous_names)
-    items = chosen_series([case.as_dict() for case in cases], series, check=on_error == "raise")
+    items = chosen_series([case.as_dict() for case in cases], series, check=on_error == "raise" and not listed)
     items += unread_images(understood, options) if listed else []
     if on_error == "skip":
         items = readable(items)
@@ -110,7 +113,7 @@ def datalist(
         raise ValueError(f"{root}: nothing left in split {split!r}{' (normal only)' if normal_only else ''}; {LAYOUTS}")
     if split == "train" and parallel.rank() == 0:
         warn_dark(items)
-    return items
+    return ScanList(items, understood.passed, [case.image for case in understood.cases]) if listed else items
 
 
 def _tell(understood: Understood, split: str, named: bool) -> None:

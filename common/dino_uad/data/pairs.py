@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from dino_uad.data.roles import IMAGE, Role
 from dino_uad.data.words import (
@@ -123,6 +123,11 @@ def _places(mask: Role) -> Iterator[Name]:
         yield rest
         if rest != branch:
             yield rest[1:]
+
+
+def called_after(mask: Role, images: Collection[Name]) -> bool:
+    """Whether a mask has the name of an image, but for words that say mask; ``images`` are the words of theirs."""
+    return any(name in images for name in _mask_names(mask) if name)
 
 
 def _mask_names(mask: Role) -> Iterator[Name]:

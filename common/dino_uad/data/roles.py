@@ -17,6 +17,7 @@ from dino_uad.transforms import image_name
 IMAGE, MASK, UNCHOSEN, PASSED = "image", "mask", "not chosen", "passed over"
 DECLARED, CHOSEN = "it matches image_pattern", "it matches mask_pattern"
 UNCHOSEN_MASK = "masks that mask_pattern does not choose"
+RESULTS = "results of this package"
 FOLDER = "the folder"
 
 
@@ -110,7 +111,7 @@ def _role(
 ) -> tuple[str, str]:
     name = file.path.name
     if file.kind == RESULT:
-        return PASSED, "results of this package"
+        return PASSED, RESULTS
     if file.kind != OTHER and image_pattern is not None and matches(name, folders, image_pattern):
         return IMAGE, DECLARED
     reason = file.says if file.annotation else _mask_reason(file, folders)

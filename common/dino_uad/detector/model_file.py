@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dino_uad.detector import fingerprint
 from dino_uad.detector.normal_scans import NormalScans
 from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES, FREE_RESPONSE
+from dino_uad.torch_files import load_torch
 
 ALL_SLICES = {"preset": None, "stride": 1, "min_foreground": 0.0}
 
@@ -35,7 +36,7 @@ def read_model(path: str | Path, mmap: bool = False) -> dict[str, Tensor]:
         )
     advice = "expected the model.pt that train.json writes: copy it again, or train again"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        state = load_torch(path, mmap=mmap)
     except Exception as error:  # pickle raises almost anything on damaged bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(

@@ -46,7 +46,7 @@ def findings_segmentation(
     first = source.headers[0]
     return Segmentation(
         source_images=list(source.headers),
-        pixel_array=frames[list(source.slices)] if source.slices is not None else _volume(volume, affine, first),
+        pixel_array=frames[list(source.slices)] if source.slices is not None else _volume(frames, affine, first),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(finding, first.SeriesInstanceUID, method) for finding in findings],
         series_instance_uid=stable_uid(first, method, "SEG series"),
@@ -68,9 +68,12 @@ def stable_uid(header: hd.base.Dataset, *words: str) -> str:
     return generate_uid(entropy_srcs=[header.SeriesInstanceUID, header.SOPInstanceUID, *words, dino_uad.__version__])
 
 
-def tracking_uid(series: str, number: int, method: str) -> str:
-    """The finding's identity, which segmentation and report share."""
-    return generate_uid(entropy_srcs=[series, method, str(number)])
+def tracking_uid(series: str, finding: Finding, method: str) -> str:
+    """The finding's identity, which segmentation and report share.
+
+    Another model, or another operating point, finds something else under the same number.
+    """
+    return generate_uid(entropy_srcs=[series, method, str(finding.as_dict())])
 
 
 def _description(finding: Finding, series: str, method: str) -> SegmentDescription:
@@ -81,7 +84,7 @@ def _description(finding: Finding, series: str, method: str) -> SegmentDescripti
         segmented_property_type=codes.SCT.Lesion,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm(method),
-        tracking_uid=tracking_uid(series, finding.number, method),
+        tracking_uid=tracking_uid(series, finding, method),
         tracking_id=f"Finding {finding.number}",
     )
 
@@ -93,10 +96,10 @@ def algorithm(method: str) -> hd.AlgorithmIdentificationSequence:
     )
 
 
-def _volume(volume: NDArray, affine: NDArray, header: hd.base.Dataset) -> hd.Volume:
-    """The labels as highdicom wants a volume: array ``[X,Y,Z]`` and an affine to DICOM's LPS+ millimetres."""
+def _volume(frames: NDArray, affine: NDArray, header: hd.base.Dataset) -> hd.Volume:
+    """The labels ``[Z,Y,X]`` as highdicom wants a volume: with an affine of that order to DICOM's LPS+ millimetres."""
     return hd.Volume(
-        np.ascontiguousarray(volume.transpose(2, 1, 0)).astype(np.uint8),
+        frames,
         LPS @ affine[:, [2, 1, 0, 3]],
         coordinate_system="PATIENT",
         frame_of_reference_uid=header.FrameOfReferenceUID,

@@ -83,7 +83,7 @@ def _group(
     length = codes.UCUM.Millimeter if finding.diameter_unit == "mm" else CodedConcept("{pixels}", "UCUM", "pixels")
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
-            uid=tracking_uid(series, finding.number, method), identifier=f"Finding {finding.number}"
+            uid=tracking_uid(series, finding, method), identifier=f"Finding {finding.number}"
         ),
         referenced_segment=hd.sr.ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,

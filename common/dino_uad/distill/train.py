@@ -24,6 +24,7 @@ from dino_uad.distill.data import VARIATIONS, vary
 from dino_uad.distill.loss import feature_loss, missed_share, straight_through
 from dino_uad.distill.recipe import Recipe
 from dino_uad.files import save_torch
+from dino_uad.torch_files import load_torch
 
 SAMPLE = 64  # slices whose targets say how far tokens spread
 SAVE_EVERY = 60.0  # seconds
@@ -182,7 +183,7 @@ class Trainer:
         save_torch(state, self.checkpoint)
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        state = load_torch(self.checkpoint, self.device)
         if state["identity"] != self.identity:
             different = [key for key, value in self.identity.items() if state["identity"].get(key) != value]
             raise ValueError(

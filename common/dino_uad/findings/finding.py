@@ -24,14 +24,14 @@ class Finding:
     Attributes:
         number: from 1, by falling peak; its value in a numbered label map.
         voxels: how many voxels (pixels) it has.
-        size: volume or area in ``unit``.
+        size: volume or area in ``unit``; None where slices are not evenly spaced, whose distances an affine lacks.
         unit: ``ml``; ``mm2`` in a scan of one slice; ``px`` in a picture.
-        diameter: largest distance between two of its points, in ``diameter_unit``.
+        diameter: largest distance between two of its points, in ``diameter_unit``; None as ``size``.
         slice_diameter: the same within one slice, as RECIST 1.1 measures.
         diameter_unit: ``mm``, or ``px`` in a picture.
         peak: highest score.
         voxel: indices of the peak in the file's array, from 0: ``(x, y)`` or ``(x, y, z)``.
-        world: millimetres ``(x, y, z)`` of the peak, RAS+ as in NIfTI; None in a picture.
+        world: millimetres ``(x, y, z)`` of the peak, RAS+ as in NIfTI; None in a picture, and as ``size``.
         slice: slice of the peak in the file, from 1 as viewers count; None in a picture.
         first_slice: lowest slice it is seen in.
         last_slice: highest slice it is seen in.
@@ -39,9 +39,9 @@ class Finding:
 
     number: int
     voxels: int
-    size: float
+    size: float | None
     unit: str
-    diameter: float
+    diameter: float | None
     slice_diameter: float
     diameter_unit: str
     peak: float
@@ -66,7 +66,7 @@ def extract_findings(
         grid: of the file.
         threshold: score that a finding reaches somewhere.
         grow: score down to which it extends; ``threshold`` when None.
-        min_size: smaller ones are left out.
+        min_size: smaller ones are left out; none where that is a volume and slices are not evenly spaced.
 
     Returns:
         labels like ``scores``: 0, or the number of the finding; and the findings by falling peak.
@@ -82,6 +82,8 @@ def extract_findings(
         raise ValueError("anomaly map with NaN found, expected numbers: no finding would not mean that it is normal")
     min_size.require_fits(grid)
     labels, count = components(scores, threshold, grow)
+    if grid.uneven and min_size.unit in (None, "ml"):
+        min_size = ALL_SIZES  # rather a finding too many than one that was taken for smaller than it is
     found = []
     for label, place in enumerate(ndimage.find_objects(labels), start=1):
         if place is not None and _size(mask := labels[place] == label, grid, min_size.unit) >= min_size.size:
@@ -112,14 +114,14 @@ def _measured(
     return Finding(
         number=number,
         voxels=int(np.count_nonzero(mask)),
-        size=_size(mask, grid, None),
+        size=None if grid.uneven else _size(mask, grid, None),
         unit=grid.unit,
-        diameter=largest_diameter(rim, grid),
+        diameter=None if grid.uneven else largest_diameter(rim, grid),
         slice_diameter=largest_slice_diameter(rim, grid),
         diameter_unit="px" if picture else "mm",
         peak=peak,
         voxel=tuple(int(index) for index in at),
-        world=None if picture else tuple(float(value) for value in grid.world(at[None])[0]),
+        world=None if picture or grid.uneven else tuple(float(value) for value in grid.world(at[None])[0]),
         slice=None if picture else 1 if axis is None else int(at[axis]) + 1,
         first_slice=None if picture else 1 if axis is None else place[axis].start + 1,
         last_slice=None if picture else 1 if axis is None else place[axis].stop,

@@ -20,12 +20,14 @@ class ScanGrid:
         affine: ``[4,4]`` from voxel indices to millimetres (RAS+, as NIfTI); None of a picture, whose file has none.
         slice_axis: axis of the array across the slices; None of a picture and of a file of shape ``(X, Y)``.
         reversed_slices: whether the network's slices count the other way than the file's.
+        uneven: why the affine does not tell where all slices lie (a DICOM series that lacks some); empty where it does.
     """
 
     shape: tuple[int, ...]
     affine: NDArray | None = None
     slice_axis: int | None = None
     reversed_slices: bool = False
+    uneven: str = ""
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], picture: bool, axcodes: str = "PLS") -> ScanGrid:
@@ -45,7 +47,7 @@ class ScanGrid:
         codes = nib.aff2axcodes(affine)
         pair = next(pair for pair in ("LR", "AP", "IS") if axcodes[2] in pair)
         axis = shape.index(1) if 1 in shape else next(i for i, code in enumerate(codes) if code in pair)
-        return cls(shape, affine, axis, codes[axis] != axcodes[2])
+        return cls(shape, affine, axis, codes[axis] != axcodes[2], meta.get("uneven_slices", ""))
 
     @property
     def slices(self) -> int:

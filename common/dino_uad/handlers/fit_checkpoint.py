@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.handlers import EarlyStopHandler
@@ -19,6 +18,7 @@ from dino_uad import parallel
 from dino_uad.describe import describe
 from dino_uad.embeddings import EmbeddingLoader
 from dino_uad.files import save_torch
+from dino_uad.torch_files import load_torch
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class FitCheckpoint:
         if not self.path.is_file():
             return
         try:
-            stored = torch.load(self.path, map_location="cpu", weights_only=True)
+            stored = load_torch(self.path)
             owner = stored["run"]
         except Exception as error:  # pickle raises almost anything on damaged bytes
             logger.warning(

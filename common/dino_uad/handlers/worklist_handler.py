@@ -17,6 +17,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from dino_uad.detector import DRAWN, FALSE_POSITIVE_RATES, AnomalyDetector
+from dino_uad.findings import ScanGrid
 from dino_uad.handlers.metrics_json import device_name
 from dino_uad.measure import peak_megabytes
 from dino_uad.transforms import SaveDicomd, SaveMapd, ThresholdMapd, is_picture, looks, nothing_scored
@@ -56,9 +57,10 @@ class WorklistHandler:
         """Begin to count time, and keep the names of results of former runs from being given away."""
         self._started = self._last = time.perf_counter()
         self._at = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.worklist.start()
         for name, source in self.worklist.sources().items():
             for saver in self._savers:
-                (saver.names if isinstance(saver, SaveDicomd) else saver).reserve(name, source)
+                saver.reserve(name, source)
 
     def look(self, engine: Engine) -> None:
         """Draw the thumbnails of a batch while image and map are still upright."""
@@ -73,7 +75,8 @@ class WorklistHandler:
         items, failed = engine.state.output or [], getattr(engine.state, "failed", [])
         seconds, self._last = (now - self._last) / max(len(items) + len(failed), 1), now
         for item, picture, unlike in zip(items, self._pictures, self._unlike, strict=True):
-            self.worklist.add(source_of(item["image"]), item, seconds, picture, unlike)
+            told = {**item, "notes": [*item.get("notes", []), *self._too_few_pixels(item["image"])]}
+            self.worklist.add(source_of(item["image"]), told, seconds, picture, unlike)
         for item in failed:
             self.worklist.fail(item["image"], item["failed"])
         nothing = [source_of(item["image"]) for item in items if nothing_scored(item)]
@@ -87,6 +90,15 @@ class WorklistHandler:
         plain = image.as_subclass(Tensor).cpu()
         slices = plain.movedim(-1, 0) if plain.ndim == 4 else plain[None]
         return self.network.normal_scans.seen.unlike(*looks(slices, image.meta, is_picture(image)))
+
+    def _too_few_pixels(self, image: Tensor) -> list[str]:
+        """That a scan has fewer pixels along a side than the network has patches: what it scores was made up."""
+        grid = ScanGrid.from_meta(image.meta, is_picture(image))
+        sides = [grid.shape[axis] for axis in grid.in_plane]
+        if min(sides) >= min(self.network.grid_size):
+            return []
+        size = " x ".join(map(str, sides))
+        return [f"only {size} pixels, enlarged to {' x '.join(map(str, self.network.image_size))}: is this a scan?"]
 
     def finish(self, engine: Engine) -> None:
         """Write the tables and the report."""

@@ -25,6 +25,7 @@ META_KEYS = (
     "scan_affine",
     "scan_shape",
     MM_PER_UNIT,
+    "uneven_slices",
 )
 
 
@@ -54,6 +55,7 @@ def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> Meta
         raise ValueError(f"{path}: its affine {affine.round(4).tolist()} is singular; repair the file's geometry.")
     image.meta.setdefault("unit_range", False)
     image.meta.setdefault(MM_PER_UNIT, 1.0)
+    image.meta.setdefault("uneven_slices", "")
     image.meta["scan_shape"], image.meta["scan_affine"] = np.asarray(shape), affine
     if grid is not None and not picture:
         image = small_integers(bring_to_grid(image, grid))

@@ -35,7 +35,8 @@ class LoadScan(LoadImage):
     geometry only: no DICOM tag reaches a log, report or saved file. Further entries:
 
     - ``unit_range``: values are in [0, 1] already (8-bit and 16-bit pictures);
-    - ``scan_shape``, ``scan_affine``: the file's own shape and affine, for saving on the same grid.
+    - ``scan_shape``, ``scan_affine``: the file's own shape and affine, for saving on the same grid;
+    - ``uneven_slices``: why that affine does not tell where all slices lie; empty where it does.
 
     A volume file of a single slice, ``(X,Y)`` or with one axis of size 1, is laid out as ``[1,X,Y,1]``. Where that
     slice is sagittal or coronal, ``affine`` is one of an axial slice

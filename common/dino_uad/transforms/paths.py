@@ -16,6 +16,8 @@ def check_path(filename: str | os.PathLike) -> str:
     """Return the path as a string; raise when it does not exist, is empty or is of no known type."""
     if not isinstance(filename, str | os.PathLike):
         raise ValueError(f"expected one file name, found {type(filename).__name__}: {str(filename)[:80]!r}")
+    if not os.fspath(filename):  # MONAI Label hands one on for an image that it does not have; as a path it is "."
+        raise ValueError(f"found an empty file name; expected that of {EXPECTED}. Check which image was asked for.")
     path = Path(filename).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder. Expected {EXPECTED}; check the path.")

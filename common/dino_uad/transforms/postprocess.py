@@ -14,7 +14,10 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
 from dino_uad.transforms.mask_values import BINARY, marked
+from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 
+REQUESTED = "image_path"
+"""Item key under which MONAI Label keeps what it was asked for."""
 MOSTLY = 0.8  # share of an image; a label above it is likely normal tissue marked instead of the anomaly
 
 logger = logging.getLogger(__name__)
@@ -27,11 +30,17 @@ class ServedMapd(MapTransform):
     scaled from its lowest to its highest score; volumes and label maps keep their values.
 
     What is known of the scan goes into ``result``, which the server sends along as ``params``: the numbers of
-    :class:`~dino_uad.transforms.score_scan.ScoreScand` and ``findings``, a list of dictionaries.
+    :class:`~dino_uad.transforms.score_scan.ScoreScand`, ``findings``, a list of dictionaries, and ``notes``.
+
+    Raises:
+        ValueError: MONAI Label asked, and no slice of the scan was scored: an empty label would call it normal. (The
+            worklist of a run lists such a scan as failed, and goes on.)
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
+        if REQUESTED in result and nothing_scored(result):
+            raise ValueError(f"{result[REQUESTED]}: {NOTHING_SCORED}")
         for key in self.key_iterator(result):
             served = result[key][0]
             if served.dtype == torch.int16 and served.max() < 256:
@@ -42,7 +51,7 @@ class ServedMapd(MapTransform):
             result[key] = served
         if "scan" in result:
             findings = [finding.as_dict() for finding in result.get("findings", [])]
-            result["result"] = {**result["scan"], "findings": findings}
+            result["result"] = {**result["scan"], "findings": findings, "notes": list(result.get("notes", []))}
         return result
 
 

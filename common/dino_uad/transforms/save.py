@@ -36,9 +36,9 @@ class SaveMapd(SaveImaged):
 
     The name is ``<input>_<postfix>.<ext>``. When inputs of one name come from different folders, later ones get the
     first 8 digits of their path's sha256 added, never an overwritten result. Files appear only whole. The path is also
-    put into ``meta["saved_to"]``, and by its postfix into the item's ``saved``. Every file carries the mark by which
-    ``is_own_result`` knows it. Nothing is saved of a scan of which nothing was scored. It is a ``SaveImaged``, because
-    MONAI Label takes those out of postprocessing.
+    put into ``meta["saved_to"]``, and as ``<postfix>_map`` into the item's ``saved``. Every file carries the mark by
+    which ``is_own_result`` knows it. Nothing is saved of a scan of which nothing was scored. It is a ``SaveImaged``,
+    because MONAI Label takes those out of postprocessing.
 
     Args:
         keys: maps and masks, MetaTensors whose meta data came from ``LoadScand``.
@@ -76,7 +76,7 @@ class SaveMapd(SaveImaged):
             with atomic_path(path) as temporary:
                 (save_picture if picture else save_volume)(image, temporary)
             image.meta["saved_to"] = str(path)
-            result["saved"] = {**result.get("saved", {}), postfix: str(path)}
+            result["saved"] = {**result.get("saved", {}), f"{postfix}_map": str(path)}
             logger.info("saved %s", path)
         return result
 

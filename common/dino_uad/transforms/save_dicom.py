@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 from numpy.typing import NDArray
 
 from dino_uad.files import atomic_path
 from dino_uad.transforms.dicom import DicomReader, is_dicom
-from dino_uad.transforms.own_results import MARK
+from dino_uad.transforms.own_results import MARK, is_own_result
 from dino_uad.transforms.save import SaveMapd
 from dino_uad.transforms.threshold import NUMBERS
 from dino_uad.transforms.unscored import nothing_scored
 
-SUFFIXES = SEGMENTATION, REPORT = "_seg.dcm", "_sr.dcm"
+KINDS = ("seg", "sr")
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,10 @@ class SaveDicomd(SaveImaged):
     A DICOM Segmentation with a segment for each finding and a structured report (TID 1500) with their measurements,
     which refer to the source series and take over its patient and study, as the standard asks for: viewers and archives
     file them with the scan. Without a finding there is a report only; of a scan of which nothing was scored, nothing.
-    They carry the mark by which ``is_own_result`` knows them, and are listed in the item's ``saved_dicom``. Place it
-    after ``ThresholdMapd``, whose findings and their numbers it needs. It is a ``SaveImaged``, because MONAI Label
-    takes those out of postprocessing.
+    Where slices are not evenly spaced, or headers lack what the standard asks for, there is neither, and ``notes`` of
+    the item say why. They carry the mark by which ``is_own_result`` knows them; what an earlier run wrote and this one
+    does not is removed. The paths are put into the item's ``saved``. Place it after ``ThresholdMapd``, whose findings
+    and their numbers it needs. It is a ``SaveImaged``, because MONAI Label takes those out of postprocessing.
 
     Args:
         keys: the label map, a MetaTensor whose meta data came from ``LoadScand``.
@@ -66,37 +68,57 @@ class SaveDicomd(SaveImaged):
             path = Path(image.meta["filename_or_obj"])
             if not self.enabled or image.is_floating_point() or not (path.is_dir() or is_dicom(path)):
                 continue
-            if find_spec("highdicom") is None:
-                logger.warning("%s: no DICOM of its findings is written: pip install highdicom", path.name)
-                continue
-            affine = np.asarray(image.meta["scan_affine"], float)
-            try:
-                objects = self._objects(result, affine, path)
-            except (ValueError, TypeError, AttributeError, KeyError) as error:
-                # An export that leaves out what the standard asks for: its maps are written all the same.
-                logger.warning("%s: no DICOM of its findings is written: %s", path.name, error)
-                continue
-            for suffix, thing in objects.items():
-                thing.ManufacturerModelName = f"{MARK} ({self.method})"[:64]  # as much as the standard allows
-                target = self.names.path(str(path), "findings", suffix)
+            objects, why = self._objects_or_why(result, image, path)
+            if why:
+                note = f"no DICOM of its findings is written: {why}"
+                logger.warning("%s: %s", path.name, note)
+                result["notes"] = [*result.get("notes", []), note]
+            for kind in KINDS:
+                target = self.names.path(str(path), "findings", f"_{kind}.dcm")
+                if kind not in objects:
+                    if target.is_file() and is_own_result(target):
+                        target.unlink()  # of an earlier run: it is not what this one found
+                    continue
+                objects[kind].ManufacturerModelName = f"{MARK} ({self.method})"[:64]  # as much as the standard allows
                 with atomic_path(target) as temporary:
-                    thing.save_as(temporary)
+                    objects[kind].save_as(temporary)
+                result["saved"] = {**result.get("saved", {}), f"findings_{kind}": str(target)}
                 logger.info("saved %s", target)
-                result["saved_dicom"] = [*result.get("saved_dicom", []), str(target)]
         return result
 
     def discard(self, source: str) -> None:
         """Remove what former runs saved of a file that cannot be scored any more."""
-        self.names.discard(source, SUFFIXES)
+        self.names.discard(source, [f"_{kind}.dcm" for kind in KINDS])
+
+    def reserve(self, name: str, source: str) -> None:
+        """Keep the name of a result that an earlier run saved for the file ``source``, and of the other beside it."""
+        for kind in KINDS:
+            if name.endswith(ending := f"_{kind}.dcm"):
+                for each in KINDS:
+                    self.names.reserve(f"{name.removesuffix(ending)}_{each}.dcm", source)
+
+    def _objects_or_why(
+        self, item: Mapping[Hashable, Any], image: MetaTensor, path: Path
+    ) -> tuple[dict[str, Any], str]:
+        """What is to be written by its kind, or why nothing is."""
+        if find_spec("highdicom") is None:
+            return {}, "highdicom is not installed (pip install highdicom)"
+        if uneven := image.meta.get("uneven_slices"):
+            return {}, uneven
+        try:
+            return self._objects(item, np.asarray(image.meta["scan_affine"], float), path), ""
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # An export that leaves out what the standard asks for: its maps are written all the same.
+            return {}, str(error)
 
     def _objects(self, item: Mapping[Hashable, Any], affine: NDArray, path: Path) -> dict[str, Any]:
-        """Segmentation, if there is a finding, and report, by the end of their files' names."""
+        """Segmentation, if there is a finding, and report."""
         from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
 
         labels, findings = item[NUMBERS], item["findings"]
         frames = DicomReader(item.get("series")).read(str(path)).frames  # those that the scan was read from
         source = SourceScan.of(frames, labels.shape, affine)
         if not findings:
-            return {REPORT: findings_report(source, findings, self.method, None)}
+            return {"sr": findings_report(source, findings, self.method, None)}
         segmentation = findings_segmentation(source, labels, affine, findings, self.method)
-        return {SEGMENTATION: segmentation, REPORT: findings_report(source, findings, self.method, segmentation)}
+        return {"seg": segmentation, "sr": findings_report(source, findings, self.method, segmentation)}

@@ -22,13 +22,16 @@ from dino_uad.transforms.save import is_on_scan_grid, is_picture, on_scan_grid
 NUMBERS = "finding_numbers"
 """Item key of the numbered label map, an int16 array in the shape of the file."""
 
+UNMEASURED = "findings have no volume, diameter or place in millimetres, and the maps' affine is approximate"
+
 
 class ThresholdMapd(MapTransform):
     """Turns an anomaly map ``[1,...]`` on its file's grid into a label map, and lists what it marks.
 
     Each finding is a connected place that reaches the operating point's threshold somewhere, extends down to that of
     ``grow``, and is not smaller than ``min_size``. The list is put into the item as ``findings``, of
-    :class:`~dino_uad.findings.Finding`, whatever ``output`` is, and their numbers as :data:`NUMBERS`.
+    :class:`~dino_uad.findings.Finding`, whatever ``output`` is, and their numbers as :data:`NUMBERS`. Where slices are
+    not evenly spaced, ``notes`` of the item say that they have no sizes.
 
     The thresholds are read from the model file when the first map arrives: MONAI Label builds postprocessing apart from
     the network, so there is no loaded network to ask.
@@ -86,6 +89,8 @@ class ThresholdMapd(MapTransform):
                 result[key] = (result[key] >= self.thresholds[0]).to(torch.uint8)
                 continue
             result[NUMBERS], result["findings"] = self._findings(result[key])
+            if uneven := result[key].meta.get("uneven_slices"):
+                result["notes"] = [*result.get("notes", []), f"{uneven}: {UNMEASURED}"]
             if self.output != "anomaly map":
                 dtype = torch.int16 if self.output == "numbered findings" else torch.uint8
                 labels = torch.from_numpy(result[NUMBERS])

@@ -42,7 +42,7 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
     stream = template.stream(
         facts=facts,
         tiles=tiles(store, facts),
-        warnings=warnings_of(store, facts, normal),
+        warnings=warnings_of(store, facts, normal) + passed_over(facts),
         chart=None if chart is None else base64.b64encode(chart).decode(),
         rows=(in_script(row) for row in page_rows(store)),
         pictures=thumbnails(store),
@@ -53,6 +53,16 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
     stream.enable_buffering(64)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
         stream.dump(file)
+
+
+def passed_over(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence on files that were not taken for images; none where there are none."""
+    if not facts["passed_over"]:
+        return []
+    return [
+        f"{facts['passed_over']:,} files were passed over and not scored, most often because they are called as "
+        "annotations are; they stand at the end of the list with their reasons"
+    ]
 
 
 def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
@@ -69,6 +79,7 @@ def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
             "u": scan.get("size_unit"),
             "k": scan.get("peak_slice"),
             "r": as_utf8(scan.get("reason", "")),
+            "o": as_utf8("; ".join(scan.get("notes", []))),
             "d": [
                 [
                     one["number"],

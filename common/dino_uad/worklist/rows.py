@@ -19,12 +19,21 @@ create index if not exists by_score on scan (failed, score desc, source);
 NO_LIST = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 """What SQLite says of a file that something else wrote; all other errors are the system's."""
 ORDER = "order by failed, score desc, source"
+STATUS = {"scored": 0, "failed": 1, "passed over": 2}
+"""In which order rows are listed; within the first by falling score."""
+SAVED = ("anomaly_map", "label_map", "findings_seg", "findings_sr")
+"""Entries of a row that are names of files in the output folder."""
+SAME_NAME = """
+select source from scan where run = :run and json_extract(row, '$.file') in
+    (select json_extract(row, '$.file') from scan where run = :run group by 1 having count(*) > 1)
+"""
 
 
 class RunStore:
     """One row a file, in SQLite (a part of Python): each is on disk, whole, once :meth:`add` returns.
 
-    Rows of another ``run`` (another model, other settings) are forgotten when it is opened.
+    Rows of another ``run`` (another model, other settings) are not shown, and stay until their file has a new one: they
+    tell whose the maps are that lie in the folder. No file is made, and none changed, before the first row is added.
 
     Args:
         folder: of the results; the file is ``worklist.sqlite`` there.
@@ -33,16 +42,10 @@ class RunStore:
 
     def __init__(self, folder: str | Path, run: str) -> None:
         self.path = Path(folder) / NAME
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.run = run
+        self._on_disk = self.path.exists()
         with self._explained():
-            self._base = self._opened()
-
-    def _opened(self) -> sqlite3.Connection:
-        base = sqlite3.connect(self.path, isolation_level=None, timeout=60)
-        base.executescript(SCHEMA)
-        base.execute("delete from scan where run is not ?", (self.run,))
-        return base
+            self._base = _opened(self.path if self._on_disk else ":memory:")
 
     def add(
         self,
@@ -64,42 +67,55 @@ class RunStore:
             picture: thumbnail.
         """
         texts = [json.dumps(value) for value in (row, list(slices), list(findings))]
-        failed = int(row["status"] != "scored")
-        values = (_stored(source), state, self.run, failed, row.get("image_score"), *texts, picture)
+        place = STATUS[row["status"]]
+        values = (_stored(source), state, self.run, place, row.get("image_score"), *texts, picture)
         with self._explained():
+            if not self._on_disk:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._base, self._on_disk = _opened(self.path), True
             self._base.execute("insert or replace into scan values (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def states(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """File, state and row of all that were scored."""
-        for source, state, row in self._base.execute("select source, state, row from scan where failed = 0"):
-            yield source.decode("utf-8", "surrogateescape"), state, json.loads(row)
+        query = "select source, state, row from scan where failed = 0 and run = ?"
+        for source, state, row in self._base.execute(query, (self.run,)):
+            yield _named(source), state, json.loads(row)
+
+    def saved(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """File and row of all that any run has a row of."""
+        for source, row in self._base.execute("select source, row from scan"):
+            yield _named(source), json.loads(row)
 
     def rows(self, pictures: bool = False) -> Iterator[dict[str, Any]]:
-        """Rows by falling score, failed ones last, with ``slices``, ``findings`` and, if asked for, ``picture``."""
-        columns = "row, slices, findings" + (", picture" if pictures else "")
-        for row, slices, findings, *picture in self._base.execute(f"select {columns} from scan {ORDER}"):
+        """Rows by falling score, then failed ones and those passed over, with ``slices``, ``findings`` and, if asked
+        for, ``picture``. Files that share a name are called by their whole paths."""
+        columns = "source, row, slices, findings" + (", picture" if pictures else "")
+        shared = {source for (source,) in self._base.execute(SAME_NAME, {"run": self.run})}
+        query = f"select {columns} from scan where run = ? {ORDER}"
+        for source, row, slices, findings, *picture in self._base.execute(query, (self.run,)):
+            scan = json.loads(row) | ({"file": _named(source)} if source in shared else {})
             found = {"slices": json.loads(slices), "findings": json.loads(findings)}
-            yield {"scan": json.loads(row)} | found | ({"picture": picture[0]} if pictures else {})
+            yield {"scan": scan} | found | ({"picture": picture[0]} if pictures else {})
 
-    def count(self, failed: bool) -> int:
-        """How many files were scored, or failed."""
-        return self._base.execute("select count(*) from scan where failed = ?", (int(failed),)).fetchone()[0]
+    def count(self, status: str) -> int:
+        """How many files were scored, failed, or passed over."""
+        query = "select count(*) from scan where failed = ? and run = ?"
+        return self._base.execute(query, (STATUS[status], self.run)).fetchone()[0]
 
     def scores(self) -> Iterator[float]:
         """Image scores, falling."""
-        query = f"select score from scan where failed = 0 and score is not null {ORDER}"
-        return (score for (score,) in self._base.execute(query))
+        query = f"select score from scan where failed = 0 and run = ? and score is not null {ORDER}"
+        return (score for (score,) in self._base.execute(query, (self.run,)))
 
     def score_range(self) -> tuple[float | None, float | None]:
         """Lowest and highest image score; None without any."""
-        return self._base.execute("select min(score), max(score) from scan where failed = 0").fetchone()
+        query = "select min(score), max(score) from scan where failed = 0 and run = ?"
+        return self._base.execute(query, (self.run,)).fetchone()
 
-    def forget(self, source: str | None = None) -> None:
-        """Forget one file, or all."""
-        if source is None:
-            self._base.execute("delete from scan")
-        else:
-            self._base.execute("delete from scan where source = ?", (_stored(source),))
+    def set_aside(self) -> None:
+        """Treat all rows as another run's."""
+        with self._explained():
+            self._base.execute("update scan set run = ''")
 
     def close(self) -> None:
         """Close the file."""
@@ -116,9 +132,24 @@ class RunStore:
                     f"{self.path}: damaged, or no list of this package ({error}); remove it, and all files are scored "
                     "again"
                 ) from error
+            if self._on_disk and not self.path.exists():
+                raise OSError(
+                    f"cannot write {self.path}: it, or its folder, was removed or moved while the run went on; keep "
+                    "the folder until the run has ended, and run again"
+                ) from error
             raise OSError(f"cannot write {self.path} ({error}); free space or choose another folder") from error
+
+
+def _opened(path: str | Path) -> sqlite3.Connection:
+    base = sqlite3.connect(path, isolation_level=None, timeout=60)
+    base.executescript(SCHEMA)
+    return base
 
 
 def _stored(source: str) -> bytes:
     """A file's name as it is kept: SQLite's text has no room for the bytes of names that are not UTF-8."""
     return source.encode("utf-8", "surrogateescape")
+
+
+def _named(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")

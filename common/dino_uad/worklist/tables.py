@@ -11,7 +11,7 @@ from typing import Any
 
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.files import as_utf8, atomic_path
-from dino_uad.worklist.rows import RunStore
+from dino_uad.worklist.rows import SAVED, RunStore
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet calculate a cell, and run what a file's name says (OWASP, "CSV injection")."""
@@ -26,7 +26,7 @@ SCAN_COLUMNS = [
     "size_unit",
     "largest_diameter",
     "diameter_unit",
-] + ["peak", "peak_slice", "slices", "slices_scored", "anomaly_map", "label_map", "seconds", "unlike", "reason"]
+] + ["peak", "peak_slice", "slices", "slices_scored", *SAVED, "seconds", "unlike", "notes", "reason"]
 SLICE_COLUMNS = ["file", "slice", *NUMBERS]
 FINDING_COLUMNS = [
     "file",

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import dino_uad
+from dino_uad.data import ScanList
 from dino_uad.detector import NormalScans
 from dino_uad.digests import digest_file
 from dino_uad.findings import Finding
 from dino_uad.transforms import NOTHING_SCORED, nothing_scored
 from dino_uad.worklist.report import write_report
-from dino_uad.worklist.rows import RunStore
+from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
 
 SOME_FAILED = 3
@@ -29,7 +30,8 @@ class Worklist:
     """Keeps the rows of an inference run in its output folder and writes the tables.
 
     A second run with the same model and settings scores only files that are new, have changed, failed before, or whose
-    saved maps are gone; another model or other settings start afresh. Nothing is written before the first row is.
+    saved maps are gone; another model or other settings start afresh. A name that a map has stays its file's, in the
+    lists of all runs into the folder. Nothing is written, and nothing forgotten, before the run starts.
 
     Args:
         output_dir: where maps and tables go.
@@ -55,6 +57,8 @@ class Worklist:
         self.options, self.settings = dict(options or {}), dict(settings or {})
         self.resume, self.anonymous_names = resume, anonymous_names
         self.kept = 0
+        self._passed: list[tuple[str, str]] = []
+        self._states: dict[str, str] = {}
 
     @cached_property
     def store(self) -> RunStore:
@@ -66,21 +70,33 @@ class Worklist:
 
     def unscored(self, data: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The entries of a data list that are to be scored."""
-        if not self.resume:
-            self.store.forget()
-        known = {source: state for source, state, row in self.store.states() if self._saved(row)}
-        new = [item for item in data if known.get(self._source(item["image"])) != file_state(item["image"])]
+        self._passed = data.passed if isinstance(data, ScanList) else []
+        known = {source: state for source, state, row in self.store.states() if self._saved(row)} if self.resume else {}
+        # As they are before they are read: a file that is replaced while the run goes on is scored again by the next.
+        self._states = {self._source(item["image"]): file_state(item["image"]) for item in data}
+        new = [item for item in data if known.get(source := self._source(item["image"])) != self._states[source]]
         self.kept = len(data) - len(new)
         if self.kept:
             logger.info(f"{self.kept} of {len(data)} files are scored already, by this model with these settings")
         return new
 
+    def start(self) -> None:
+        """Begin to change the list; everything that may refuse the run has been made by now."""
+        if not self.resume:
+            self.store.set_aside()
+        scored = {source for source, _, _ in self.store.states()}
+        for source, reason in self._passed:
+            if self._source(source) not in scored:
+                name = self.name(source)
+                row = {"file": name, "status": "passed over", "findings": None, "reason": f"{name}: {reason}"}
+                self._add(source, row)
+
     def sources(self) -> dict[str, str]:
-        """Saved file to the file it was made from, of the rows that are kept; empty with ``anonymous_names``."""
+        """Saved file to the file it was made from, of all runs' rows; empty with ``anonymous_names``."""
         if self.anonymous_names:
             return {}
-        rows = ((source, row) for source, _, row in self.store.states())
-        return {name: source for source, row in rows for name in _results(row)}
+        rows = self.store.saved()
+        return {row[key]: source for source, row in rows for key in SAVED if row.get(key)}
 
     def add(
         self,
@@ -94,33 +110,32 @@ class Worklist:
 
         Args:
             source: the file.
-            item: after postprocessing, with ``scan``, ``slices``, ``findings``, ``saved`` and ``saved_dicom``.
+            item: after postprocessing, with ``scan``, ``slices``, ``findings`` and ``saved``.
             seconds: that it took.
             picture: thumbnail.
             unlike: in what it is outside of what the calibration scans were.
         """
         findings: Sequence[Finding] = item.get("findings", [])
-        largest = max(findings, key=lambda finding: finding.size, default=None)
+        largest = max(findings, key=lambda finding: (finding.size or 0.0, finding.voxels), default=None)
         row = {"file": self.name(source), "status": "scored", **item.get("scan", {}), "findings": len(findings)}
         if largest is not None:
             row |= {"largest_size": largest.size, "largest_diameter": largest.diameter}
             row |= {"size_unit": largest.unit, "diameter_unit": largest.diameter_unit}
             row |= {"peak": findings[0].peak, "peak_slice": findings[0].slice}
-        saved = {f"{postfix}_map": Path(path).name for postfix, path in item.get("saved", {}).items()}
-        row |= {"seconds": seconds, "unlike": list(unlike), "reason": "", **saved}
-        row |= {"dicom": [Path(path).name for path in item["saved_dicom"]]} if "saved_dicom" in item else {}
+        saved = {key: Path(path).name for key, path in item.get("saved", {}).items()}
+        row |= {"seconds": seconds, "unlike": list(unlike), "notes": list(item.get("notes", [])), "reason": "", **saved}
         if nothing_scored(item):  # no finding does not mean normal
             row |= {"status": "failed", "findings": None, "reason": f"{self.name(source)}: {NOTHING_SCORED}"}
             logger.warning(f"not scored: {row['reason']}")
         found = [finding.as_dict() for finding in findings]
-        self.store.add(self._source(source), file_state(source), row, item.get("slices", []), found, picture)
+        self._add(source, row, item.get("slices", []), found, picture)
 
     def fail(self, source: str, reason: str) -> None:
         """Keep that a file could not be read, and why."""
         reason = reason.replace(str(source), self.name(source)) if self.anonymous_names else reason
         logger.warning(f"not scored: {reason}")
         row = {"file": self.name(source), "status": "failed", "findings": None, "reason": reason}
-        self.store.add(self._source(source), file_state(source), row)
+        self._add(source, row)
 
     def finish(self, facts: Mapping[str, Any], normal: NormalScans) -> None:
         """Write the tables and the report.
@@ -129,10 +144,13 @@ class Worklist:
             facts: for the head of ``scores.json``.
             normal: scores of normal validation scans, to show beside the new ones.
         """
-        scored, failed = self.store.count(failed=False), self.store.count(failed=True)
-        facts = {**facts, "scored": scored, "failed": failed}
+        scored, failed = self.store.count("scored"), self.store.count("failed")
+        passed = self.store.count("passed over")
+        facts = {**facts, "scored": scored, "failed": failed, "passed_over": passed}
         write_tables(self.store, self.folder, facts)
         write_report(self.store, self.folder / "report.html", facts, normal)
+        if passed:
+            logger.warning(f"{passed} files were passed over and not scored; scores.csv names them, at its end")
         logger.info(f"scores.csv, report.html: {scored} files scored ({self.kept} before this run), {failed} not")
 
     def exit(self, on_error: str = "report") -> None:
@@ -141,7 +159,7 @@ class Worklist:
         Args:
             on_error: "skip" says that such files were expected, and ends with status 0.
         """
-        failed = self.store.count(failed=True)
+        failed = self.store.count("failed")
         self.store.close()
         if failed:
             files = f"{failed} file{'s' if failed > 1 else ''}"
@@ -158,17 +176,17 @@ class Worklist:
         root = self.dataset_dir.expanduser()
         return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
 
+    def _add(self, source: str, row: Mapping[str, Any], *found: Any) -> None:
+        key = self._source(source)
+        self.store.add(key, self._states.get(key) or file_state(source), row, *found)
+
     def _source(self, source: str | Path) -> str:
         return self.name(source) if self.anonymous_names else str(Path(source).absolute())
 
     def _saved(self, row: Mapping[str, Any]) -> bool:
-        """Whether the files that a row names are still there."""
-        return all((self.folder / name).exists() for name in _results(row))
-
-
-def _results(row: Mapping[str, Any]) -> list[str]:
-    """The names of the files that were saved of a scan."""
-    return [*(row[key] for key in ("anomaly_map", "label_map") if row.get(key)), *row.get("dicom", [])]
+        """Whether the maps that a row names are still there."""
+        names = [row[key] for key in SAVED if row.get(key)]
+        return all((self.folder / name).exists() for name in names)
 
 
 def file_state(path: str | Path) -> str:

@@ -62,7 +62,9 @@ def test_data_list_names_the_stack_that_the_loader_takes(tmp_path):
     for patient in "abc":
         two(tmp_path / patient, DiffusionBValue=(0.0, 1000.0), PatientID=(patient, patient))
     with pytest.raises(ValueError, match=r"a: 2 stacks .*b-value 1000.0.*--train_data#series"):
-        datalist(tmp_path, "all")
+        datalist(tmp_path, "train")
+    with pytest.raises(ValueError, match=r"a: cannot be read: 2 stacks .*b-value 1000.0"):  # of inference, one by one
+        LoadScand("image")(datalist(tmp_path, "all")[0])
     items = datalist(tmp_path, "all", series="*b-value 1000*")
     assert len(items) == 3
     np.testing.assert_array_equal(LoadScand("image")(items[0])["image"][0], VALUES + 1000)

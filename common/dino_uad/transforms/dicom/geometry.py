@@ -30,6 +30,11 @@ class Spacing:
     def even(self) -> bool:
         return self.deviation <= self.tolerance
 
+    @property
+    def doubt(self) -> str:
+        """Why an affine does not tell where all slices lie; empty where it does."""
+        return "" if self.even else f"slices not evenly spaced (up to {self.deviation:.2f} mm off; missing slices?)"
+
 
 def spacing_of(frames: Sequence[Frame]) -> Spacing:
     """The spacing of frames in the order of their positions; of a single one by its thickness.

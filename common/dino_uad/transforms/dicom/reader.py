@@ -63,10 +63,14 @@ class DicomReader(ImageReader):
         return stack
 
     def get_data(self, img: Stack) -> tuple[np.ndarray, dict]:
-        """Return the values and ``affine``, ``spatial_shape``, ``original_channel_dim``, ``space``."""
+        """Return the values, and ``affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, ``uneven_slices``.
+
+        The last says why the affine does not tell where all slices lie; it is empty where it does.
+        """
         first = img.frames[0]
         affine = affine_of(img.frames)
         meta = {"affine": affine, "original_affine": affine.copy(), "space": "RAS"}
+        meta |= {"uneven_slices": img.spacing.doubt}
         if first.samples == 3:
             meta |= {"affine": LPS_TO_RAS.copy(), "original_affine": LPS_TO_RAS.copy(), "unit_range": True}
             array = np.moveaxis(colour_values(pydicom.dcmread(first.file, force=True), first), 0, 1)
@@ -85,12 +89,7 @@ class DicomReader(ImageReader):
     def _tell(stack: Stack, path: Path) -> None:
         spacing = stack.spacing
         if not spacing.even:
-            logger.warning(
-                "%s: the DICOM slices are not evenly spaced (up to %.2f mm off; missing slices?); "
-                "geometry is approximate",
-                path,
-                spacing.deviation,
-            )
+            logger.warning("%s: DICOM %s; geometry is approximate", path, spacing.doubt)
         elif spacing.tilt > TILT:
             logger.warning(
                 "%s: gantry tilt of %.1f degrees: slices are shifted within their plane, and so is the affine of what "

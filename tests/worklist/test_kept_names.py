@@ -1,0 +1,108 @@
+"""One output folder, several runs: a refused run changes nothing, and no map of another scan is ever overwritten."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from inferred import infer, table
+
+import workflows
+from dino_uad.errors import explain
+from dino_uad.worklist import RunStore, Worklist
+
+REFUSED = {"image_size": [112, 112]}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("names")
+    workflows.run("dpmm", root)
+    for seed, folder in enumerate(("dA", "dB")):
+        scan = np.random.default_rng(seed).integers(20, 120, (40, 36, 3)).astype(np.float32)
+        (root / folder).mkdir()
+        nib.save(nib.Nifti1Image(scan, np.eye(4)), root / folder / "scan.nii.gz")
+    return root
+
+
+def one(root: Path, folder: str, out: Path, **more) -> None:
+    infer(root, str(out), dataset_dir=str(root / folder), **more)
+
+
+def refused(root: Path, folder: str, out: Path, **more) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        one(root, folder, out, **REFUSED, **more)
+    assert "does not fit this network" in explain(caught.value)
+
+
+def test_a_refused_run_changes_nothing_and_the_next_overwrites_nobody(fitted, tmp_path) -> None:
+    one(fitted, "dA", tmp_path)
+    one(fitted, "dB", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len({row["anomaly_map"] for row in table(tmp_path)}) == 2
+    refused(fitted, "dB", tmp_path)
+    refused(fitted, "dB", tmp_path, resume=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    one(fitted, "dB", tmp_path, resume=False)
+    maps = {path.name: path.read_bytes() for path in tmp_path.glob("*.nii.gz")}
+    assert maps == {name: content for name, content in before.items() if name.endswith(".nii.gz")}
+
+
+def test_another_model_or_other_options_take_no_name_of_another_scan(fitted, tmp_path) -> None:
+    one(fitted, "dA", tmp_path)
+    (first,) = table(tmp_path)
+    before = (tmp_path / first["label_map"]).read_bytes()
+    one(fitted, "dB", tmp_path, **{"displayable_configs#false_positive_rate": "5 %"})
+    (second,) = table(tmp_path)
+    assert not {first["anomaly_map"], first["label_map"]} & {second["anomaly_map"], second["label_map"]}
+    assert (tmp_path / first["label_map"]).read_bytes() == before
+    one(fitted, "dA", tmp_path, **{"displayable_configs#false_positive_rate": "5 %"})
+    assert {row["label_map"] for row in table(tmp_path)} == {first["label_map"], second["label_map"]}
+
+
+def test_a_refused_run_leaves_nothing_in_an_empty_folder(fitted, tmp_path) -> None:
+    refused(fitted, "dB", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_scans_of_one_name_are_told_apart(fitted, tmp_path) -> None:
+    one(fitted, "dA", tmp_path)
+    assert [row["file"] for row in table(tmp_path)] == ["scan.nii.gz"]
+    one(fitted, "dB", tmp_path)
+    expected = {str(fitted / folder / "scan.nii.gz") for folder in ("dA", "dB")}
+    assert {row["file"] for row in table(tmp_path)} == expected
+    assert {row["file"] for row in table(tmp_path, "slices")} == expected
+    assert {scan["file"] for scan in json.loads((tmp_path / "scores.json").read_text())["scans"]} == expected
+    report = (tmp_path / "report.html").read_text()
+    assert all(json.dumps(name) in report for name in expected)
+
+
+def test_anonymous_scans_of_one_name_stay_anonymous(fitted, tmp_path) -> None:
+    one(fitted, "dA", tmp_path, anonymous_names=True)
+    one(fitted, "dB", tmp_path, anonymous_names=True)
+    names = {row["file"] for row in table(tmp_path)}
+    assert len(names) == 2 and all(name.startswith("scan_") for name in names)
+
+
+def test_a_file_that_is_replaced_while_it_is_scored_is_scored_again(tmp_path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"model")
+    (tmp_path / "a.png").write_bytes(b"old")
+    data = [{"image": str(tmp_path / "a.png")}]
+    first = Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path)
+    assert first.unscored(data) == data
+    (tmp_path / "a.png").write_bytes(b"newer")
+    first.add(str(tmp_path / "a.png"), {"scan": {"image_score": 1.0}}, 0.1)
+    assert Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path).unscored(data) == data
+
+
+def test_a_folder_that_was_removed_is_named_as_the_cause(tmp_path) -> None:
+    store = RunStore(tmp_path / "out", "run")
+    row = {"file": "a", "status": "scored", "image_score": 1.0}
+    store.add("a", "", row)
+    shutil.rmtree(tmp_path / "out")
+    os.mkdir(tmp_path / "out")
+    with pytest.raises(OSError, match=r"worklist\.sqlite: it, or its folder, was removed or moved while the run went"):
+        store.add("b", "", row)
