@@ -8,12 +8,14 @@ from monai.transforms import Compose
 
 from dino_uad import parallel
 from dino_uad.describe import describe
+from dino_uad.embeddings import dataset as dataset_module
 from dino_uad.embeddings.dataset import EmbeddingDataset
+from dino_uad.embeddings.embed import Embedder
 from dino_uad.embeddings.loader import EmbeddingLoader
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.resize import InPlaneResized
-from helpers import backbone, embeddings, load_unit, pictures, start_method
+from helpers import backbone, embeddings, load_unit, notes_meetings, pictures, start_method
 
 
 @pytest.fixture
@@ -107,6 +109,21 @@ def test_a_rank_that_looks_later_embeds_its_share_all_the_same(tmp_path, counted
     monkeypatch.setattr(parallel, "rank", lambda: 1)
     assert len(ranks[1]) == 6
     assert counted.seen == 6
+
+
+def test_ranks_wait_outside_of_collectives_for_one_that_reads_or_embeds_longer(tmp_path, monkeypatch):
+    events = []
+    notes_meetings(monkeypatch, dataset_module, events)
+    record = lambda name, real: lambda *args: events.append(name) or real(*args)  # noqa: E731
+    monkeypatch.setattr(dataset_module, "entry_key", record("read", dataset_module.entry_key))
+    monkeypatch.setattr(Embedder, "__call__", record("embed", Embedder.__call__))
+    monkeypatch.setattr(parallel, "gather_objects", record("collective", parallel.gather_objects))
+    len(embeddings(tmp_path, 1, cache_dir=tmp_path / "cache"))
+    reading, embedding = ["work", "read", "meet", "collective"], ["work", "embed", "meet", "collective"]
+    assert events == reading + embedding
+    events.clear()
+    len(embeddings(tmp_path, 1, cache_dir=tmp_path / "cache"))
+    assert events == [*reading, "work", "meet", "collective"], "others may have something to embed"
 
 
 def test_a_volume_becomes_its_slices(tmp_path):

@@ -25,6 +25,7 @@ from dino_uad.embeddings.slices import Slices
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
 from dino_uad.embeddings.with_foreground import WithForeground
 from dino_uad.settings import require_choice, require_count
+from dino_uad.unequal_work import unequal_work
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,10 @@ class EmbeddingDataset(Dataset):
             raise ValueError("the data list is empty: no image to embed; check dataset_dir and the split")
         store, keys = self._open()
         places = store.find(keys)
-        skipped = self._embed_missing(store, keys, places)
+        with unequal_work() as meet:
+            mine = self._embed_missing(store, keys, places)
+            meet()
+        skipped = self._find_embedded(store, keys, places, mine)
         self._require_all(keys, places, skipped)
         self._index_slices(keys, places)
         self._store = store
@@ -145,13 +149,15 @@ class EmbeddingDataset(Dataset):
         store = EmbeddingStore(self.cache_dir, store_facts(self.transform, self.backbone))
         share = parallel.share(self.data)
         progress = {"desc": "looking for embeddings", "unit": "file", "disable": None, "leave": False}
-        mine = list(tqdm(ahead(entry_key, share), total=len(share), **progress))
+        with unequal_work() as meet:
+            mine = list(tqdm(ahead(entry_key, share), total=len(share), **progress))
+            meet()
         return store, parallel.join_shares(mine)
 
     def _embed_missing(
         self, store: EmbeddingStore | MemoryStore, keys: Sequence[str], places: dict[str, Place]
-    ) -> set[str]:
-        """Embed and find what was not found; returns the keys of what was skipped."""
+    ) -> list[str]:
+        """Embed this rank's share of what was not found; returns the keys of what was skipped."""
         missing = {key: entry for entry, key in reversed([*enumerate(keys)]) if key not in places}
         skipped: list[str] = []
         if missing:
@@ -167,6 +173,12 @@ class EmbeddingDataset(Dataset):
                 else:
                     store.append(keys[entry], record)
             store.flush()
+        return skipped
+
+    def _find_embedded(
+        self, store: EmbeddingStore | MemoryStore, keys: Sequence[str], places: dict[str, Place], skipped: list[str]
+    ) -> set[str]:
+        """Find what all ranks have embedded; returns the keys of what one of them skipped."""
         everyones = [skipped] if self.cache_dir is None else parallel.gather_objects(skipped)
         places.update(store.find(key for key in keys if key not in places))
         return {key for one in everyones for key in one}
