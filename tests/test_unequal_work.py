@@ -55,9 +55,7 @@ def test_one_that_lives_is_waited_for_however_long_it_works(group):
 
 def test_one_without_a_sign_of_life_is_dead(group):
     group.asleep = lambda: group.store.add(group.key("alive"), 1) if group.hours() < 5 else None
-    with pytest.raises(
-        RuntimeError, match="process 1 has given no sign of life for 10 minutes; expected one e"
-    ):
+    with pytest.raises(RuntimeError, match="process 1 has given no sign of life for 10 minutes; expected one e"):
         meet()
     assert 5 < group.hours() < 5.5
 

@@ -91,6 +91,23 @@ def test_cache_knows_changed_images_and_changed_layers(tmp_path, counted):
     assert counted.seen == 6
 
 
+@pytest.mark.parametrize("cache", [None, "cache"])
+def test_a_data_set_knows_what_its_slices_are_made_from(tmp_path, cache):
+    def made(name: str, seed: int = 0, **kwargs) -> EmbeddingDataset:
+        frozen, cache_dir = kwargs.pop("backbone", None) or backbone(), cache and tmp_path / cache
+        return EmbeddingDataset(pictures(tmp_path / name, 3, seed), load_unit, frozen, cache_dir, **kwargs)
+
+    one = made("a")
+    assert made("elsewhere").identity == one.identity, "the same bytes at another place"
+    others = [
+        made("a", seed=1),
+        made("b", backbone=backbone(precision="bfloat16")),
+        made("b", held_out=0.5),
+        EmbeddingDataset([], load_unit, backbone(), stand_in=made("b", held_out=0.5)),
+    ]
+    assert len({one.identity, *(other.identity for other in others)}) == 5
+
+
 def test_cache_knows_the_precision(tmp_path):
     sets = [
         embeddings(tmp_path / "images", 2, backbone=backbone(precision=precision), cache_dir=str(tmp_path / "cache"))

@@ -17,6 +17,7 @@ from dino_uad import parallel
 from dino_uad.ahead import ahead
 from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import Foreground
+from dino_uad.digests import digest_facts
 from dino_uad.embeddings.embed import Embedder
 from dino_uad.embeddings.hold_out import hold_out
 from dino_uad.embeddings.identity import entry_key, store_facts
@@ -88,6 +89,7 @@ class EmbeddingDataset(Dataset):
         self._store: EmbeddingStore | MemoryStore | None = None
         self._shards: list[str] = []
         self._index = self._aside = np.empty((0, 3), dtype=np.int64)
+        self._identity = ""
 
     def __len__(self) -> int:
         self.build()
@@ -107,6 +109,12 @@ class EmbeddingDataset(Dataset):
     def pinned(self, items: Sequence[int]) -> Record:
         """:meth:`batch` in pinned memory, from which a GPU copies while its kernels run."""
         return {key: value.pin_memory() for key, value in self.batch(items).items()}
+
+    @property
+    def identity(self) -> str:
+        """Digest of what the slices are made from: bytes of files, settings, weights, code, and what is set aside."""
+        self.build()
+        return self._identity
 
     @property
     def entries(self) -> list[Mapping[str, Any]]:
@@ -144,15 +152,16 @@ class EmbeddingDataset(Dataset):
 
     def _open(self) -> tuple[EmbeddingStore | MemoryStore, list[str]]:
         """Where embeddings are, and the entries' keys there; each rank looks at the files of its share."""
-        if self.cache_dir is None:
-            return MemoryStore(), [str(i) for i in range(len(self.data))]
-        store = EmbeddingStore(self.cache_dir, store_facts(self.transform, self.backbone))
+        facts = store_facts(self.transform, self.backbone)
+        store = EmbeddingStore(self.cache_dir, facts) if self.cache_dir else MemoryStore()
         share = parallel.share(self.data)
         progress = {"desc": "looking for embeddings", "unit": "file", "disable": None, "leave": False}
         with unequal_work() as meet:
             mine = list(tqdm(ahead(entry_key, share), total=len(share), **progress))
             meet()
-        return store, parallel.join_shares(mine)
+        keys = parallel.join_shares(mine)
+        self._identity = digest_facts([facts, keys, self.held_out])
+        return store, keys
 
     def _embed_missing(
         self, store: EmbeddingStore | MemoryStore, keys: Sequence[str], places: dict[str, Place]
@@ -207,6 +216,7 @@ class EmbeddingDataset(Dataset):
     def _take_over(self, other: EmbeddingDataset) -> None:
         other.build()
         self._store, self._shards, self._index = other._store, other._shards, other._aside
+        self._identity = digest_facts(["set aside", other._identity])
         logger.warning(
             f"no validation images were given: {len(self._index)} of the {len(self._index) + len(other)} normal slices "
             "are taken from the training images to choose the epoch and calibrate thresholds; more images would make "

@@ -38,6 +38,14 @@ class PrepareEmbedding(PrepareBatch):
         self.iteration = 0
         self.standardized: Callable[[Tensor], Tensor] = Tensor.float
 
+    def settings(self) -> dict[str, float]:
+        """What the noise depends on, apart from the iteration."""
+        return {
+            "noise_scale": self.noise_scale,
+            "noise_probability": self.noise_probability,
+            "seed": self.seed,
+        }
+
     def attach(self, engine: Engine) -> None:
         """Follow the trainer's iterations and use its head's scale: MONAI passes neither to a ``PrepareBatch``."""
         self.standardized = engine.network.standardized
