@@ -17,6 +17,7 @@ from dino_uad import parallel
 from dino_uad.data import collate_slices
 from dino_uad.detector import AnomalyDetector
 from dino_uad.engines.batch import unpack
+from dino_uad.exact import without_autocast
 from dino_uad.measure import synchronize
 from dino_uad.transfer import packed_on
 from dino_uad.unequal_work import unequal_work
@@ -32,7 +33,8 @@ class EmbeddingEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: EmbeddingEvaluator, batchdata: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with engine.mode(engine.network):
             embeddings, cls, mask = unpack(batchdata, engine.state.device)
-            likelihood = engine.network.head.log_likelihood(engine.network.prepare(embeddings), cls, mask)
+            with without_autocast(embeddings.device):
+                likelihood = engine.network.head.log_likelihood(engine.network.prepare(embeddings), cls, mask)
         engine.state.output = {"log_likelihood": likelihood}
         return engine.state.output
 
