@@ -1,8 +1,10 @@
 """Who is done waits for the others however long they work, and not for the dead."""
 
+import json
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 import torch.distributed as dist
 
 from dino_uad import parallel, unequal_work
+from dino_uad.data import datalist, folder_list, verify
+from helpers import labelled_pictures
 from workflows import run_in_group
 
 HOUR = 3600.0
@@ -117,3 +121,31 @@ def test_a_rank_that_dies_is_noticed():
 def test_a_rank_that_fails_says_so():
     learn = partial(others_learn, r"process 1 failed \(no image is left\)", fails)
     assert run_in_group(2, learn, {1: partial(in_a_group, fails)}) == [0, 1]
+
+
+def listed_in_a_group(root: str, folder: str) -> None:
+    with parallel.process_group("cpu"):
+        if parallel.rank() > 0:
+            verify.has_anomaly = folder_list.understand = fails
+        with (Path(folder) / f"{parallel.rank()}.json").open("w") as file:
+            json.dump([datalist(root, split) for split in ("train", "test")], file)
+
+
+def test_the_first_rank_reads_masks_and_lists_images_for_all(tmp_path):
+    labelled_pictures(tmp_path / "data")
+    assert run_in_group(3, partial(listed_in_a_group, str(tmp_path / "data"), str(tmp_path))) == [0, 0, 0]
+    first, second, third = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3))
+    assert first == second == third and [len(split) for split in first] == [4, 4]
+
+
+def refused_in_a_group(root: str) -> None:
+    first = os.environ["RANK"] == "0"
+    kind, message = (ValueError, "split is 'tests'") if first else (RuntimeError, "process 0 failed .split is 'tests'")
+    with parallel.process_group("cpu"):
+        with pytest.raises(kind, match=message):
+            datalist(root, "tests")
+        parallel.gather_objects(None)  # the first one keeps the store
+
+
+def test_why_the_first_rank_cannot_list_images_is_told_to_all(tmp_path):
+    assert run_in_group(2, partial(refused_in_a_group, str(tmp_path))) == [0, 0]

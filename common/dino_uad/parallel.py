@@ -141,6 +141,15 @@ def broadcast(tensor: Tensor, source: int = 0) -> Tensor:
     return tensor
 
 
+def broadcast_object(mine: T, source: int = 0) -> T:
+    """What rank ``source`` has, such as a list of names; on every rank."""
+    if not is_distributed():
+        return mine
+    parcel: list = [mine]
+    dist.broadcast_object_list(parcel, source)
+    return parcel[0]
+
+
 def share(items: Iterable[T]) -> list[T]:
     """This rank's items: every ``world_size``-th, from the ``rank``-th on."""
     return list(itertools.islice(items, rank(), None, world_size()))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import ParamSpec, TypeVar
 
 import torch.distributed as dist
 
 from dino_uad import parallel
 from dino_uad.errors import explain
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 _BEATS = 20  # signs of life in the time after which a process counts as dead
 _LONGEST_PAUSE = 1.0  # seconds between two looks at the others
 _numbers = itertools.count()
@@ -47,6 +51,22 @@ def unequal_work() -> Iterator[Callable[[], None]]:
     finally:
         over.set()
         heart.join(1)
+
+
+def by_first_rank(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Decorate what reads many files and makes a small thing of them: the first rank does it, all get what it returns.
+
+    Every rank must call it, in the same order.
+    """
+
+    @functools.wraps(function)
+    def shared(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with unequal_work() as meet:
+            made = function(*args, **kwargs) if parallel.rank() == 0 else None
+            meet()
+        return parallel.broadcast_object(made)
+
+    return shared
 
 
 class _Signs:
