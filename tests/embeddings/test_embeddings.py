@@ -50,6 +50,14 @@ def test_values_are_the_backbones_in_half_precision(tmp_path):
     torch.testing.assert_close(dataset[1]["cls"], cls[0], rtol=1e-4, atol=1e-5)
 
 
+def test_the_size_that_is_told_is_that_of_the_slices(tmp_path, caplog):
+    caplog.set_level("INFO")
+    data = embeddings(tmp_path, 3, cache_dir=tmp_path / "cache")
+    size = data[0]["embedding"].nbytes / 1e6
+    assert caplog.text.count("in half precision") == 1
+    assert f"a slice takes {size:.2g} MB in half precision, so at least {3 * size:.0f} MB in cache/" in caplog.text
+
+
 def test_second_run_reads_the_cache(tmp_path, counted):
     first = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))
     again = embeddings(tmp_path / "images", 4, backbone=counted, cache_dir=str(tmp_path / "cache"))

@@ -170,13 +170,16 @@ class EmbeddingDataset(Dataset):
         missing = {key: entry for entry, key in reversed([*enumerate(keys)]) if key not in places}
         skipped: list[str] = []
         if missing:
-            self._announce(len(missing))
             store.prepare()
             # By the entry's number, not by its place among the missing: a rank that looks later misses fewer.
             share = 1 if self.cache_dir is None else parallel.world_size()
             mine = sorted(entry for entry in missing.values() if entry % share == parallel.rank() % share)
             embed = Embedder(self.backbone, self.device, self.batch_size, self.num_workers)
+            told = False
             for entry, record in zip(mine, embed(self.slices(mine)), strict=True):
+                if record and not told:
+                    self._announce(len(missing), record)
+                    told = True
                 if record is None:
                     skipped.append(keys[entry])
                 else:
@@ -223,12 +226,12 @@ class EmbeddingDataset(Dataset):
             "the false positive rates more certain"
         )
 
-    def _announce(self, count: int) -> None:
-        channels, patch = self.backbone.embed_dim, self.backbone.patch_size
+    def _announce(self, count: int, record: Record) -> None:
+        """Say how large the embeddings will be, once the first of them tells."""
+        size = record["embedding"][0].nbytes / 1e6
         logger.info(
-            f"embedding {count} of {len(self.data)} entries with {self.backbone.arch}; a 448 px slice takes "
-            f"{channels * (448 // patch) ** 2 * 2 / 1e6:.1f} MB in half precision, so at least "
-            f"{count * channels * (448 // patch) ** 2 * 2 / 1e6:.0f} MB "
+            f"embedding {count} of {len(self.data)} entries with {self.backbone.arch}; a slice takes {size:.2g} MB in "
+            f"half precision, so at least {count * size:.0f} MB "
             + (f"in {self.cache_dir.name}/" if self.cache_dir else "in memory")
         )
 
