@@ -33,6 +33,7 @@ def group(monkeypatch):
 
     monkeypatch.setattr(unequal_work, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     monkeypatch.setattr(unequal_work, "_numbers", iter([7]))
+    monkeypatch.setattr(parallel, "_patience", 600.0)
     monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
     for name, value in {"is_distributed": True, "rank": 0, "world_size": 2}.items():
         monkeypatch.setattr(parallel, name, lambda value=value: value)
