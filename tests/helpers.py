@@ -70,6 +70,17 @@ def labelled_pictures(root: Path, size: int = 56, seed: int = 0) -> Path:
     return root
 
 
+def notes_meetings(monkeypatch, module, events: list) -> None:
+    """Note in ``events`` when a module begins work that is unequal among ranks, and when they meet."""
+
+    @contextmanager
+    def noted():
+        events.append("work")
+        yield lambda: events.append("meet")
+
+    monkeypatch.setattr(module, "unequal_work", noted)
+
+
 @contextmanager
 def start_method(name: str) -> Iterator[None]:
     """How processes are started here by default: ``fork``, or as on macOS and Windows ``spawn``."""

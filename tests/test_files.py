@@ -5,7 +5,9 @@ import signal
 import time
 from pathlib import Path
 
-from dino_uad.files import DAY, PART, atomic_path, remove_leftovers, require_writable
+import pytest
+
+from dino_uad.files import DAY, HOST, PART, atomic_path, remove_leftovers, require_writable
 from workflows import start
 
 
@@ -58,3 +60,55 @@ def test_a_file_taken_for_a_leftover_before_its_lock_is_made_again(tmp_path, mon
         temporary.write_text("whole")
         assert remove_leftovers(tmp_path) == []
     assert removed and (tmp_path / "a").read_text() == "whole"
+
+
+def test_a_leftover_goes_while_its_lock_is_held(tmp_path, monkeypatch):
+    """Its writer, if it waits for the lock, must find it gone once it has it."""
+    from dino_uad import files
+
+    left, freed = tmp_path / f".{HOST}01234567{PART}a", []
+    left.write_text("half")
+    unlink = Path.unlink
+
+    def look(path, **kwargs):
+        with open(path, "rb") as file:
+            try:
+                files.fcntl.flock(file, files.fcntl.LOCK_EX | files.fcntl.LOCK_NB)
+                freed.append(path)
+            except BlockingIOError:
+                pass
+        unlink(path, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", look)
+    assert remove_leftovers(tmp_path) == [left] and not left.exists() and not freed
+
+
+def test_a_file_made_again_since_it_was_opened_is_not_the_leftover(tmp_path, monkeypatch):
+    """Another process removed the leftover first, and its writer, which had waited for the lock, made another one."""
+    from dino_uad import files
+
+    left = tmp_path / f".{HOST}01234567{PART}a"
+    left.write_text("half")
+    lock = files.fcntl.flock
+
+    def made_again(file, kind):
+        left.unlink()
+        left.write_text("another")
+        lock(file, kind)
+
+    monkeypatch.setattr(files.fcntl, "flock", made_again)
+    assert remove_leftovers(tmp_path) == [] and left.read_text() == "another"
+
+
+@pytest.mark.parametrize("failure", [FileNotFoundError(2, "No such file", "source.png"), OSError(5, "I/O", b"other")])
+def test_an_error_about_another_file_stays_what_it_is(tmp_path, failure):
+    with pytest.raises(type(failure)) as caught, atomic_path(tmp_path / "copy"):
+        raise failure
+    assert caught.value is failure and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("named", ["temporary", "target", "folder", None])
+def test_an_error_about_what_is_written_says_what_to_do(tmp_path, named):
+    with pytest.raises(OSError, match=r"cannot write .*copy .*free space"), atomic_path(tmp_path / "copy") as temporary:
+        files = {"temporary": temporary, "target": tmp_path / "copy", "folder": tmp_path}
+        raise OSError(28, "No space left", *([str(files[named])] if named else []))

@@ -20,6 +20,7 @@ FLOORS = (
         "errors",
         "files",
         "parallel",
+        "unequal_work",
         "tracing",
         "overrides",
         "arguments",

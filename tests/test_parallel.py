@@ -45,13 +45,14 @@ def test_more_processes_than_gpus_is_an_error_in_words(monkeypatch):
 
 def test_gpus_talk_by_nccl_and_the_rank_owns_its_gpu(monkeypatch):
     calls = {}
+    monkeypatch.setattr(parallel, "_patience", None)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.update(device=device))
     monkeypatch.setattr(
         dist, "init_process_group", lambda backend, timeout: calls.update(backend=backend, time=timeout)
     )
     monkeypatch.setattr(parallel.idist, "sync", lambda: calls.update(ignite=True))
     parallel.start_process_group(torch.device("cuda", 1), timeout_minutes=3)
-    assert calls.pop("time").total_seconds() == 180
+    assert calls.pop("time").total_seconds() == parallel.patience() == 180
     assert calls == {"device": torch.device("cuda", 1), "backend": "nccl", "ignite": True}
 
 

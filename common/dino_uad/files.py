@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import torch
@@ -29,7 +29,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success it is flushed to disk and renamed, otherwise removed.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; ``path`` is left as it was.
+        OSError: the folder cannot be written or the disk is full; ``path`` is left as it was. An error that names
+            another file, such as one that is read meanwhile, stays as it is.
     """
     target = Path(path)
     # The suffix stays last: writers that choose a format by suffix must see the same one.
@@ -42,6 +43,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
     except OSError as error:
+        if not _concerns(error, temporary, target):
+            raise
         reason = error.strerror or error
         raise OSError(error.errno, f"cannot write {target} ({reason}); free space or choose another folder") from error
     finally:
@@ -95,8 +98,7 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     removed = []
     for leftover in Path(folder).glob(f".*{PART}*"):
         with suppress(OSError):  # another process may have removed it
-            if _abandoned(leftover):
-                leftover.unlink()
+            if _remove_abandoned(leftover):
                 removed.append(leftover)
     return removed
 
@@ -112,19 +114,48 @@ def _in_use(temporary: Path) -> Iterator[None]:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
             # Between the two lines above it may have been taken for a leftover.
-            if temporary.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(temporary)):
+            if _is_at(file, temporary):
                 yield
                 return
 
 
-def _abandoned(temporary: Path) -> bool:
+def _is_at(file: IO, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    return False
+
+
+def _remove_abandoned(temporary: Path) -> bool:
+    """Remove a file that nobody writes any more; False if somebody does.
+
+    It goes while its lock is held: a writer that has created it and waits for the lock then finds it gone, and makes it
+    again. Released first, the lock could be taken between the two, by a writer whose file would go.
+    """
     if fcntl is not None and temporary.name.startswith(f".{HOST}"):
         with open(temporary, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
             except BlockingIOError:
                 return False
             except OSError:
-                pass
-    return time.time() - temporary.stat().st_mtime > DAY
+                pass  # a file system without locks
+            else:
+                # Another process may have removed it, and its writer made another one, since it was opened.
+                mine = _is_at(file, temporary)
+                if mine:
+                    temporary.unlink()
+                return mine
+    if time.time() - temporary.stat().st_mtime <= DAY:
+        return False
+    temporary.unlink()
+    return True
+
+
+def _concerns(error: OSError, temporary: Path, target: Path) -> bool:
+    """Whether an error is about a file that is written: names it, its folder, or none, as that of a full disk."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return True
+    named = os.path.abspath(os.fsdecode(error.filename))
+    written, place = os.path.abspath(temporary), os.path.abspath(target)
+    return named.startswith(written) or named == place or Path(named) in Path(place).parents

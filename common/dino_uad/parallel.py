@@ -20,7 +20,9 @@ from dino_uad.processor import cores
 
 T = TypeVar("T")
 _ROWS = 65536  # that travel at once
+TIMEOUT_MINUTES = 10.0
 _SHARED_BY_A_WORKER = 512 << 20  # bytes: two volumes of 512 × 512 × 200 voxels, loaded ahead
+_patience = 60 * TIMEOUT_MINUTES
 
 
 def rank_device(kind: str | None = None) -> torch.device:
@@ -57,19 +59,26 @@ def loader_workers(device: torch.device | str, most: int = 16) -> int:
     return int(max(0, min(most, cores() // ranks - 1, shared // ranks // _SHARED_BY_A_WORKER)))
 
 
-def start_process_group(device: torch.device | str, timeout_minutes: float = 10) -> None:
+def start_process_group(device: torch.device | str, timeout_minutes: float = TIMEOUT_MINUTES) -> None:
     """Join the processes that ``torchrun`` started, by NCCL between GPUs and by gloo otherwise; ignite joins too.
 
     Args:
         device: of this process, from :func:`rank_device`.
-        timeout_minutes: how long one process waits for the others before all give up.
+        timeout_minutes: how long one process waits for the others, or in :func:`~dino_uad.unequal_work.unequal_work`
+            for a sign of life, before all give up.
     """
+    global _patience
     device = torch.device(device)  # a word, where a user gave it
     if device.type == "cuda":
         torch.cuda.set_device(device)  # collectives on objects use the current one
-    timeout = datetime.timedelta(minutes=timeout_minutes)
+    timeout, _patience = datetime.timedelta(minutes=timeout_minutes), 60 * timeout_minutes
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     idist.sync()
+
+
+def patience() -> float:
+    """Seconds that the group was started to wait for a process."""
+    return _patience
 
 
 def stop_process_group() -> None:
@@ -130,6 +139,15 @@ def broadcast(tensor: Tensor, source: int = 0) -> Tensor:
     if is_distributed():
         dist.broadcast(tensor, source)
     return tensor
+
+
+def broadcast_object(mine: T, source: int = 0) -> T:
+    """What rank ``source`` has, such as a list of names; on every rank."""
+    if not is_distributed():
+        return mine
+    parcel: list = [mine]
+    dist.broadcast_object_list(parcel, source)
+    return parcel[0]
 
 
 def share(items: Iterable[T]) -> list[T]:

@@ -41,7 +41,6 @@ MAY_DIFFER = {
         "train#prepare_batch",
         "train#handlers#3#save_dict#optimizer",
         "train#handlers#3#save_dict#schedule",
-        "train#handlers#3#settings",
         "train#handlers#3#early_stop",
         "train#schedule",  # the learning rate
         "train#trainer#max_steps",

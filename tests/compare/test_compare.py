@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from unittest import mock
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from dino_uad.compare.config import Cell, Settings, data_key
 from dino_uad.compare.false_positives import KINDS
 from dino_uad.compare.run import compare
 from dino_uad.compare.spec import BackboneSpec, Method, words
+from dino_uad.compare.stored import read_cell, write_cell
 from dino_uad.compare.table import summarise, write_markdown, write_plot
 from dino_uad.data import datalist
 from helpers import labelled_pictures
@@ -178,6 +180,35 @@ def test_a_cell_is_known_by_all_that_decides_its_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(dino_uad, "__file__", str(code / "__init__.py"))
     others.append(key(tmp_path))
     assert len({original, *others}) == 1 + len(others)
+
+
+def test_a_finished_cell_may_be_moved_and_has_no_number_that_json_lacks(tmp_path):
+    result = {"method": "a", "seed": 0, "metrics": {"auroc": math.nan, "aupr": 0.5}, "log_likelihood": -math.inf}
+    (tmp_path / "here").mkdir()
+    write_cell(result, tmp_path / "here")
+    refuse = mock.Mock(side_effect=AssertionError)
+    stored = json.loads((tmp_path / "here/cell.json").read_text(), parse_constant=refuse)
+    assert stored["metrics"] == {"auroc": None, "aupr": 0.5}
+    assert str(tmp_path) not in (tmp_path / "here/cell.json").read_text()
+    (tmp_path / "here").rename(tmp_path / "there")
+    found = read_cell(tmp_path / "there")
+    assert found["levels"] == str(tmp_path / "there/levels.pt")
+    assert math.isnan(found["metrics"]["auroc"]) and math.isnan(found["log_likelihood"])
+    assert (found["seed"], found["metrics"]["aupr"]) == (0, 0.5)
+
+
+def test_a_moved_comparison_goes_on(cell, monkeypatch, tmp_path):
+    """The paths that it was given first decide nothing."""
+    out = shutil.copytree(cell.parents[1], tmp_path / "moved")
+    (cell / "levels.pt").rename(cell / "elsewhere.pt")
+    monkeypatch.setattr("dino_uad.compare.cell.fit", mock.Mock(side_effect=AssertionError("run again")))
+    arguments = {"image_size": 56, "baselines": False, "device": "cpu", "out": str(out)}
+    try:
+        result = compare(str(cell.parents[2] / "data"), "anomaly_dino,anomaly_dino", "dino_uad_tiny14:random",
+                         permutations=5, **arguments)  # fmt: skip
+    finally:
+        (cell / "elsewhere.pt").rename(cell / "levels.pt")
+    assert result["paired_tests"][0]["auroc_difference"] == 0
 
 
 def test_other_settings_in_the_same_folder_give_their_own_numbers(tmp_path):

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -229,6 +230,24 @@ def test_the_command_writes_a_student_that_loads_as_a_backbone(
     assert (found.shape, cls.shape) == ((2, 24, 2, 3), (2, 24))
     expected, _ = DinoBackbone("teacher", layers=[0], final_norm=False, weights="random")(image)
     assert float((found - expected).norm() / expected.norm()) < 0.02, "5.5 bits"
+
+
+class Begun(Exception):
+    """The training would begin."""
+
+
+def test_a_process_of_several_uses_its_own_gpu(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("dino_uad.distill.command.DinoBackbone", lambda *_, **__: Mock(to=places.append))
+    monkeypatch.setattr("dino_uad.distill.command.read_slices", lambda folder, device: places.append(device))
+    monkeypatch.setattr("dino_uad.distill.command.Trainer", Mock(side_effect=Begun))
+    for asked in (None, "cuda"):
+        with pytest.raises(Begun):
+            distill(str(pictures), str(tmp_path / "out"), device=asked)
+    assert places == [torch.device("cuda", 1)] * 4, "of the teacher and of the images, each time"
 
 
 def test_the_same_weights_give_the_same_file(trainer, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dino_uad.cli import main
-from dino_uad.embeddings import commands
+from dino_uad.embeddings import inventory
 from dino_uad.embeddings.identity import code_version
 from dino_uad.embeddings.store import EmbeddingStore, shards
 from dino_uad.files import DAY, HOST, PART
@@ -62,7 +63,7 @@ def test_prune_removes_what_is_of_no_use_and_keeps_the_rest(tmp_path, capfd):
     leftover = current.folder / f".{HOST}01234567{PART}x.safetensors"
     leftover.write_bytes(b"half")
     early = tmp_path / f"{'0' * 32}.safetensors"  # as versions before 0.2 wrote them
-    early.write_bytes(b"record")
+    save_file({"embedding": torch.zeros(1).half(), "cls": torch.zeros(1)}, early)
     for path in other.folder.iterdir():
         age(path, 2)
     would = run(capfd, "prune", tmp_path, "--dry_run")["files"]
@@ -98,16 +99,72 @@ def test_a_wrong_folder_is_named(tmp_path, capfd):
 def test_what_may_not_be_read_or_removed_stops_nothing_else(tmp_path, capfd, monkeypatch):
     made = store(tmp_path, code_version(), "abc")
     hidden, *others = shards(made.folder)
-    read, unlink = commands.read_contents, Path.unlink
+    read, unlink = inventory.read_contents, Path.unlink
 
     def refuse(path, *args, **kwargs):
         if path == hidden:
             raise PermissionError(13, "Permission denied", str(path))
         return (unlink if args or kwargs else read)(path, *args, **kwargs)
 
-    monkeypatch.setattr(commands, "read_contents", refuse)
+    monkeypatch.setattr(inventory, "read_contents", refuse)
     assert run(capfd, "list", tmp_path)["stores"][0]["entries"] == 2
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(OSError, match=rf"1 files could not be removed, the first .*{hidden.name} \(Permission denied"):
         main(["cache", "prune", str(tmp_path), "--max_gb", "0"])
     assert shards(made.folder) == [hidden] and others
+
+
+def test_prune_leaves_what_is_not_of_the_cache(tmp_path, capfd):
+    made = store(tmp_path, "older", "a")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "store.json").write_text("{}")
+    foreign = [
+        tmp_path / "student.safetensors",
+        tmp_path / f"{'1' * 32}.safetensors",
+        tmp_path / f"{'2' * 32}.safetensors",
+        tmp_path / "models" / f"{'0' * 16}.safetensors",
+        made.folder / "weights.safetensors",
+    ]
+    for path in foreign[:2]:
+        save_file({"blocks.0.weight": torch.zeros(1)}, path)
+    for path in foreign[2:]:
+        path.write_bytes(b"cut")
+    for path in tmp_path.rglob("*"):
+        age(path, 99)
+    assert len(run(capfd, "prune", tmp_path, "--max_gb", 0)["files"]) == 1
+    assert all(path.exists() for path in foreign)
+    assert shards(made.folder) == []
+
+
+@pytest.mark.parametrize("facts", ["[]", "null", "3", '{"backbone": null}', '{"backbone": []}', "{", "\udcff"])
+def test_a_store_that_says_nothing_of_itself_stops_no_other(tmp_path, capfd, facts):
+    good, odd = store(tmp_path, code_version(), "ab"), store(tmp_path, "older", "a")
+    (odd.folder / "store.json").write_bytes(facts.encode(errors="surrogateescape"))
+    found = {item["name"]: item for item in run(capfd, "list", tmp_path)["stores"]}
+    assert found[good.folder.name]["entries"] == 2
+    assert (found[odd.folder.name]["layers"], found[odd.folder.name]["current"]) == ([], False)
+    for path in odd.folder.iterdir():
+        age(path, 2)
+    run(capfd, "prune", tmp_path)
+    assert len(shards(good.folder)) == 2 and not odd.folder.exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "between"])
+@pytest.mark.parametrize("verb", ["list", "prune"])
+def test_what_vanishes_while_it_is_looked_at_is_left_out(tmp_path, capfd, monkeypatch, verb, moment):
+    made = store(tmp_path, code_version(), "abc")
+    gone, *others = shards(made.folder)
+    read = inventory.read_contents
+
+    def vanish(path):
+        if path == gone:
+            path.unlink()
+        return read(path)
+
+    if moment == "before":
+        gone.unlink()
+        monkeypatch.setattr(inventory, "shards", lambda folder: [gone, *others])
+    else:
+        monkeypatch.setattr(inventory, "read_contents", vanish)
+    found = run(capfd, verb, tmp_path)
+    assert found["stores"][0]["entries"] == 2 if verb == "list" else found["files"] == []

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
+from dino_uad.embeddings import shard
 from dino_uad.embeddings import store as store_module
 from dino_uad.embeddings.shard import read_contents, write_shard
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, shards
@@ -22,6 +23,7 @@ from dino_uad.measure import peak_extra_megabytes
 from workflows import start
 
 FACTS = {"backbone": {"arch": "tiny"}, "code": "1"}
+A, B = (f"{letter * 16}.safetensors" for letter in "ab")
 
 
 def record(key: str, slices: int, size: int = 4) -> dict[str, torch.Tensor]:
@@ -122,7 +124,7 @@ def test_several_shards_are_written_at_once_and_a_full_disk_is_told_of(tmp_path,
 
 def test_a_shard_cut_anywhere_is_made_again(tmp_path):
     store = EmbeddingStore(tmp_path, FACTS)
-    path = store.folder / "a.safetensors"
+    path = store.folder / A
     write_shard(path, {"1": record("1", 1)})
     content = path.read_bytes()
     for length in [*range(0, 24), *range(24, len(content), 17), len(content) - 1]:
@@ -136,7 +138,7 @@ def test_a_shard_cut_anywhere_is_made_again(tmp_path):
 @pytest.mark.parametrize("bit", [0, 6])
 def test_no_changed_byte_is_read_in_silence(bit, tmp_path):
     records = {"1": record("1", 2), "2": record("2", 3), "3": {}, "4": record("4", 1)}
-    path = EmbeddingStore(tmp_path, FACTS).folder / "a.safetensors"
+    path = EmbeddingStore(tmp_path, FACTS).folder / A
     write_shard(path, records)
     content = path.read_bytes()
     outcomes = set()
@@ -163,6 +165,44 @@ def test_what_disappears_while_it_is_read_is_named(tmp_path):
     shards(store.folder)[0].unlink()
     with pytest.raises(FileNotFoundError, match=f"{place.shard} is gone .* start it again"):
         whole(store, place)
+
+
+def test_what_disappears_between_the_two_times_that_the_library_opens_it_is_gone(tmp_path, monkeypatch):
+    store = EmbeddingStore(tmp_path, FACTS)
+
+    def torch_opens(*_):
+        raise RuntimeError("unable to open file <a> in read-only mode: No such file or directory (2)")
+
+    for step in ("find", "read"):
+        write_shard(store.folder / A, {"1": record("1", 1)})
+        with monkeypatch.context() as patch:
+            patch.setattr(shard, "safe_open", lambda path, framework: (path.unlink(), torch_opens()))
+            if step == "find":
+                assert store.find(["1"]) == {}
+            else:
+                with pytest.raises(FileNotFoundError, match=r"is gone .* start it again"):
+                    store.read([(A, 0)])
+    # Any other trouble of torch's is not taken for that.
+    write_shard(store.folder / A, {"1": record("1", 1)})
+    monkeypatch.setattr(shard, "safe_open", torch_opens)
+    with pytest.raises(RuntimeError, match="unable to open"):
+        store.find(["1"])
+
+
+def test_files_of_others_in_a_store_are_neither_read_nor_removed(tmp_path):
+    store = EmbeddingStore(tmp_path, FACTS)
+    store.prepare()
+    (store.folder / "weights.safetensors").write_bytes(b"cut")
+    assert store.find(["1"]) == {} and (store.folder / "weights.safetensors").exists()
+
+
+def test_no_thread_is_left_of_what_was_written(tmp_path):
+    store = EmbeddingStore(tmp_path, FACTS)
+    before = threading.active_count()
+    for key in ("1", "2"):
+        store.append(key, record(key, 1))
+        store.flush()
+    assert threading.active_count() == before and len(store.find(["1", "2"])) == 2
 
 
 def write_forever(folder, first):
@@ -199,14 +239,12 @@ def test_two_writers_killed_at_random_moments_leave_nothing_wrong(tmp_path):
 def test_reading_everything_leaves_nothing_in_memory(tmp_path):
     store = EmbeddingStore(tmp_path, FACTS)
     values = torch.arange(64 * 2**18).view(64, 1, 512, 512).half()  # 32 MB
-    for part in range(2):
-        write_shard(store.folder / f"{part}.safetensors", {str(part): {"embedding": values}})
+    for part in (A, B):
+        write_shard(store.folder / part, {part: {"embedding": values}})
 
     def read() -> None:
         for row in torch.randperm(64).tolist():
-            assert torch.equal(
-                store.read([("0.safetensors", row), ("1.safetensors", row)])["embedding"][1], values[row]
-            )
+            assert torch.equal(store.read([(A, row), (B, row)])["embedding"][1], values[row])
 
     read()
     assert peak_extra_megabytes(read, torch.device("cpu")) < 12

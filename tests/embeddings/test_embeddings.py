@@ -8,12 +8,14 @@ from monai.transforms import Compose
 
 from dino_uad import parallel
 from dino_uad.describe import describe
+from dino_uad.embeddings import dataset as dataset_module
 from dino_uad.embeddings.dataset import EmbeddingDataset
+from dino_uad.embeddings.embed import Embedder
 from dino_uad.embeddings.loader import EmbeddingLoader
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.resize import InPlaneResized
-from helpers import backbone, embeddings, load_unit, pictures, start_method
+from helpers import backbone, embeddings, load_unit, notes_meetings, pictures, start_method
 
 
 @pytest.fixture
@@ -46,6 +48,14 @@ def test_values_are_the_backbones_in_half_precision(tmp_path):
     assert dataset[1]["embedding"].dtype == torch.half
     torch.testing.assert_close(dataset[1]["embedding"], expected[0].half(), rtol=2e-3, atol=1e-3)
     torch.testing.assert_close(dataset[1]["cls"], cls[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_size_that_is_told_is_that_of_the_slices(tmp_path, caplog):
+    caplog.set_level("INFO")
+    data = embeddings(tmp_path, 3, cache_dir=tmp_path / "cache")
+    size = data[0]["embedding"].nbytes / 1e6
+    assert caplog.text.count("in half precision") == 1
+    assert f"a slice takes {size:.2g} MB in half precision, so at least {3 * size:.0f} MB in cache/" in caplog.text
 
 
 def test_second_run_reads_the_cache(tmp_path, counted):
@@ -89,6 +99,23 @@ def test_cache_knows_changed_images_and_changed_layers(tmp_path, counted):
     assert counted.seen == 6
 
 
+@pytest.mark.parametrize("cache", [None, "cache"])
+def test_a_data_set_knows_what_its_slices_are_made_from(tmp_path, cache):
+    def made(name: str, seed: int = 0, **kwargs) -> EmbeddingDataset:
+        frozen, cache_dir = kwargs.pop("backbone", None) or backbone(), cache and tmp_path / cache
+        return EmbeddingDataset(pictures(tmp_path / name, 3, seed), load_unit, frozen, cache_dir, **kwargs)
+
+    one = made("a")
+    assert made("elsewhere").identity == one.identity, "the same bytes at another place"
+    others = [
+        made("a", seed=1),
+        made("b", backbone=backbone(precision="bfloat16")),
+        made("b", held_out=0.5),
+        EmbeddingDataset([], load_unit, backbone(), stand_in=made("b", held_out=0.5)),
+    ]
+    assert len({one.identity, *(other.identity for other in others)}) == 5
+
+
 def test_cache_knows_the_precision(tmp_path):
     sets = [
         embeddings(tmp_path / "images", 2, backbone=backbone(precision=precision), cache_dir=str(tmp_path / "cache"))
@@ -107,6 +134,21 @@ def test_a_rank_that_looks_later_embeds_its_share_all_the_same(tmp_path, counted
     monkeypatch.setattr(parallel, "rank", lambda: 1)
     assert len(ranks[1]) == 6
     assert counted.seen == 6
+
+
+def test_ranks_wait_outside_of_collectives_for_one_that_reads_or_embeds_longer(tmp_path, monkeypatch):
+    events = []
+    notes_meetings(monkeypatch, dataset_module, events)
+    record = lambda name, real: lambda *args: events.append(name) or real(*args)  # noqa: E731
+    monkeypatch.setattr(dataset_module, "entry_key", record("read", dataset_module.entry_key))
+    monkeypatch.setattr(Embedder, "__call__", record("embed", Embedder.__call__))
+    monkeypatch.setattr(parallel, "gather_objects", record("collective", parallel.gather_objects))
+    len(embeddings(tmp_path, 1, cache_dir=tmp_path / "cache"))
+    reading, embedding = ["work", "read", "meet", "collective"], ["work", "embed", "meet", "collective"]
+    assert events == reading + embedding
+    events.clear()
+    len(embeddings(tmp_path, 1, cache_dir=tmp_path / "cache"))
+    assert events == [*reading, "work", "meet", "collective"], "others may have something to embed"
 
 
 def test_a_volume_becomes_its_slices(tmp_path):

@@ -116,5 +116,5 @@ def test_the_key_knows_the_code_of_the_preprocessing(tmp_path, monkeypatch):
     versions.append(code_version.__wrapped__())
     (tmp_path / "report" / "page.py").write_text("what a report looks like changes no embedding")
     assert len(set(versions)) == 3 and code_version.__wrapped__() == versions[2]
-    monkeypatch.setattr(digests, "version", lambda package: "another")
+    monkeypatch.setattr(digests, "installed_version", lambda package: "another")
     assert code_version.__wrapped__() not in versions

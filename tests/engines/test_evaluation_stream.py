@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from ignite.metrics import Average
 from monai.data import DataLoader, Dataset, MetaTensor
 
 from dino_uad.data.collate import collate_slices, files_per_batch
+from dino_uad.engines import evaluate
 from dino_uad.engines.evaluate import DetectorEvaluator
-from helpers import SIZE, detector
+from helpers import SIZE, detector, notes_meetings
 from scans import write_nifti
 from workflows import run
 
@@ -95,3 +97,27 @@ def test_the_bundle_loads_one_volume_at_a_time(tmp_path, monkeypatch):
     run("dpmm", tmp_path, "evaluate", num_workers=0)  # on a GPU other processes would collate
     assert sizes == [1, 1]
     assert json.loads((tmp_path / "evaluate/metrics.json").read_text())["images"] == {"normal": 5, "anomalous": 1}
+
+
+def test_ranks_meet_when_all_their_images_are_measured(monkeypatch):
+    """Their volumes have other numbers of slices; collectives, which wait for ten minutes, begin with the metrics."""
+    events = []
+    notes_meetings(monkeypatch, evaluate, events)
+
+    class Metric(Average):
+        def iteration_completed(self, engine):
+            events.append("update")
+
+        def compute(self):
+            events.append("collective")
+            return 0.0
+
+    made = evaluated(3)
+    evaluator = DetectorEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=made.data_loader,
+        network=made.network,
+        key_val_metric={"any": Metric()},
+    )
+    evaluator.run()
+    assert events == ["work", *["update"] * 3, "meet", "collective"]

@@ -8,7 +8,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.handlers import EarlyStopHandler
 
-from dino_uad.handlers import FitCheckpoint
+from dino_uad.engines import PrepareEmbedding
+from dino_uad.handlers import FitCheckpoint, fit_checkpoint
 from helpers import detector
 
 
@@ -17,7 +18,7 @@ class Loader(list):
 
 
 class Slices(list):
-    data = ({"image": "a.png"},)
+    identity = "bytes of files"
 
 
 class Fit:
@@ -90,6 +91,65 @@ def test_a_schedule_of_other_steps_starts_again(tmp_path, steps, expected):
         fit.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: epochs.append(engine.state.epoch))
         fit.run()
     assert epochs == expected
+
+
+def optimizer_of(kind):
+    return lambda fit: fit.checkpoint.save_dict.update(
+        optimizer=type(kind, (), {"state_dict": dict, "load_state_dict": lambda self, state: None})()
+    )
+
+
+OTHER = {
+    "nothing": lambda fit: None,
+    "amp": lambda fit: setattr(fit.trainer, "amp", True),
+    "bfloat16": lambda fit: setattr(fit.trainer, "bfloat16", True),
+    "loss": lambda fit: setattr(fit.trainer, "loss_function", torch.nn.L1Loss()),
+    "noise": lambda fit: setattr(fit.trainer, "prepare_batch", PrepareEmbedding(noise_scale=0.5)),
+    "seed of the noise": lambda fit: setattr(fit.trainer, "prepare_batch", PrepareEmbedding(seed=1)),
+    "batch size": lambda fit: setattr(fit.loader, "batch_size", 3),
+    "images": lambda fit: setattr(fit.loader.dataset, "identity", "other bytes"),
+    "optimizer": optimizer_of("Lion"),
+}
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_a_fit_that_would_learn_something_else_starts_again(tmp_path, change):
+    epochs = []
+    for count, changed in ((2, "nothing"), (3, change)):
+        fit = Fit(tmp_path, [1.0, 2.0, 3.0][:count], amp=False, bfloat16=False, loss_function=torch.nn.MSELoss())
+        fit.trainer.prepare_batch = PrepareEmbedding()
+        optimizer_of("Adam")(fit)
+        OTHER[changed](fit)
+        fit.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: epochs.append(engine.state.epoch))
+        fit.trainer.add_event_handler(Events.ITERATION_STARTED, fit.trainer.prepare_batch.follow)
+        fit.run()
+    assert epochs == ([1, 2, 3] if change == "nothing" else [1, 2, 1, 2, 3])
+
+
+def test_a_fit_of_other_code_starts_again(tmp_path, monkeypatch):
+    Fit(tmp_path, [3.0, 2.0]).run()
+    monkeypatch.setattr(fit_checkpoint, "_code_version", lambda: "another")
+    assert Fit(tmp_path, [1.0, 1.0, 2.0]).run().checkpoint.best["epoch"] == 3
+
+
+@pytest.mark.parametrize("part", ["model", "early_stop", "best", "epoch", "stopped"])
+def test_a_checkpoint_that_lacks_a_part_is_not_taken_up(tmp_path, caplog, part):
+    Fit(tmp_path, [3.0, 2.0]).run()
+    stored = torch.load(tmp_path / "fit.ckpt", weights_only=True)
+    stored.pop(part)
+    torch.save(stored, tmp_path / "fit.ckpt")
+    resumed = Fit(tmp_path, [1.0, 1.0, 2.0]).run()
+    assert resumed.checkpoint.best["epoch"] == 3, "it began with the first epoch"
+    assert f"damaged or no checkpoint (KeyError('{part}'))" in caplog.text
+
+
+def test_a_state_that_does_not_fit_is_an_error_that_names_the_file(tmp_path):
+    Fit(tmp_path, [3.0, 2.0]).run()
+    stored = torch.load(tmp_path / "fit.ckpt", weights_only=True)
+    stored["model"]["of something else"] = torch.zeros(1)
+    torch.save(stored, tmp_path / "fit.ckpt")
+    with pytest.raises(ValueError, match=r"(?s)fit\.ckpt cannot be taken up .*delete it and start"):
+        Fit(tmp_path, [3.0, 2.0, 1.0]).run()
 
 
 def test_one_epoch_keeps_no_second_copy_of_the_model(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from statistics import median
@@ -18,8 +17,8 @@ from dino_uad.compare.config import Cell, Settings
 from dino_uad.compare.false_positives import FalsePositives
 from dino_uad.compare.replay import ReplayedBackbone
 from dino_uad.compare.spec import INTENSITY, NO_BACKBONE
+from dino_uad.compare.stored import LEVELS, is_finished, read_cell, write_cell
 from dino_uad.embeddings import EmbeddingDataset
-from dino_uad.files import atomic_path
 from dino_uad.handlers import FitCheckpoint
 from dino_uad.measure import peak_extra_megabytes
 from dino_uad.metrics import GroupLevels, grouped_pixels
@@ -34,8 +33,8 @@ def run_cell(cell: Cell, settings: Settings, key: str) -> dict[str, Any]:
         key: of what decides the numbers; a finished cell of the same key is not run again.
     """
     folder = settings.out / "cells" / f"{cell.name}_{key}"
-    if (folder / "cell.json").is_file():
-        return json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    if is_finished(folder):
+        return read_cell(folder)
     fitted = cell.method.bundle != INTENSITY
     costs = fit(cell, settings, folder) if fitted else {"fit_seconds": 0.0, "peak_memory_mb": 0.0}
     parser = cell.parser("evaluate", settings, folder)
@@ -50,9 +49,8 @@ def run_cell(cell: Cell, settings: Settings, key: str) -> dict[str, Any]:
     }
     if hasattr(network, "head") and hasattr(network.head, "n_active"):
         result["active_components"] = int(network.head.n_active)
-    with atomic_path(folder / "cell.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
-    return result
+    write_cell(result, folder)
+    return read_cell(folder)
 
 
 def fit(cell: Cell, settings: Settings, folder: Path) -> dict[str, float]:
@@ -108,11 +106,10 @@ def evaluate(parser: ConfigParser, network: nn.Module, folder: Path) -> dict[str
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep)
     evaluator.run()
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(levels.counts().cpu(), folder / "levels.pt")
+    torch.save(levels.counts().cpu(), folder / LEVELS)
     return {
         "metrics": {name: float(value) for name, value in evaluator.state.metrics.items()},
         "images": len(seconds),
         "head_seconds": median(seconds),
         "false_positives": false_positives.result() if false_positives is not None else {},
-        "levels": str(folder / "levels.pt"),
     }

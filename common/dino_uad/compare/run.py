@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import time
 from pathlib import Path
 from statistics import median
@@ -18,6 +17,7 @@ from dino_uad.bundle_run import shipped_bundles
 from dino_uad.compare.cell import run_cell
 from dino_uad.compare.config import Cell, Settings, data_key
 from dino_uad.compare.spec import BASELINES, BRIGHTNESS, NO_BACKBONE, BackboneSpec, Method, words
+from dino_uad.compare.stored import defined
 from dino_uad.compare.table import summarise, write_csv, write_markdown, write_plot
 from dino_uad.files import atomic_path, require_writable
 from dino_uad.measure import synchronize
@@ -142,18 +142,9 @@ def write(
     facts |= {"dataset": Path(settings.dataset_dir).name, "image_size": settings.image_size}
     result = {"facts": facts, "rows": rows, "paired_tests": tests}
     with atomic_path(folder / "compare.json") as temporary:
-        temporary.write_text(json.dumps(_defined(result), indent=2), encoding="utf-8")
+        temporary.write_text(json.dumps(defined(result), indent=2, allow_nan=False), encoding="utf-8")
     write_csv(rows, folder / "compare.csv")
     write_markdown(result, folder / "compare.md")
     write_plot(rows, folder / "compare.png")
     print((folder / "compare.md").read_text(encoding="utf-8"))
     return result
-
-
-def _defined(value: Any) -> Any:
-    """JSON has no NaN: what is undefined, such as pixels without masks, is null in it."""
-    if isinstance(value, dict):
-        return {key: _defined(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_defined(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

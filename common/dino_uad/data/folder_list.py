@@ -17,6 +17,7 @@ from dino_uad.data.summary import as_text, as_values, passed_over
 from dino_uad.data.unread import unread_images
 from dino_uad.data.verify import check_sizes, readable, refuse_blank
 from dino_uad.settings import require_choice
+from dino_uad.unequal_work import by_first_rank
 
 SPLITS = ("train", "valid", "test", "all")
 ERRORS = ("raise", "skip")
@@ -25,6 +26,7 @@ KINDS = ("2d", "3d", None)
 logger = logging.getLogger(__name__)
 
 
+@by_first_rank
 def datalist(
     dataset_dir: str | Path,
     split: str = "train",

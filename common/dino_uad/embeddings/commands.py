@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dino_uad.embeddings.identity import code_version
-from dino_uad.embeddings.shard import DAMAGE, empty_rows, read_contents
+from dino_uad.embeddings.inventory import Shard, days_unused, find_early_records, look_at_shards, read_facts, stores
+from dino_uad.embeddings.shard import DAMAGE, empty_rows
 from dino_uad.embeddings.store import FACTS, shards
-from dino_uad.files import DAY, remove_leftovers
+from dino_uad.files import remove_leftovers
 
 GB = 1e9
 
@@ -24,15 +22,15 @@ class CacheCommands:
 
     def list(self, cache_dir: str) -> dict[str, Any]:
         """Every store of a cache folder: backbone, embedding, entries, slices, size, and when it was last used."""
-        stores = [_summary(folder) for folder in _stores(cache_dir)]
-        for store in stores:
+        found = [_summary(folder) for folder in stores(cache_dir)]
+        for store in found:
             print(
                 f"{store.name}  layers {store.layers}  {store.embedding}  {store.entries} entries  "
                 f"{store.slices} slices  {store.bytes / GB:.3f} GB  used {store.days_unused:.0f} days ago"
                 + ("" if store.current else "  made by another version: not used any more")
             )
-        print(f"{len(stores)} stores, {sum(store.bytes for store in stores) / GB:.3f} GB in {cache_dir}")
-        return {"cache_dir": cache_dir, "stores": [asdict(store) for store in stores]}
+        print(f"{len(found)} stores, {sum(store.bytes for store in found) / GB:.3f} GB in {cache_dir}")
+        return {"cache_dir": cache_dir, "stores": [asdict(store) for store in found]}
 
     def prune(
         self, cache_dir: str, days: float = 30, max_gb: float | None = None, dry_run: bool = False
@@ -40,7 +38,7 @@ class CacheCommands:
         """Remove what no run can use or none has used for long, and say how much that was.
 
         That are files of killed runs and of versions before 0.2, damaged files, embeddings of another version of the
-        package that nobody used for a day, and embeddings unused for ``days``.
+        package that nobody used for a day, and embeddings unused for ``days``. Files that are not of the cache stay.
 
         Args:
             cache_dir: folder of the cache.
@@ -48,14 +46,14 @@ class CacheCommands:
             max_gb: then those unused longest, until no more than so many gigabytes are left.
             dry_run: only say what would be removed.
         """
-        condemned = {path: path.stat().st_size for path in _condemned(cache_dir, days, max_gb)}
+        condemned = dict(_condemned(cache_dir, days, max_gb))
         if not dry_run:
-            for folder in _stores(cache_dir):
+            for folder in stores(cache_dir):
                 remove_leftovers(folder)
             _remove(condemned)
-            for folder in _stores(cache_dir):
-                if not shards(folder) and _days_unused(folder / FACTS) > 1:  # a run that has just begun has none yet
-                    shutil.rmtree(folder)
+            for folder in stores(cache_dir):
+                if not shards(folder) and days_unused(folder / FACTS) > 1:  # a run that has just begun has none yet
+                    _remove_store(folder)
         size = sum(condemned.values())
         print(f"{'would remove' if dry_run else 'removed'} {len(condemned)} files, {size / GB:.3f} GB, of {cache_dir}")
         return {"cache_dir": cache_dir, "files": [str(path) for path in condemned], "bytes": size}
@@ -75,45 +73,53 @@ class Summary:
     current: bool
 
 
-def _stores(cache_dir: str) -> list[Path]:
-    if not Path(cache_dir).is_dir():
-        raise FileNotFoundError(
-            f"{cache_dir}: no such folder; expected the cache_dir of a fit, by default the folder cache of a bundle"
-        )
-    return sorted(path.parent for path in Path(cache_dir).glob(f"*/{FACTS}"))
-
-
 def _summary(folder: Path) -> Summary:
-    facts, files = _facts(folder), shards(folder)
-    contents = [pair for path in files for pair in _contents(path) or ()]
-    layout = next((empty_rows(path, 0) for path in files if sum(count for _, count in _contents(path) or ())), {})
+    facts, files = read_facts(folder), look_at_shards(folder)
+    contents = [pair for shard in files for pair in shard.contents or ()]
     return Summary(
         name=folder.name,
         layers=facts.get("backbone", {}).get("layers", []),
-        embedding="×".join(map(str, layout["embedding"].shape[1:])) if layout else "?",
+        embedding=_layout(files),
         entries=len({key for key, _ in contents}),
         slices=sum(dict(contents).values()),
-        bytes=sum(path.stat().st_size for path in files),
-        days_unused=min(map(_days_unused, [folder / FACTS, *files])),
+        bytes=sum(shard.bytes for shard in files),
+        days_unused=min([days_unused(folder / FACTS), *(shard.days_unused for shard in files)]),
         current=facts.get("code") == code_version(),
     )
 
 
-def _condemned(cache_dir: str, days: float, max_gb: float | None) -> Iterator[Path]:
-    yield from (path for path in Path(cache_dir).glob("*.safetensors") if not path.name.startswith("."))
+def _layout(files: Sequence[Shard]) -> str:
+    """Channels, rows and columns of the first embedding that can be read."""
+    for shard in files:
+        if any(count for _, count in shard.contents or ()):
+            with suppress(OSError, *DAMAGE):  # gone meanwhile
+                return "×".join(map(str, empty_rows(shard.path, 0)["embedding"].shape[1:]))
+    return "?"
+
+
+def _condemned(cache_dir: str, days: float, max_gb: float | None) -> Iterator[tuple[Path, int]]:
+    """Files to be removed, and their sizes."""
     kept = []
-    for folder in _stores(cache_dir):
-        most = days if _facts(folder).get("code") == code_version() else min(days, 1)
-        for path in shards(folder):
-            if _contents(path) is None or _days_unused(path) > most:
-                yield path
+    for folder in stores(cache_dir):
+        most = days if read_facts(folder).get("code") == code_version() else min(days, 1)
+        for shard in look_at_shards(folder):
+            if shard.contents is None or shard.days_unused > most:
+                yield shard.path, shard.bytes
             else:
-                kept.append(path)
-    total = sum(path.stat().st_size for path in kept)
-    for path in sorted(kept, key=_days_unused, reverse=True):
+                kept.append(shard)
+    yield from find_early_records(cache_dir)
+    total = sum(shard.bytes for shard in kept)
+    for shard in sorted(kept, key=lambda shard: shard.days_unused, reverse=True):
         if max_gb is not None and total > max_gb * GB:
-            total -= path.stat().st_size
-            yield path
+            total -= shard.bytes
+            yield shard.path, shard.bytes
+
+
+def _remove_store(folder: Path) -> None:
+    """Remove a store without shards; a folder in which somebody put another file stays."""
+    with suppress(OSError):
+        (folder / FACTS).unlink()
+        folder.rmdir()
 
 
 def _remove(paths: Iterable[Path]) -> None:
@@ -134,23 +140,3 @@ def _remove(paths: Iterable[Path]) -> None:
             f"{len(refused)} files could not be removed, the first {first.filename} ({first.strerror}): run this as "
             "their owner, and where the cache may be written"
         ) from first
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    with suppress(ValueError):
-        return json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    return {}
-
-
-def _contents(path: Path) -> list[tuple[str, int]] | None:
-    """What is in a shard; nothing if it may not be read, None if it is damaged."""
-    try:
-        return read_contents(path)
-    except OSError:
-        return []
-    except DAMAGE:
-        return None
-
-
-def _days_unused(path: Path) -> float:
-    return max(0.0, time.time() - path.stat().st_mtime) / DAY

@@ -17,6 +17,7 @@ from dino_uad import parallel
 from dino_uad.ahead import ahead
 from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import Foreground
+from dino_uad.digests import digest_facts
 from dino_uad.embeddings.embed import Embedder
 from dino_uad.embeddings.hold_out import hold_out
 from dino_uad.embeddings.identity import entry_key, store_facts
@@ -25,6 +26,7 @@ from dino_uad.embeddings.slices import Slices
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
 from dino_uad.embeddings.with_foreground import WithForeground
 from dino_uad.settings import require_choice, require_count
+from dino_uad.unequal_work import unequal_work
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ class EmbeddingDataset(Dataset):
         self._store: EmbeddingStore | MemoryStore | None = None
         self._shards: list[str] = []
         self._index = self._aside = np.empty((0, 3), dtype=np.int64)
+        self._identity = ""
 
     def __len__(self) -> int:
         self.build()
@@ -106,6 +109,12 @@ class EmbeddingDataset(Dataset):
     def pinned(self, items: Sequence[int]) -> Record:
         """:meth:`batch` in pinned memory, from which a GPU copies while its kernels run."""
         return {key: value.pin_memory() for key, value in self.batch(items).items()}
+
+    @property
+    def identity(self) -> str:
+        """Digest of what the slices are made from: bytes of files, settings, weights, code, and what is set aside."""
+        self.build()
+        return self._identity
 
     @property
     def entries(self) -> list[Mapping[str, Any]]:
@@ -133,40 +142,55 @@ class EmbeddingDataset(Dataset):
             raise ValueError("the data list is empty: no image to embed; check dataset_dir and the split")
         store, keys = self._open()
         places = store.find(keys)
-        skipped = self._embed_missing(store, keys, places)
+        with unequal_work() as meet:
+            mine = self._embed_missing(store, keys, places)
+            meet()
+        skipped = self._find_embedded(store, keys, places, mine)
         self._require_all(keys, places, skipped)
         self._index_slices(keys, places)
         self._store = store
 
     def _open(self) -> tuple[EmbeddingStore | MemoryStore, list[str]]:
         """Where embeddings are, and the entries' keys there; each rank looks at the files of its share."""
-        if self.cache_dir is None:
-            return MemoryStore(), [str(i) for i in range(len(self.data))]
-        store = EmbeddingStore(self.cache_dir, store_facts(self.transform, self.backbone))
+        facts = store_facts(self.transform, self.backbone)
+        store = EmbeddingStore(self.cache_dir, facts) if self.cache_dir else MemoryStore()
         share = parallel.share(self.data)
         progress = {"desc": "looking for embeddings", "unit": "file", "disable": None, "leave": False}
-        mine = list(tqdm(ahead(entry_key, share), total=len(share), **progress))
-        return store, parallel.join_shares(mine)
+        with unequal_work() as meet:
+            mine = list(tqdm(ahead(entry_key, share), total=len(share), **progress))
+            meet()
+        keys = parallel.join_shares(mine)
+        self._identity = digest_facts([facts, keys, self.held_out])
+        return store, keys
 
     def _embed_missing(
         self, store: EmbeddingStore | MemoryStore, keys: Sequence[str], places: dict[str, Place]
-    ) -> set[str]:
-        """Embed and find what was not found; returns the keys of what was skipped."""
+    ) -> list[str]:
+        """Embed this rank's share of what was not found; returns the keys of what was skipped."""
         missing = {key: entry for entry, key in reversed([*enumerate(keys)]) if key not in places}
         skipped: list[str] = []
         if missing:
-            self._announce(len(missing))
             store.prepare()
             # By the entry's number, not by its place among the missing: a rank that looks later misses fewer.
             share = 1 if self.cache_dir is None else parallel.world_size()
             mine = sorted(entry for entry in missing.values() if entry % share == parallel.rank() % share)
             embed = Embedder(self.backbone, self.device, self.batch_size, self.num_workers)
+            told = False
             for entry, record in zip(mine, embed(self.slices(mine)), strict=True):
+                if record and not told:
+                    self._announce(len(missing), record)
+                    told = True
                 if record is None:
                     skipped.append(keys[entry])
                 else:
                     store.append(keys[entry], record)
             store.flush()
+        return skipped
+
+    def _find_embedded(
+        self, store: EmbeddingStore | MemoryStore, keys: Sequence[str], places: dict[str, Place], skipped: list[str]
+    ) -> set[str]:
+        """Find what all ranks have embedded; returns the keys of what one of them skipped."""
         everyones = [skipped] if self.cache_dir is None else parallel.gather_objects(skipped)
         places.update(store.find(key for key in keys if key not in places))
         return {key for one in everyones for key in one}
@@ -195,18 +219,19 @@ class EmbeddingDataset(Dataset):
     def _take_over(self, other: EmbeddingDataset) -> None:
         other.build()
         self._store, self._shards, self._index = other._store, other._shards, other._aside
+        self._identity = digest_facts(["set aside", other._identity])
         logger.warning(
             f"no validation images were given: {len(self._index)} of the {len(self._index) + len(other)} normal slices "
             "are taken from the training images to choose the epoch and calibrate thresholds; more images would make "
             "the false positive rates more certain"
         )
 
-    def _announce(self, count: int) -> None:
-        channels, patch = self.backbone.embed_dim, self.backbone.patch_size
+    def _announce(self, count: int, record: Record) -> None:
+        """Say how large the embeddings will be, once the first of them tells."""
+        size = record["embedding"][0].nbytes / 1e6
         logger.info(
-            f"embedding {count} of {len(self.data)} entries with {self.backbone.arch}; a 448 px slice takes "
-            f"{channels * (448 // patch) ** 2 * 2 / 1e6:.1f} MB in half precision, so at least "
-            f"{count * channels * (448 // patch) ** 2 * 2 / 1e6:.0f} MB "
+            f"embedding {count} of {len(self.data)} entries with {self.backbone.arch}; a slice takes {size:.2g} MB in "
+            f"half precision, so at least {count * size:.0f} MB "
             + (f"in {self.cache_dir.name}/" if self.cache_dir else "in memory")
         )
 

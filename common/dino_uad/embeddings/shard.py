@@ -10,10 +10,13 @@ it does not: the contents and each row have a CRC-32 of their own.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
 import zlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +84,31 @@ def count_slices(record: Record) -> int:
     return len(next(iter(record.values()))) if record else 0
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """Open a file of tensors, mapped into memory.
+
+    Raises:
+        FileNotFoundError: there is none, or it was removed meanwhile. Safetensors opens a file twice, the second time
+            through torch, which has no error for that but a RuntimeError.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except RuntimeError as error:
+        if path.exists():
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+
+
 def read_contents(path: Path) -> list[tuple[str, int]]:
     """Entry keys and numbers of slices in the order of the file.
 
     Raises:
         DAMAGE: the file is damaged, or no shard.
+        FileNotFoundError: there is none, or it may not be read.
     """
-    with safe_open(path, "pt") as file:
+    with _opened(path) as file:
         metadata = file.metadata()
     if metadata["crc32"] != _crc32_of(metadata["contents"]):
         raise ValueError("its contents and their checksum disagree")
@@ -96,7 +117,7 @@ def read_contents(path: Path) -> list[tuple[str, int]]:
 
 def empty_rows(path: Path, count: int) -> Record:
     """Tensors ``[count,...]`` with the names, types and shapes of a shard's, not filled."""
-    with safe_open(path, "pt") as file:
+    with _opened(path) as file:
         first = {name: file.get_slice(name)[:1] for name in _names(file)}
     return {name: row.new_empty((count, *row.shape[1:])) for name, row in first.items()}
 
@@ -116,7 +137,7 @@ def read_rows(path: Path, rows: Sequence[int], into: Record, places: Sequence[in
     Raises:
         DAMAGE: the file is damaged.
     """
-    with safe_open(path, "pt") as file:
+    with _opened(path) as file:
         for name in _names(file):
             mapped = file.get_slice(name)
             for row, place in zip(rows, places, strict=True):
@@ -125,6 +146,12 @@ def read_rows(path: Path, rows: Sequence[int], into: Record, places: Sequence[in
         for row, place in zip(rows, places, strict=True):
             if row in verify and _checksum(into, place) != int(expected[row]):
                 raise ValueError(f"row {row} and its checksum disagree")
+
+
+def tensor_names(path: Path) -> set[str]:
+    """Names of the tensors in a safetensors file."""
+    with _opened(path) as file:
+        return set(file.keys())
 
 
 def _names(file: safe_open) -> list[str]:

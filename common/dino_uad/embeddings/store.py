@@ -8,6 +8,7 @@ import logging
 import math
 import mmap
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ WRITERS = 4
 these and the one that is being filled, each of so many bytes or seconds; without a GPU these are hardly ever two."""
 TOUCH_SECONDS = 3600.0
 FACTS = "store.json"
+_SHARD = re.compile(r"[0-9a-f]{16}\.safetensors")
 
 
 class Place(NamedTuple):
@@ -141,8 +143,12 @@ class EmbeddingStore:
         Raises:
             OSError: the folder cannot be written or the disk is full.
         """
-        self._write_behind()
-        self._wait(0)
+        try:
+            self._write_behind()
+            self._wait(0)
+        finally:
+            self._writers.shutdown()
+            self._writers = ThreadPoolExecutor(WRITERS)  # starts a thread when there is something to write
 
     def _write_behind(self) -> None:
         """Start to write a shard, while the next embeddings are made."""
@@ -213,8 +219,9 @@ def _remove(path: Path) -> None:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The files of embeddings in a folder, in the order of their names; files being written are left out."""
-    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+    """The files of embeddings in a folder, by the names that we give; files being written and those of others do not
+    count."""
+    return sorted(path for path in folder.glob("*.safetensors") if _SHARD.fullmatch(path.name))
 
 
 def _layout(*records: Record) -> dict[str, Any] | None:

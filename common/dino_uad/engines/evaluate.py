@@ -17,8 +17,10 @@ from dino_uad import parallel
 from dino_uad.data import collate_slices
 from dino_uad.detector import AnomalyDetector
 from dino_uad.engines.batch import unpack
+from dino_uad.exact import without_autocast
 from dino_uad.measure import synchronize
 from dino_uad.transfer import packed_on
+from dino_uad.unequal_work import unequal_work
 
 
 class EmbeddingEvaluator(SupervisedEvaluator):
@@ -31,7 +33,8 @@ class EmbeddingEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: EmbeddingEvaluator, batchdata: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with engine.mode(engine.network):
             embeddings, cls, mask = unpack(batchdata, engine.state.device)
-            likelihood = engine.network.head.log_likelihood(engine.network.prepare(embeddings), cls, mask)
+            with without_autocast(embeddings.device):
+                likelihood = engine.network.head.log_likelihood(engine.network.prepare(embeddings), cls, mask)
         engine.state.output = {"log_likelihood": likelihood}
         return engine.state.output
 
@@ -48,7 +51,8 @@ class DetectorEvaluator(SupervisedEvaluator):
 
     Takes the arguments of MONAI's ``SupervisedEvaluator``. A batch may hold all slices of a volume, more than fit on
     the device at once, so the network sees at most ``max_batch`` images a call. A batch and its output are forgotten
-    before the next one is loaded. A process of several that has no image takes its part in the sums over all.
+    before the next one is loaded. A process of several that has no image takes its part in the sums over all; who is
+    done waits there for the others, whose volumes may have more slices, as long as they live.
 
     Args:
         max_batch: images per network call.
@@ -61,6 +65,12 @@ class DetectorEvaluator(SupervisedEvaluator):
         super().__init__(*args, decollate=False, **kwargs)
         self.max_batch = max_batch
         self.add_event_handler(Events.GET_BATCH_STARTED, self._forget)
+        self.add_event_handler(Events.ITERATION_COMPLETED, self._meet)  # behind what metrics do with the output
+
+    def run(self, *args, **kwargs) -> Any:
+        """Run over the images of this process; metrics are taken of those of all."""
+        with unequal_work() as self._meeting:
+            return super().run(*args, **kwargs)
 
     def _iteration(self, engine: DetectorEvaluator, batchdata: Mapping[str, Any]) -> list[dict[str, Any]]:
         count = len(batchdata["image"])
@@ -80,7 +90,7 @@ class DetectorEvaluator(SupervisedEvaluator):
                 )
                 for i in range(0, count, self.max_batch)
             ]
-            if engine.state.iteration % engine.state.epoch_length == 0 and isinstance(engine.network, AnomalyDetector):
+            if _is_last(engine) and isinstance(engine.network, AnomalyDetector):
                 engine.network.head.end_scoring()
         engine.state.output = [item for chunk in chunks for item in chunk]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
@@ -112,8 +122,16 @@ class DetectorEvaluator(SupervisedEvaluator):
             output.append(item | own | {"pred": pred, "seconds": seconds})
         return output
 
+    def _meet(self, engine: DetectorEvaluator) -> None:
+        if _is_last(engine):
+            self._meeting()
+
     def _forget(self, engine: DetectorEvaluator) -> None:
         engine.state.batch = engine.state.output = None
+
+
+def _is_last(engine: DetectorEvaluator) -> bool:
+    return engine.state.iteration % engine.state.epoch_length == 0
 
 
 def _foreground_thresholds(network: Any, items: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:

@@ -39,6 +39,14 @@ class PrepareEmbedding(PrepareBatch):
         self.iteration = 0
         self.head: GradientHead | None = None
 
+    def settings(self) -> dict[str, float]:
+        """What the noise depends on, apart from the iteration."""
+        return {
+            "noise_scale": self.noise_scale,
+            "noise_probability": self.noise_probability,
+            "seed": self.seed,
+        }
+
     def attach(self, engine: Engine) -> None:
         """Follow the trainer's iterations and ask its head: MONAI passes neither to a ``PrepareBatch``."""
         self.head = engine.network

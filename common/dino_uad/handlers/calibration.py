@@ -15,6 +15,7 @@ from dino_uad import parallel
 from dino_uad.detector import FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.embeddings import flattened
 from dino_uad.engines import unpack
+from dino_uad.exact import without_autocast
 from dino_uad.handlers.scan_tally import ScanTally
 from dino_uad.heads import image_score
 from dino_uad.metrics import ScoreHistogram, ThresholdAtFPR
@@ -37,18 +38,20 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     them; their raw scores, four bytes a patch, are kept. They give share and bound of the image baseline, the table of
     the units, the thresholds of the map at each of :data:`FALSE_POSITIVE_RATES`, once as shares of the foreground
     (``thresholds``) and once of all pixels (``pixel_thresholds``, as published), and the decisions on whole images and
-    scans (:class:`~dino_uad.detector.normal_scans.NormalScans`). No anomalous image takes part.
+    scans (:class:`~dino_uad.detector.normal_scans.NormalScans`). No anomalous image takes part. Under autocast nothing
+    of it loses digits.
     """
     network.eval()
-    for batch in loader:
-        embeddings, cls, mask = unpack(batch, device)
-        network.head.calibrate_batch(network.prepare(embeddings), cls, mask)
-    network.head.end_calibration()
-    scored = [score(network, batch, device) for batch in loader]
-    _fit_baseline(network, scored, device)
-    _fit_units(network, scored, device)
-    _fit_thresholds(network, scored, ScanTally(loader, device), device)
-    _fit_seen(network, getattr(loader, "dataset", None))
+    with without_autocast(torch.device(device)):
+        for batch in loader:
+            embeddings, cls, mask = unpack(batch, device)
+            network.head.calibrate_batch(network.prepare(embeddings), cls, mask)
+        network.head.end_calibration()
+        scored = [score(network, batch, device) for batch in loader]
+        _fit_baseline(network, scored, device)
+        _fit_units(network, scored, device)
+        _fit_thresholds(network, scored, ScanTally(loader, device), device)
+        _fit_seen(network, getattr(loader, "dataset", None))
 
 
 def _fit_seen(network: AnomalyDetector, dataset: Any) -> None:

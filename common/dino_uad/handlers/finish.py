@@ -6,12 +6,10 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from ignite.engine import Engine, Events
 
 from dino_uad import parallel
 from dino_uad.detector import AnomalyDetector, fingerprint
-from dino_uad.exact import without_autocast
 from dino_uad.files import save_torch
 from dino_uad.handlers.calibration import calibrate
 
@@ -41,8 +39,7 @@ class FinishFit:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        with without_autocast(torch.device(engine.state.device)):
-            calibrate(self.network, self.loader, engine.state.device)
+        calibrate(self.network, self.loader, engine.state.device)
         # A fit that went on from an older model (MONAI Label) has loaded that one's.
         self.network.fingerprint.copy_(fingerprint.encode(self.network.facts))
         state = self.network.state_dict()  # on every rank: a bank that is divided over them is joined on the first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -14,13 +15,18 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.handlers import EarlyStopHandler
 
+import dino_uad
 from dino_uad import parallel
 from dino_uad.describe import describe
+from dino_uad.digests import digest_sources
 from dino_uad.embeddings import EmbeddingLoader
 from dino_uad.files import save_torch
 from dino_uad.torch_files import load_torch
 
 logger = logging.getLogger(__name__)
+
+TRAINING = ("amp", "bfloat16", "accumulation_steps", "loss_function", "inferer", "prepare_batch")
+"""Attributes of a trainer by which it learns something else from the same batches."""
 
 
 class Stateful(Protocol):
@@ -43,7 +49,6 @@ class FitCheckpoint:
         path: the checkpoint file, removed once the fit is complete. Not ``*.pt``: MONAI Label takes every such file
             in the models' folder for a model.
         evaluator: engine whose key metric selects the model; it must have run before this handler.
-        settings: anything that, when changed, makes a checkpoint useless (JSON types).
         early_stop: the handler that may end the fit early; its patience goes on where it was.
     """
 
@@ -52,7 +57,6 @@ class FitCheckpoint:
         save_dict: Mapping[str, Stateful],
         path: str,
         evaluator: Engine,
-        settings: Mapping[str, Any] | None = None,
         early_stop: EarlyStopHandler | None = None,
     ) -> None:
         if "model" not in save_dict:
@@ -60,7 +64,6 @@ class FitCheckpoint:
         self.save_dict = dict(save_dict)
         self.path = Path(path)
         self.evaluator = evaluator
-        self.settings = dict(settings or {})
         self.early_stop = early_stop
         self.best: dict[str, Any] = {"metric": -math.inf, "epoch": 0, "model": None}
 
@@ -71,12 +74,17 @@ class FitCheckpoint:
         engine.add_event_handler(Events.COMPLETED, self.restore_best)
 
     def resume(self, engine: Engine) -> None:
-        """Continue after the last complete epoch of a run with the same settings, if there is one."""
+        """Continue after the last complete epoch of a run with the same settings, if there is one.
+
+        Raises:
+            ValueError: such a checkpoint holds what the network or another part does not take.
+        """
         if not self.path.is_file():
             return
         try:
             stored = load_torch(self.path)
             owner = stored["run"]
+            parts = {name: stored[name] for name in (*self._states(engine), "best", "epoch", "stopped")}
         except Exception as error:  # pickle raises almost anything on damaged bytes
             logger.warning(
                 f"{self.path} is damaged or no checkpoint ({error!r}); the fit starts again and will replace it"
@@ -85,14 +93,17 @@ class FitCheckpoint:
         if owner != self._run_key(engine):
             logger.warning(f"{self.path} belongs to a fit with other settings or data; it will be overwritten")
             return
-        for name, thing in self._states(engine).items():
-            thing.load_state_dict(stored[name])
-        self.best = stored["best"]
-        engine.state.epoch = stored["epoch"]
-        if stored["stopped"]:  # early, before it was killed: no epoch is left
-            engine.state.max_epochs = stored["epoch"]
-        engine.state.iteration = stored["epoch"] * engine.state.epoch_length
-        logger.info(f"resuming after epoch {stored['epoch']} of {engine.state.max_epochs}")
+        try:
+            for name, thing in self._states(engine).items():
+                thing.load_state_dict(parts[name])
+        except Exception as error:  # some may have been loaded: the fit cannot start from there
+            raise ValueError(f"{self.path} cannot be taken up ({error}): delete it and start the fit again") from error
+        self.best, epoch = parts["best"], parts["epoch"]
+        engine.state.epoch = epoch
+        if parts["stopped"]:  # early, before it was killed: no epoch is left
+            engine.state.max_epochs = epoch
+        engine.state.iteration = epoch * engine.state.epoch_length
+        logger.info(f"resuming after epoch {epoch} of {engine.state.max_epochs}")
 
     def save(self, engine: Engine) -> None:
         """Take over the state if it is the best so far, and write the checkpoint; of one epoch, its metric alone."""
@@ -135,17 +146,32 @@ class FitCheckpoint:
         model, loader = self.save_dict["model"], engine.data_loader
         sizes = {key: list(value.shape) for key, value in model.head.state_dict().items()}
         facts = {
-            "settings": self.settings,
+            "code": _code_version(),
+            "trainer": {name: _settings(getattr(engine, name, None)) for name in TRAINING},
             "network": model.facts,
             "head": describe(model.head.settings()),
             "sizes": {key: size for key, size in sizes.items() if key not in model.head.dynamic_buffers},
-            "optimizer": {name: getattr(thing, "defaults", None) for name, thing in self.save_dict.items()},
+            "optimizer": {
+                name: [type(thing).__qualname__, getattr(thing, "defaults", None)]
+                for name, thing in self.save_dict.items()
+            },
             "data": [_images(loader), _images(self.evaluator.data_loader)],
             "loader": [loader.batch_size, loader.shuffle, loader.drop_last, loader.seed],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _images(loader: EmbeddingLoader) -> list[str]:
-    """How many slices a loader has, and the files they come from."""
-    return [str(len(loader.dataset)), *(str(entry.get("image")) for entry in loader.dataset.data)]
+def _images(loader: EmbeddingLoader) -> list[Any]:
+    """How many slices a loader has, and what they are made from."""
+    return [len(loader.dataset), loader.dataset.identity]
+
+
+def _settings(thing: Any) -> Any:
+    """Of a thing that moves on while it is used, what it says itself."""
+    return describe(thing.settings() if hasattr(thing, "settings") else thing)
+
+
+@functools.cache
+def _code_version() -> str:
+    """Digest of all of this package's code, and of the version of torch."""
+    return digest_sources(Path(dino_uad.__file__).parent, libraries=("torch",))

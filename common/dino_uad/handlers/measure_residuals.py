@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 
 from dino_uad.detector import AnomalyDetector
 from dino_uad.engines import unpack
+from dino_uad.exact import without_autocast
 
 CHOOSING = 16
 """Batches of the training loader that tell the likelihood of one epoch from that of another."""
@@ -52,8 +53,9 @@ class MeasureResiduals:
             return
         training = head.training
         head.eval()
-        for batch in islice(self.loader, SCORING if scored else CHOOSING):
-            embeddings, _, mask = unpack(batch, engine.state.device)
-            head.measure_residuals(self.network.prepare(embeddings), mask, scored)
-        head.end_measuring(scored)
+        with without_autocast(torch.device(engine.state.device)):
+            for batch in islice(self.loader, SCORING if scored else CHOOSING):
+                embeddings, _, mask = unpack(batch, engine.state.device)
+                head.measure_residuals(self.network.prepare(embeddings), mask, scored)
+            head.end_measuring(scored)
         head.train(training)

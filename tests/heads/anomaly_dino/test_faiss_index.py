@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dino_uad.heads.anomaly_dino import AnomalyDinoHead, encode_rows, nearest_neighbours
+from dino_uad.heads.anomaly_dino import AnomalyDinoHead, encode_rows, faiss_index, nearest_neighbours
 from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
+from helpers import notes_meetings
 
 
 def clustered(rows: int, channels: int = 32, seed: int = 0) -> torch.Tensor:
@@ -107,3 +108,13 @@ def test_without_faiss_the_message_says_what_to_install(monkeypatch):
 def test_wrong_index_is_named():
     with pytest.raises(ValueError, match="'hnsw'"):
         AnomalyDinoHead(32, index="hnsw")
+
+
+def test_others_wait_outside_of_collectives_while_the_first_rank_builds(monkeypatch):
+    pytest.importorskip("faiss", reason="pip install -r requirements-faiss.txt")
+    events, build = [], faiss_index._build
+    notes_meetings(monkeypatch, faiss_index, events)
+    monkeypatch.setattr(faiss_index, "_build", lambda bank: events.append("build") or build(bank))
+    monkeypatch.setattr(faiss_index, "broadcast", lambda tensor: events.append("collective") or tensor)
+    FaissIndex(32).build(encode_rows(clustered(200)))
+    assert events == ["work", "build", "meet", *["collective"] * 4]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dino_uad.heads.anomaly_dino.nearest import unit_rows
 from dino_uad.heads.head import make_room
 from dino_uad.parallel import broadcast, rank
+from dino_uad.unequal_work import unequal_work
 
 CELL_ROWS = 39  # faiss asks for so many training rows a cell
 CODE_CHANNELS = 8  # channels that share one byte of a code
@@ -60,7 +61,9 @@ class FaissIndex(nn.Module):
             "codes": (len(bank), self.parts),
             "cells": (len(bank),),
         }
-        made = _build(bank) if rank() == 0 else {}
+        with unequal_work() as meet:
+            made = _build(bank) if rank() == 0 else {}
+            meet()
         for name, shape in shapes.items():
             buffer = getattr(self, name)
             value = made.get(name, torch.empty(shape, dtype=buffer.dtype))
