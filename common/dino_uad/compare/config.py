@@ -101,19 +101,17 @@ class Cell:
 
 
 def _measure_one_image_at_a_time(parser: ConfigParser, method: Method) -> None:
-    """``evaluate.json`` without its files and intervals: seeds and paired tests say how far results scatter."""
+    """``evaluate.json`` without the files that it writes."""
     parser["validate#handlers"] = []
     parser["validate#evaluator#max_batch"] = 1
     metrics = parser["validate#additional_metrics"]
-    left_out = [key for key in metrics if key.endswith("interval")]
     if method.bundle == INTENSITY:  # it is not fitted: there are no thresholds, and no model that knows its slices
-        left_out += ["pixel_dice", "label_maps"]
+        for key in ("pixel_dice", "pixel_interval", "label_maps"):
+            del metrics[key]
         metrics["froc"]["threshold"] = None
         train = ConfigParser.load_config_file(find_bundle("dpmm") / "configs" / "train.json")
         parser["fitted_slices"] = train["slices"]
         parser["network_def"] = {"_target_": "dino_uad.compare.raw_intensity.IntensityDetector"}
-    for key in left_out:
-        del metrics[key]
 
 
 def data_key(lists: Sequence[Sequence[dict[str, Any]]]) -> str:

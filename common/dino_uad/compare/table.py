@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dino_uad.compare import false_positives
+from dino_uad.compare import false_positives, intervals
 from dino_uad.files import as_utf8, atomic_path
 from dino_uad.transforms import MARK
 
@@ -65,7 +65,7 @@ def summarise(cells: Sequence[Mapping[str, Any]], backbone_times: Mapping[str, f
         row |= {key: statistics.fmean(values) for key, values in means.items() if values}
         row["head_ms"] = 1e3 * statistics.fmean(cell["head_seconds"] for cell in members)
         row["backbone_ms"] = 1e3 * backbone_times.get(backbone, 0.0)
-        row |= false_positives.averaged(members)
+        row |= intervals.of_first_seed(members) | false_positives.averaged(members)
         rows.append(row)
     return rows
 
@@ -106,6 +106,10 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
             for row in rows
         ],
     )
+    header, bounds = intervals.table(rows, METRICS)
+    if bounds:
+        lines += ["", f"## 95 % intervals (patients drawn again 1000 times; seed {facts['seeds'][0]})", ""]
+        lines += _table(header, bounds)
     header, marked = false_positives.table(rows)
     if marked:
         lines += [
