@@ -107,7 +107,12 @@ def test_comparison_with_its_baselines(tmp_path):
     asked = {"bundles": "dino_ad:n_clusters=1", "backbones": "dino_uad_tiny14:random", "image_size": 56, "epochs": 1}
     with absent_gpu():
         table = compare(str(tmp_path / "data"), out=str(tmp_path / "out"), permutations=20, device=DEVICE, **asked)
-    assert [row["method"] for row in table["rows"]] == ["dino_ad n_clusters=1", "mean_distance", "intensity"]
+    assert [row["method"] for row in table["rows"]] == [
+        "dino_ad n_clusters=1",
+        "mean_distance",
+        "brightness",
+        "intensity",
+    ]
 
 
 def test_zero_shot(tmp_path):

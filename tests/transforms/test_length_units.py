@@ -33,7 +33,7 @@ def saved(path):
     """The map that was saved of a volume."""
     image = LoadScan()(path)
     data = {"map": MetaTensor(image.clone(), meta=dict(image.meta))}
-    return nib.load(SaveMapd("map", path.parent / "out")(data)["saved"]["map"])
+    return nib.load(SaveMapd("map", path.parent / "out")(data)["saved"]["map_map"])
 
 
 @pytest.mark.parametrize(("unit", "millimetres"), [("micron", 1e-3), ("meter", 1e3), ("mm", 1), ("unknown", 1)])
