@@ -26,6 +26,7 @@ PATIENTS = {
         [f"q{p}{a}.png" for p in range(4) for a in ("", "_flip", " - Copy", "_rot90")],
         [f"q{p}" for p in range(4)],
     ),
+    "the first is 0": ([f"IM-000{p}-000{k}.png" for p in range(4) for k in range(3)], [f"IM-000{p}" for p in range(4)]),
     "visits": ([f"sub-{p}_ses-{s}_T1w.nii.gz" for p in range(3) for s in "12"], [f"sub-{p}" for p in range(3)]),
     "dates": ([f"q{p}_200{y}0103.nii.gz" for p in range(3) for y in "12"], [f"q{p}" for p in range(3)]),
     "stripped": ([f"q{p}_T1{b}.nii.gz" for p in range(3) for b in ("", "_brain")], [f"q{p}" for p in range(3)]),

@@ -46,7 +46,7 @@ class Pairing:
         """An image's name without its sequence or channel: ``p1_flair`` and ``p1_t1`` are one case; '' for ``t1``."""
         if words(image.stem) in self.channels:
             return image.stem[: -len("_0000")]
-        return SEQUENCE_END.sub("", image.stem)
+        return SEQUENCE_END[image.volume].sub("", image.stem)
 
     def case(self, image: Role) -> Name:
         """The words of :meth:`case_name`."""

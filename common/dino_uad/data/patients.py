@@ -12,6 +12,7 @@ from dino_uad.data.stems import classes_in_stems, letters
 from dino_uad.data.visits import without_visits
 from dino_uad.data.words import (
     ANOMALOUS,
+    CHANNEL,
     CONTAINERS,
     GRADES,
     NO_NAME,
@@ -162,7 +163,7 @@ def _names_class(folder: str) -> bool:
 def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequence[tuple[str, ...]]) -> Patients:
     names = [case(image) or image.stem for image in images]
     volumes = all(image.volume for image in images)
-    cut = [_patient_of(name, TIME_POINT if volumes else SLICE_NUMBER) for name in names]
+    cut = [_patient_of(name, volumes) for name in names]
     undated = [DATE.sub("", name) for name in cut]
     if len(set(undated)) < len(set(cut)):  # several dates of one patient
         cut = undated
@@ -202,10 +203,11 @@ def _too_few(where: str, few: Sequence[str], what: str = "") -> str:
     )
 
 
-def _patient_of(name: str, number: re.Pattern[str]) -> str:
+def _patient_of(name: str, volume: bool) -> str:
     """A name without its slice's number (or the scan's), and without what else may differ between one patient's."""
+    number = TIME_POINT if volume else SLICE_NUMBER
     rest = VIEW.sub("", number.sub("", MADE.sub("", name)))
-    return rest if rest == name else SEQUENCE_END.sub("", rest) or rest
+    return rest if rest == name else SEQUENCE_END[volume].sub("", rest) or rest
 
 
 def _places_of_classes(places: Sequence[tuple], names: Sequence[str]) -> set[tuple]:
@@ -219,6 +221,6 @@ def _places_of_classes(places: Sequence[tuple], names: Sequence[str]) -> set[tup
 def _counts(start: str, size: int, total: int, class_told: bool) -> bool:
     """Whether a name's start before the number is no patient's: a class or a general word, or most of a folder."""
     said = set(words(start))
-    return said <= NORMAL | ANOMALOUS | NO_NAME or (
+    return said <= (NORMAL | ANOMALOUS | NO_NAME) - {CHANNEL} or (
         not any(c.isdigit() for c in start) and total > FEWEST and (class_told or 2 * size > total)
     )

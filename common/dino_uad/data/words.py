@@ -151,9 +151,16 @@ GLUED = re.compile(
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<!\dst|\dnd|\drd|\dth)(?<=[a-z])(?=[A-Z]{2,}$)")
 
 
-SEQUENCE_END = re.compile(
-    rf"(?:(?:^|[ _.\-])(?:{'|'.join(sorted(SEQUENCES | IMAGES, key=len, reverse=True))}))+$", re.IGNORECASE
-)
+CHANNEL = "0000"
+"""nnU-Net's first channel, which is one of volumes: of pictures it may be the first patient or slice."""
+
+
+def _at_end(said: frozenset[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?:(?:^|[ _.\-])(?:{'|'.join(sorted(said, key=len, reverse=True))}))+$", re.IGNORECASE)
+
+
+SEQUENCE_END = {True: _at_end(SEQUENCES | IMAGES), False: _at_end((SEQUENCES | IMAGES) - {CHANNEL})}
+"""A sequence at the end of a name, of volumes and of pictures."""
 
 
 def words(name: str) -> tuple[str, ...]:
