@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dino_uad import parallel
 from dino_uad.data.brightness import warn_dark
 from dino_uad.data.case import LAYOUTS, Options, Understood
 from dino_uad.data.cases import list_images, understand
@@ -59,6 +58,8 @@ def datalist(
     For ``"all"`` (inference) every image is listed, also in formats that are not read: loading says so, and the list of
     results. Masks, classes and results of this package are of no concern. What is passed over and may be a scan is
     known to the list (:class:`~dino_uad.data.scan_list.ScanList`).
+
+    Under ``torch.distributed`` every rank calls it, and the first one reads for all.
 
     Args:
         dataset_dir: folder of the data set; for ``split="all"`` also a single image.
@@ -113,15 +114,13 @@ def datalist(
         refuse_blank(items)
     if not items:
         raise ValueError(f"{root}: nothing left in split {split!r}{' (normal only)' if normal_only else ''}; {LAYOUTS}")
-    if split == "train" and parallel.rank() == 0:
+    if split == "train":
         warn_dark(items)
     return ScanList(items, understood.passed, [case.image for case in understood.cases]) if listed else items
 
 
 def _tell(understood: Understood, split: str, named: bool) -> None:
     """Log what was understood: the whole table before a fit, one line for the other splits, or without names."""
-    if parallel.rank() > 0:
-        return
     if split == "train" and named:
         logger.info("%s", as_text(as_values(understood)))
         return
