@@ -7,22 +7,8 @@ import re
 BOXES = (".txt", ".xml", ".json")
 """Annotations as boxes or polygons, where a folder or name says so."""
 TEXTS = (
-    *(
-        ".csv",
-        ".csv.gz",
-        ".tsv",
-        ".tsv.gz",
-        ".tab",
-        ".txt",
-        ".lst",
-        ".list",
-        ".json",
-        ".jsonl",
-        ".xml",
-        ".yaml",
-        ".yml",
-    ),
-    *(".xls", ".xlsx"),
+    *(".csv", ".csv.gz", ".tsv", ".tsv.gz", ".tab", ".txt", ".lst", ".list", ".json", ".jsonl", ".xml"),
+    *(".yaml", ".yml", ".xls", ".xlsx"),
 )
 ARRAYS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".roi", ".geojson")
 """Beside a picture and of its name, they hold its annotation; beside volumes affines and the like."""

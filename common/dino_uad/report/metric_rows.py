@@ -77,9 +77,9 @@ def interval_note(groups: int, known: bool) -> str:
     note = f"Intervals: bootstrap over the {groups:,} groups (patients, or images where names do not tell)."
     if groups < FEW_GROUPS:
         note += (
-            " Of so few they are too narrow: in simulations, 95% intervals of 10 to 15 patients held the true value in"
+            " Of so few they are too narrow: in simulations, 95% intervals of 10 to 15 patients held the true value in "
+            "85 to 88 of 100 cases."
         )
-        note += " 85 to 88 of 100 cases."
     return note
 
 
