@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: demo test test-fast test-oldest test-package test-monailabel lint bench bench-gpu clean
+.PHONY: demo test test-fast test-oldest test-package test-monailabel test-browser lint bench bench-gpu clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m dino_uad demo --out demo
@@ -48,6 +48,15 @@ test-monailabel: .venv-monailabel/.ready
 	.venv-monailabel/bin/python -m pip --disable-pip-version-check -q install -e . -r tests/monailabel/requirements.txt
 	.venv-monailabel/bin/python -m pip --disable-pip-version-check -q install --no-deps -r tests/monailabel/no-deps.txt
 	.venv-monailabel/bin/python tests/monailabel/patch_torchvision.py
+	touch $@
+
+# The reports in a browser: QtWebEngine (Chromium, 700 MB) comes from the package mirror. `make test` uses it once it is here.
+test-browser: $(VENV)/.dev .venv-browser/.ready
+	$(BIN)/python -m pytest tests/report tests/worklist -k browser -rs
+
+.venv-browser/.ready: tests/requirements-browser.txt
+	test -x .venv-browser/bin/python || $(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/python -m pip --disable-pip-version-check -q install -r $<
 	touch $@
 
 bench: $(VENV)/.bench

@@ -1,8 +1,6 @@
 """The page as a whole: its numbers, its independence, its privacy, and how it looks in a browser."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,19 +9,21 @@ import torch
 from ignite.engine import Engine
 from PIL import Image
 
+from browser import needs_browser, pdf, picture
 from dino_uad.files import HOST, PART
 from dino_uad.handlers.report_handler import ReportHandler
 from dino_uad.metrics import select
 from dino_uad.metrics.aupro import AUPRO
 from dino_uad.metrics.dice import DiceAtThresholds
+from dino_uad.metrics.froc import FROC
 from dino_uad.metrics.image_curves import ImageCurves
 from dino_uad.metrics.image_intervals import ImageIntervals
+from dino_uad.metrics.label_maps import LabelMaps
 from dino_uad.metrics.pixel_curves import PixelCurves
 from dino_uad.metrics.pixel_intervals import PixelIntervals
+from dino_uad.report.metric_rows import OTHERS
 from helpers import SIZE, detector
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -89,6 +89,8 @@ def evaluate(folder, batches, **kwargs) -> tuple[str, dict[str, float]]:
     PixelIntervals(lambda: network.thresholds, select.grouped_pixels, replicates=50).attach(engine, "pixel_interval")
     DiceAtThresholds(lambda: network.thresholds, select.pixels).attach(engine, "dice")
     ImageCurves(select.images).attach(engine, "image")
+    FROC(0.9, select.scans).attach(engine, "froc")
+    LabelMaps(0.9, lambda: network.thresholds, output_transform=select.scans).attach(engine, "label_maps")
     ImageIntervals(select.grouped_images, replicates=50).attach(engine, "image_interval")
     ReportHandler(str(folder), network, settings={"seed": 7}, **kwargs).attach(engine)
     engine.run(batches)
@@ -117,7 +119,17 @@ def test_every_number_is_the_metric(evaluated):
     for name in set(scalars) - bounds:
         assert cells[f"metric {name}"] == f"{scalars[name]:.4f}"
     for name in set(scalars) - bounds:
-        assert cells[f"interval {name}"] == f"{metrics[name + '_low']:.4f} – {metrics[name + '_high']:.4f}"
+        bounded = f"{name}_low" in metrics
+        assert bounded == name.startswith(("pixel_", "image_")), name
+        interval = f"{metrics[name + '_low']:.4f} – {metrics[name + '_high']:.4f}" if bounded else ""
+        assert cells[f"interval {name}"] == interval
+
+
+def test_no_metric_of_the_bundles_stands_there_under_its_bare_name(evaluated):
+    _, html, metrics = evaluated
+    assert {"froc", "lesion_sensitivity_at_0.25", "label_dice_grow0.5"} <= set(metrics)
+    assert [name for name in metrics if f">{name}</th>" in html] == []
+    assert f">{OTHERS}</th>" not in html
 
 
 def test_the_page_needs_nothing_but_itself(evaluated):
@@ -181,26 +193,12 @@ def test_one_class_and_missing_masks_are_said_not_made_up(tmp_path):
     assert "ranked by image score" in html
 
 
-def browse(folder, *arguments: str) -> None:
-    """Run Chromium without a window and without the network; the last argument is a file in ``folder``."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
-    command += [f"--user-data-dir={folder}/profile", *arguments[:-1], f"file://{folder}/{arguments[-1]}"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-
-
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_browser_shows_the_page_without_sideways_scrolling(evaluated, tmp_path, width):
     folder, _, _ = evaluated
-    # Chromium's own window is at least 500 pixels wide; a frame can be as narrow as a phone.
-    frame = (
-        f'<body style="margin:0"><iframe src="file://{folder}/report.html" style="border:0" width={width} height=3000>'
-    )
-    (tmp_path / "frame.html").write_text(frame)
-    browse(tmp_path, f"--window-size={max(width, 500)},3000", f"--screenshot={tmp_path}/page.png", "frame.html")
-    with Image.open(tmp_path / "page.png") as picture:
-        shown = np.asarray(picture.convert("L"))[:, :width]
+    with Image.open(picture(folder / "report.html", tmp_path / "page.png", width)) as shot:
+        shown = np.asarray(shot.convert("L"))[:, :width]
     assert (shown < 128).mean() > 0.01
     # Whatever is wider than the page would reach into the margins.
     assert (shown[:, :10] == 255).all()
@@ -210,8 +208,7 @@ def test_browser_shows_the_page_without_sideways_scrolling(evaluated, tmp_path, 
 @needs_browser
 def test_browser_prints_the_page_without_wasting_paper(evaluated, tmp_path):
     folder, _, _ = evaluated
-    shutil.copy(folder / "report.html", tmp_path)
-    browse(tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path}/page.pdf", "report.html")
-    pages = len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes()))
+    printed = pdf(folder / "report.html", tmp_path / "page.pdf").read_bytes()
+    pages = len(re.findall(rb"/Type\s*/Page\b", printed))
     # Two pages of numbers and charts, seven cases in threes, three volumes, the method, the run.
     assert 5 <= pages <= 10

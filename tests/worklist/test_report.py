@@ -4,8 +4,6 @@ import html
 import io
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,12 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from browser import dom, needs_browser
 from dino_uad.detector import NormalScans
 from dino_uad.worklist import RunStore, thumbnail
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.shift import warnings_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 EVIL = "</script><b onload=alert(1)>&.png"
 COUNT = 1000
 
@@ -139,8 +136,7 @@ def test_a_browser_sorts_and_filters_a_thousand_scans_in_a_moment(page, tmp_path
     </script>"""
     copy = tmp_path / "page.html"
     copy.write_text(page.read_text().replace("</body>", script + "</body>"))
-    line = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=390,800", "--dump-dom"]
-    shown = subprocess.run([*line, f"file://{copy}"], capture_output=True, text=True, timeout=120).stdout
+    shown = dom(copy, tmp_path, width=390)
     said = json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)[1]))
     assert said["first"][0] == "case0999.nii.gz" and len(said["first"]) == 25
     assert said["largest"][0] == "case0996.nii.gz" and said["flagged"] == "10 of 1,001 scans"

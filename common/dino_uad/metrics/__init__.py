@@ -4,7 +4,7 @@ from dino_uad.metrics.aupro import AUPRO
 from dino_uad.metrics.bootstrap import group_keys
 from dino_uad.metrics.curves import average_precision, tied_levels
 from dino_uad.metrics.dice import DiceAtThresholds, dice_of_counts, overlap_counts
-from dino_uad.metrics.froc import FROC
+from dino_uad.metrics.froc import FALSE_FINDINGS, FROC
 from dino_uad.metrics.group_levels import GroupLevels
 from dino_uad.metrics.histogram import ScoreHistogram
 from dino_uad.metrics.image_curves import ImageCurves
@@ -19,6 +19,7 @@ from dino_uad.metrics.threshold_at_fpr import ThresholdAtFPR
 
 __all__ = [
     "AUPRO",
+    "FALSE_FINDINGS",
     "FROC",
     "DiceAtThresholds",
     "GroupLevels",

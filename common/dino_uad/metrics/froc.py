@@ -16,8 +16,10 @@ from dino_uad.metrics.candidates import candidates
 from dino_uad.metrics.maps import Maps, volumes_of, warn_undefined
 from dino_uad.parallel import all_reduce_sum, gather_rows
 
-RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-CAMELYON = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+FALSE_FINDINGS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False findings a scan that sensitivities are given for."""
+CAMELYON = FALSE_FINDINGS[1:]
+"""Those that ``froc`` is the mean of, as in the CAMELYON16 challenge."""
 
 
 class FROC(Metric):
@@ -91,7 +93,7 @@ class FROC(Metric):
         total, normal_scans = scans.tolist()
         result = {
             f"lesion_sensitivity_at_{rate:g}": _sensitivity(lesions, threshold_for(false, rate * total))
-            for rate in RATES
+            for rate in FALSE_FINDINGS
         }
         result["froc"] = float(np.mean([result[f"lesion_sensitivity_at_{rate:g}"] for rate in CAMELYON]))
         found = self.threshold() if callable(self.threshold) else self.threshold

@@ -39,7 +39,8 @@ def build_page(
         method_section(network.head, context),
     ]
     rows, unknown = metric_rows(metrics)
-    headlines = [row for name in HEADLINES for row in rows if row.name == name]
+    known = [row for group in rows.values() for row in group]
+    headlines = [row for name in HEADLINES for row in known if row.name == name]
     groups = len({row.group for row in collector.rows})
     return Page(
         title=f"Anomaly detection: {type(network.head).__name__.removesuffix('Head')}",
@@ -48,7 +49,7 @@ def build_page(
         headlines=headlines,
         metrics=rows,
         unknown_note=why_unknown(unknown, collector),
-        interval_note=interval_note(groups, any(row.low is not None for row in rows)),
+        interval_note=interval_note(groups, any(row.low is not None for row in known)),
         sections=[section for section in sections if section is not None],
         run=run,
         command=command,

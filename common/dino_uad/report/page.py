@@ -21,7 +21,7 @@ class Page:
         title: heading of the page.
         subtitle: what was evaluated, in one line.
         headlines: the metrics on the tiles.
-        metrics: all metrics that are known.
+        metrics: those that have a value, under what they count (pixels, images, lesions).
         unknown_note: which are not, and why; empty where all are.
         interval_note: how the intervals were made; empty without intervals.
         sections: in reading order, the data set first.
@@ -33,7 +33,7 @@ class Page:
     title: str
     subtitle: str
     headlines: Sequence[MetricRow]
-    metrics: Sequence[MetricRow]
+    metrics: Mapping[str, Sequence[MetricRow]]
     unknown_note: str
     interval_note: str
     sections: Sequence[Section]
