@@ -26,7 +26,7 @@ def build_page(
 ) -> Page:
     """Draw everything that the evaluator ``engine`` has measured and ``collector`` has kept."""
     metrics = engine.state.metrics
-    thresholds = results.threshold_names(network.thresholds)
+    thresholds = results.threshold_names(network.pixel_thresholds)
     scale = results.colour_scale(collector, thresholds)
     shown = results.shown_cases(collector)
     context = MethodContext(network, engine.state.device, shown, collector.position_mean(), training)
