@@ -24,6 +24,8 @@ class Head(nn.Module):
         embed_dim: number of channels ``C`` of the embeddings.
     """
 
+    title: str = ""
+    """What pages call the method; its class's name, without ``Head``, when empty."""
     dynamic_buffers: tuple[str, ...] = ()
     decides: tuple[str, ...] = ()
     """Settings on which the scores of a fitted head depend and which its tensors do not show: a model file says them,
@@ -40,6 +42,11 @@ class Head(nn.Module):
         self.embed_dim = embed_dim
         self.neighbourhood = 1
         """Side in patches of the detector's neighbourhood, which sets it."""
+
+    @property
+    def method(self) -> str:
+        """What pages call the method."""
+        return self.title or type(self).__name__.removesuffix("Head")
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments and what follows from them: public attributes that are no parameter or buffer."""

@@ -43,7 +43,7 @@ def build_page(
     headlines = [row for name in HEADLINES for row in known if row.name == name]
     groups = len({row.group for row in collector.rows})
     return Page(
-        title=f"Anomaly detection: {type(network.head).__name__.removesuffix('Head')}",
+        title=f"Anomaly detection: {network.head.method}",
         subtitle=f"{len(collector.rows):,} test images, {network.facts['arch']} at "
         f"{network.image_size[0]} × {network.image_size[1]} px",
         headlines=headlines,
