@@ -1,7 +1,5 @@
 """Which passes a calibration makes, and what it remembers of the files that it looks at again."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -115,12 +113,14 @@ def test_inference_compares_in_the_slices_of_the_fit(tmp_path):
         assert [note.partition(",")[0] for note in notes] == (["only 9 x 3 pixels"] if axcodes == "IPL" else [])
 
 
-def test_a_file_that_cannot_be_read_leaves_a_trace_and_our_mistakes_are_raised(tmp_path, caplog, monkeypatch):
+def test_a_file_that_cannot_be_read_leaves_a_trace_and_our_mistakes_are_raised(tmp_path, monkeypatch):
     network, data = detector(), Files(files(tmp_path, "picture"), "PLS")
     (tmp_path / "3.png").write_bytes(b"no picture")
-    with caplog.at_level(logging.DEBUG, "dino_uad"):
-        calibration._fit_seen(network, data)
-    assert "3.png: cannot be looked at again" in caplog.text and "Traceback" in caplog.text
+    said = []
+    monkeypatch.setattr(calibration.logger, "debug", lambda *args, **more: said.append((*args, more)))
+    calibration._fit_seen(network, data)
+    ((text, file, more),) = said
+    assert text % file == f"{tmp_path / '3.png'}: cannot be looked at again" and more == {"exc_info": True}
     assert network.normal_scans.seen.known
 
     def broken(*args):
