@@ -31,7 +31,7 @@ def root_cause(error: BaseException) -> BaseException:
     """
     chain = list(_chain(error))
     speaking = [one for one in chain if str(one)]
-    return next((one for one in chain if _raised_here(one)), (speaking or chain)[-1])
+    return next((one for one in chain if raised_here(one)), (speaking or chain)[-1])
 
 
 def explain(error: BaseException) -> str:
@@ -43,7 +43,7 @@ def explain(error: BaseException) -> str:
     if any(sign in text for sign in NO_GPU):
         return f"no such GPU for torch ({text.splitlines()[0].rstrip('.')}); use --device cpu or a torch for GPUs"
     if isinstance(cause, SELF_EXPLANATORY) and text:
-        return (cause.strerror or text) if isinstance(cause, OSError) and _raised_here(cause) else text
+        return (cause.strerror or text) if isinstance(cause, OSError) and raised_here(cause) else text
     return f"{type(cause).__name__}: {text}".removesuffix(": ")
 
 
@@ -92,7 +92,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
 
 
-def _raised_here(error: BaseException) -> bool:
+def raised_here(error: BaseException) -> bool:
     """Whether a line of this package raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and frames[-1].filename.startswith(PACKAGE)

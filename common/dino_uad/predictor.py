@@ -20,9 +20,9 @@ from torch import Tensor
 from dino_uad.bundle_run import find_bundle
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.errors import explain
-from dino_uad.findings import Finding
+from dino_uad.findings import Finding, ScanGrid
 from dino_uad.overrides import check_override
-from dino_uad.transforms import NOTHING_SCORED, SaveMapd, ServedMapd, nothing_scored, on_scan_grid
+from dino_uad.transforms import NOTHING_SCORED, SaveMapd, ServedMapd, is_picture, nothing_scored, on_scan_grid
 
 Source = str | os.PathLike[str] | np.ndarray
 
@@ -149,7 +149,6 @@ class Predictor:
         if nothing_scored(item):
             raise ValueError(f"{name}: {NOTHING_SCORED}")
         maps = {postfix: as_array(kept["pred"]) for postfix, kept in saved.items()}
-        volume = len(item["pred"].meta["scan_shape"]) == 3
         return Prediction(
             source=name,
             anomaly_map=maps["anomaly"],
@@ -158,7 +157,7 @@ class Predictor:
             p_value=item["scan"]["p_value"],
             findings=item["findings"],
             thresholds=self.thresholds,
-            affine=np.asarray(item["pred"].meta["scan_affine"], float) if volume else None,
+            affine=ScanGrid.from_meta(item["pred"].meta, self.network.axcodes).affine,
             _item=saved,
         )
 
@@ -166,7 +165,7 @@ class Predictor:
 def as_array(pred: Tensor) -> np.ndarray:
     """A map on its file's grid, pictures by rows and columns."""
     array = on_scan_grid(pred)
-    return array.T if len(pred.meta["scan_shape"]) == 2 and pred.ndim == 3 else array
+    return array.T if is_picture(pred) else array
 
 
 def written(array: np.ndarray, affine: np.ndarray | None, folder: Path) -> str:

@@ -26,6 +26,7 @@ MAY_DIFFER = {
     | {
         "max_epochs",
         "max_steps",
+        "batch_size",
         "learning_rate",
         "one_cycle",
         "patience",

@@ -42,6 +42,32 @@ def test_it_overrides_what_there_is_and_trains_what_it_infers(bundle):
     assert {key: value for key, value in inference["head"].items() if train["head"].get(key) != value} == {}
 
 
+PUBLISHED = {  # as the papers have them
+    "anomaly_dino": {"backbone": {"arch": "dinov2_vits14", "layers": [-1]}, "smoothing_sigma": 4.0},
+    "dino_ad": {"backbone": {"arch": "dinov3_vits16"}, "head": {"n_clusters": 2, "normalization": "minmax"}},
+    "dpmm": {"backbone": {"arch": "dinov2_vits14", "layers": [-1]}, "head": {"n_components": 500, "reg_covar": 1e-6}},
+    "spatial_ar": {
+        "backbone": {"arch": "dinov3_vits16", "layers": [-1]},
+        "head": {"hidden": 256, "dilations": [4] * 4, "covariance": "unit", "position_calibration": False},
+    },
+}
+TRAINED = {"spatial_ar": (64, 40, 1e-3), "dpmm": (12, 40, None)}
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_its_settings_are_the_published_ones(bundle):
+    for file in ("train.json", "inference.json"):
+        found = network(bundle, file, "paper.json")
+        for key, value in PUBLISHED[bundle].items():
+            assert (value if not isinstance(value, dict) else found[key] | value) == found[key]
+    if bundle in TRAINED:
+        configs = [str(BUNDLES / bundle / "configs" / file) for file in ("train.json", "paper.json")]
+        config = ConfigParser.load_config_files(configs)
+        batch_size = config["train"]["dataloader"]["batch_size"]
+        batch_size = config[batch_size[1:]] if isinstance(batch_size, str) else batch_size
+        assert (batch_size, config["max_epochs"], config.get("learning_rate")) == TRAINED[bundle]
+
+
 def head_settings(bundle: str) -> dict:
     """The head's settings without those that a run fills in."""
     settings = network(bundle, "train.json", "paper.json")["head"]

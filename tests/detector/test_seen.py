@@ -8,6 +8,7 @@ import torch
 
 from dino_uad.detector.seen import FEATURES, SeenScans
 from dino_uad.transforms import looks
+from helpers import detector
 from scans import OBLIQUE, affine_of
 
 
@@ -64,13 +65,37 @@ def test_slices_of_one_patient_are_one_scan() -> None:
 def test_looks_of_a_volume_are_its_spacing_and_foreground() -> None:
     slices = torch.zeros(3, 1, 4, 4)
     slices[:2, 0, :2] = torch.tensor([0.2, 0.4, 0.6, 0.8])
-    values, orientation = looks(slices, {"scan_shape": (4, 4, 3), "scan_affine": affine_of("LPS")}, picture=False)
+    volume = {"picture": False, "scan_shape": (4, 4, 3), "scan_affine": affine_of("LPS")}
+    values, orientation = looks(slices, volume, "PLS")
     # In the plane 0.7 x 1.1 mm; the third axis has 3 mm.
     inside = slices[0][slices[0] > 0].double().numpy()
     assert orientation == "LPS"
     assert values.tolist() == pytest.approx([math.sqrt(0.77), 3.0, inside.mean(), np.std(inside, ddof=1)])
-    oblique, _ = looks(slices, {"scan_shape": (4, 4, 3), "scan_affine": OBLIQUE}, picture=False)
+    assert looks(slices, volume, "IPL")[0][:2].tolist() == pytest.approx([math.sqrt(1.1 * 3.0), 0.7])  # sagittal ones
+    oblique, _ = looks(slices, volume | {"scan_affine": OBLIQUE}, "PLS")
     normal = np.cross(OBLIQUE[:3, 0], OBLIQUE[:3, 1])
     assert float(oblique[1]) == pytest.approx(abs(OBLIQUE[:3, 2] @ normal) / np.linalg.norm(normal))
-    picture, nothing = looks(slices, {"scan_shape": (4, 4), "scan_affine": np.eye(3)}, picture=True)
+    picture, nothing = looks(slices, {"picture": True, "scan_shape": (4, 4), "scan_affine": np.eye(3)}, "PLS")
     assert nothing is None and picture[:2].isnan().all() and picture[2] == values[2]
+
+
+@pytest.mark.parametrize(
+    ("spacings", "other"),
+    [([math.nan], [False, True]), ([5.0, 5.0], [True, False]), ([5.0, math.nan], [False, False]), ([], [False, False])],
+)
+def test_kinds_are_known_from_the_first_scan_and_outlive_the_model_file(spacings, other) -> None:
+    fitted, loaded = SeenScans(), SeenScans()
+    if spacings:
+        fitted.fit(torch.tensor([[1.0, spacing, 0.3, 0.1] for spacing in spacings]), [None] * len(spacings))
+    loaded.load_state_dict(fitted.state_dict())
+    assert [loaded.other_kind(slices) for slices in (1, 24)] == other
+
+
+def test_a_model_from_before_there_were_kinds_does_not_know_them() -> None:
+    network = detector()
+    network.normal_scans.seen.fit(torch.full((1, 4), math.nan), [None])
+    state = network.state_dict()
+    del state["normal_scans.seen.kinds"]
+    older = detector()
+    older.load_state_dict(state)
+    assert not older.normal_scans.seen.other_kind(24) and network.normal_scans.seen.other_kind(24)

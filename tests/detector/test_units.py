@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from dino_uad.detector.units import KNOTS, Units
+from dino_uad.detector.units import FEWEST, KNOTS, TAIL, Units
+from dino_uad.measure import MEGABYTE, peak_extra_megabytes
 
 
 def fitted(values):
@@ -53,3 +54,33 @@ def test_counts_weigh_and_the_size_is_constant():
     probe = torch.linspace(0, 2, 50)
     torch.testing.assert_close(twice(probe), repeated(probe), rtol=1e-3, atol=1e-3)
     assert sum(value.numel() for value in twice.state_dict().values()) == 2 * KNOTS + 2
+
+
+def knots_of_every_bin(values, counts):
+    """The first value that at most each share of the patches is above, by a comparison with all of them."""
+    counts = counts.double()
+    higher = (counts.sum() - counts.cumsum(0)) / counts.sum()
+    tail = min(max(TAIL, FEWEST / float(counts.sum())), 0.5)
+    levels = torch.linspace(0, -math.log10(tail), KNOTS, dtype=torch.float64)
+    above = (higher[:, None] <= 10**-levels).double().argmax(dim=0)
+    above[0] = 0
+    return values.double()[above].float()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 49, 64, 1000, 30_000])
+@pytest.mark.parametrize("most", [1, 2, 1000])
+def test_knots_are_those_of_a_comparison_with_every_bin(count, most):
+    generator = torch.Generator().manual_seed(count)
+    values = torch.randn(count, generator=generator).sort().values
+    counts = torch.randint(1, most + 1, (count,), generator=generator)
+    units = Units()
+    units.fit(values, counts)
+    assert units.knots.equal(knots_of_every_bin(values, counts))
+
+
+def test_a_fit_holds_little_beside_its_bins():
+    values = torch.arange(1 << 18).double()
+    counts, units = torch.ones(len(values)), Units()
+    units.fit(values, counts)
+    grown = peak_extra_megabytes(lambda: units.fit(values, counts), torch.device("cpu"))
+    assert grown < 16 * values.nbytes / MEGABYTE

@@ -7,13 +7,15 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 from pydicom import dcmread
 from scipy.spatial.transform import Rotation
 
 from dicom_series import LPS, write_radiograph, write_series
 from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
 from dino_uad.findings import ScanGrid, extract_findings
-from dino_uad.transforms import DicomReader
+from dino_uad.transforms import DicomReader, LoadScan, SaveDicomd, save_dicom
 from scans import affine_of
 
 SHAPE = (20, 16, 6)
@@ -202,3 +204,36 @@ def test_of_two_phases_the_chosen_one_is_referred_to(tmp_path):
     for series in ("1", "2"):
         source = source_of(tmp_path / "both", SHAPE, affine, series)
         assert {str(header.SeriesNumber) for header in source.headers} == {series}
+
+
+def labelled(folder: Path, affine):
+    """What stands before ``SaveDicomd`` in the postprocessing, for a scan that has just been read."""
+    image = LoadScan()(folder)
+    labels, findings = extract_findings(scores(), ScanGrid(SHAPE, affine, 2), 1.0)
+    pred = MetaTensor(torch.from_numpy(labels.astype(np.uint8))[None], meta=dict(image.meta))
+    return {"pred": pred, "finding_numbers": labels, "findings": findings, "scan": {"image_score": 1.0}}
+
+
+def test_a_tilted_gantry_is_told_of_once(tmp_path, caplog):
+    affine = affine_of("LPS")
+    affine[1, 2] = 1.0
+    folder = write_series(tmp_path / "series", np.arange(np.prod(SHAPE)).reshape(SHAPE), affine)
+    result = SaveDicomd("pred", tmp_path / "out", "dpmm")(labelled(folder, affine))
+    assert set(result["saved"]) == {"findings_seg", "findings_sr"} and caplog.text.count("gantry tilt") == 1
+
+
+def test_headers_that_lack_something_make_a_note_and_our_mistakes_an_error(tmp_path, monkeypatch):
+    affine = affine_of("LPS")
+    folder = write_series(tmp_path / "series", np.arange(np.prod(SHAPE)).reshape(SHAPE), affine)
+    item, save = labelled(folder, affine), SaveDicomd("pred", tmp_path / "out", "dpmm")
+    with pytest.raises(KeyError, match="findings"):
+        save({key: value for key, value in item.items() if key != "findings"})
+    for path in folder.iterdir():
+        header = dcmread(path)
+        del header.StudyInstanceUID
+        header.save_as(path)
+    said = []
+    monkeypatch.setattr(save_dicom.logger, "debug", lambda *args, **more: said.append(more))
+    (note,) = save(item)["notes"]
+    assert note.startswith("no DICOM of its findings is written: ") and "StudyInstanceUID" in note
+    assert said == [{"exc_info": True}]

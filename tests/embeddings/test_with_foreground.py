@@ -4,7 +4,6 @@ import torch
 
 from dino_uad.detector.foreground import Foreground
 from dino_uad.embeddings.with_foreground import WithForeground, flattened
-from dino_uad.engines.evaluate import scan_numbers
 from dino_uad.inferers import SliceOrImageInferer
 from helpers import SIZE, detector
 
@@ -43,8 +42,3 @@ def test_what_the_transform_calls_foreground_is_kept():
         {"image": scan()[..., 0]}
     )
     assert next(flattened(kept))["foreground"] is own
-
-
-def test_slices_of_one_file_follow_each_other():
-    items = [("a", 3), ("a", 4), ("b", 0), ("b", 0), ("c", None), ("c", None)]
-    assert scan_numbers([{"name": name, "slice_index": index} for name, index in items]) == [0, 0, 1, 2, 3, 4]

@@ -13,6 +13,9 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from dino_uad.data.collate import collate_slices, files_per_batch
 from dino_uad.engines import evaluate
 from dino_uad.engines.evaluate import DetectorEvaluator
+from dino_uad.metrics import select
+from dino_uad.metrics.maps import volumes_of
+from dino_uad.transforms import ExtractSlicesd
 from helpers import SIZE, detector, notes_meetings
 from scans import write_nifti
 from workflows import run
@@ -97,6 +100,36 @@ def test_the_bundle_loads_one_volume_at_a_time(tmp_path, monkeypatch):
     run("dpmm", tmp_path, "evaluate", num_workers=0)  # on a GPU other processes would collate
     assert sizes == [1, 1]
     assert json.loads((tmp_path / "evaluate/metrics.json").read_text())["images"] == {"normal": 5, "anomalous": 1}
+
+
+def picture(seed):
+    """A file called image.png in a folder of its own, with a lesion."""
+    values = torch.zeros(1, *SIZE)
+    values[0, 10 * seed : 10 * seed + 4, :4] = 1 + seed
+    meta = {"filename_or_obj": f"patient{seed}/image.png"}
+    return {"image": MetaTensor(values, meta=meta), "label": MetaTensor((values > 0).to(torch.uint8)), "has_mask": True}
+
+
+def test_pictures_and_volumes_of_one_name_are_scans_of_their_own():
+    volumes = [[{**picture(0), "slice_index": k} for k in range(depth)] for depth in (3, 2)]
+    batch = collate_slices([*map(ExtractSlicesd(), map(picture, range(4))), *volumes, picture(0)])
+    assert batch["scan"] == [0, 1, 2, 3, 4, 4, 4, 5, 5, 6] and batch["slice_index"][:5] == [None] * 4 + [0]
+    assert set(batch["name"]) == {"image.png"}
+    items = [{key: values[k] for key, values in batch.items()} for k in range(len(batch["scan"]))]
+    items = [{**item, "pred": item["image"], "mask": item["label"] > 0} for item in items]
+    assert [len(scores) for scores, _ in volumes_of(*select.scans(items))] == [1, 1, 1, 1, 3, 2, 1]
+    items[1] |= {"pred": torch.rand(1, 5, 9), "mask": torch.ones(1, 5, 9) > 0}  # sizes of pictures differ
+    assert [len(scores) for scores, _ in volumes_of(*select.scans(items))] == [1, 1, 1, 1, 3, 2, 1]
+
+
+def test_pictures_of_one_name_have_each_a_foreground_of_its_own():
+    network, found = detector(foreground="auto"), []
+    find = network.foreground.of_scans
+    network.foreground.of_scans = lambda images, scans: found.append(list(scans)) or find(images, scans)
+    network.head.fit_batch(*network.embed(torch.rand(2, 1, *SIZE)))
+    loader = DataLoader(Dataset(range(4), picture), batch_size=4, collate_fn=collate_slices)
+    DetectorEvaluator(device=torch.device("cpu"), val_data_loader=loader, network=network).run()
+    assert found == [[0, 1, 2, 3]]
 
 
 def test_ranks_meet_when_all_their_images_are_measured(monkeypatch):

@@ -15,7 +15,7 @@ from scans import ORIENTATIONS, affine_of
 
 
 def grid_of(shape, affine, axcodes="PLS"):
-    return ScanGrid.from_meta({"scan_shape": shape, "scan_affine": affine}, picture=False, axcodes=axcodes)
+    return ScanGrid.from_meta({"picture": False, "scan_shape": shape, "scan_affine": affine}, axcodes)
 
 
 def test_a_sphere_has_its_volume_and_diameter() -> None:

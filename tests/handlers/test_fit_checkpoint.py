@@ -156,3 +156,22 @@ def test_one_epoch_keeps_no_second_copy_of_the_model(tmp_path):
     fit = Fit(tmp_path, [1.0]).run()
     assert fit.checkpoint.best["model"] is None and not (tmp_path / "fit.ckpt").exists()
     assert float(fit.network.head.count) == 1
+
+
+def test_rank_0_decides_whether_a_fit_goes_on(tmp_path, monkeypatch):
+    Fit(tmp_path, [3.0, 2.0]).run()
+    seen = []
+    monkeypatch.setattr(fit_checkpoint.parallel, "gather_objects", lambda mine: seen.append(mine) or [None, mine])
+    assert Fit(tmp_path, [1.0, 1.0, 2.0]).run().checkpoint.best["epoch"] == 3 and seen == [2], "it began anew"
+
+
+@pytest.mark.parametrize(("mine", "said"), [("absent", "none"), ("damaged", "none"), ("whole", "2")])
+def test_a_rank_that_finds_another_checkpoint_than_rank_0_is_named(tmp_path, monkeypatch, mine, said):
+    Fit(tmp_path, [3.0, 2.0]).run()
+    if mine == "absent":
+        (tmp_path / "fit.ckpt").unlink()
+    elif mine == "damaged":
+        (tmp_path / "fit.ckpt").write_bytes(b"half of it")
+    monkeypatch.setattr(fit_checkpoint.parallel, "gather_objects", lambda own: [3, own])
+    with pytest.raises(RuntimeError, match=rf"fit\.ckpt is not the same .*rank 0: 3, rank 1: {said}\).*one folder"):
+        Fit(tmp_path, [3.0, 2.0, 1.0, 1.0]).run()

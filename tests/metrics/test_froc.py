@@ -7,8 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter, label
 
-from dino_uad.metrics import FROC
-from dino_uad.metrics.froc import RATES
+from dino_uad.metrics import FALSE_FINDINGS, FROC
 
 
 def scan(*spots, shape=(32, 32)):
@@ -19,10 +18,10 @@ def scan(*spots, shape=(32, 32)):
     return scores, mask
 
 
-def computed(metric, pairs, names=None):
+def computed(metric, pairs, scans=None):
     maps, masks = zip(*pairs, strict=True)
     metric.reset()
-    metric.update((list(maps), list(masks), names or [None] * len(maps)))
+    metric.update((list(maps), list(masks), scans or range(len(maps))))
     return metric.compute()
 
 
@@ -81,11 +80,11 @@ def slow_curve(pairs):
             hits = {n for z, y, x in group for n in regions[z, around(y, reach // 2), around(x, reach // 2)].flat}
             marks.append((scores[group[0]], hits - {0}))
         counted.append((marks, lesions))
-    best = dict.fromkeys(RATES, 0.0)
+    best = dict.fromkeys(FALSE_FINDINGS, 0.0)
     for level in sorted({score for marks, _ in counted for score, _ in marks}):
         false = sum(not hits for marks, _ in counted for score, hits in marks if score >= level)
         hit = sum(len({n for score, hits in marks if score >= level for n in hits}) for marks, _ in counted)
-        for rate in RATES:
+        for rate in FALSE_FINDINGS:
             if false <= rate * len(pairs):
                 best[rate] = max(best[rate], hit / sum(lesions for _, lesions in counted))
     return best
@@ -103,7 +102,7 @@ def test_the_curve_is_that_of_one_threshold_after_the_other(step):
     slices = [(s[None], m[None]) for scores, mask in pairs for s, m in zip(scores, mask, strict=True)]
     found = computed(FROC(), slices, [str(i // 2) for i in range(20)])
     expected = slow_curve(pairs)
-    assert [found[f"lesion_sensitivity_at_{rate:g}"] for rate in RATES] == pytest.approx([*expected.values()])
+    assert [found[f"lesion_sensitivity_at_{rate:g}"] for rate in FALSE_FINDINGS] == pytest.approx([*expected.values()])
     assert 0 <= expected[0.1] < expected[2.0] < expected[8.0] <= 1
 
 
@@ -182,7 +181,7 @@ def test_slices_of_a_volume_are_one_scan():
     lesion = scan((4, 4, 1, 0.9))
     false = scan((20, 20, 0, 0.5))
     apart = computed(FROC(threshold=0.2), [lesion, false, false])
-    together = computed(FROC(threshold=0.2), [lesion, false, false], ["a", "a", "a"])
+    together = computed(FROC(threshold=0.2), [lesion, false, false], [7, 7, 7])
     assert apart["false_findings_per_normal_scan"] == 1
     assert together["lesion_sensitivity_at_1"] == 1 and np.isnan(together["false_findings_per_normal_scan"])
 

@@ -16,7 +16,7 @@ ROW = torch.tensor(
 def computed(pairs, scans=None, threshold=5.0, grow=(4.0, 2.0), rates=(0.01, 0.1)):
     metric = LabelMaps(threshold, grow, rates)
     maps, masks = zip(*pairs, strict=True)
-    metric.update((list(maps), list(masks), scans or [None] * len(maps)))
+    metric.update((list(maps), list(masks), scans or range(len(maps))))
     return metric.compute()
 
 
@@ -32,7 +32,7 @@ def test_counts_by_hand():
 
 def test_slices_of_a_volume_grow_together_and_are_normal_one_by_one():
     lesion = torch.tensor([[0, 0, 1, 1, 1, 0, 0, 0]])
-    found = computed([(ROW[None], lesion[None]), (ROW[None] - 1, lesion[None] * 0)], ["scan", "scan"])
+    found = computed([(ROW[None], lesion[None]), (ROW[None] - 1, lesion[None] * 0)], [7, 7])
     # In the second slice nothing reaches 5; what reaches 4 or 2 touches the finding of the first.
     assert found["label_empty_normal"] == 1 and found["label_dice_grow1"] == pytest.approx(2 * 3 / (4 + 3))
     apart = computed([(ROW[None], lesion[None]), (ROW[None] - 1, lesion[None] * 0)])

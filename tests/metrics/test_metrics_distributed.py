@@ -35,7 +35,7 @@ def results(share):
         (PixelIntervals([0.1, 0.5, 0.9, 0.95, 0.99], replicates=50), (*pixel_pair, groups)),
         (ImageIntervals(replicates=50), (*image_pair, groups)),
         (ThresholdAtFPR(), maps[share]),
-        (FROC(threshold=0.5), (*pixel_pair, [None] * len(pixel_pair[0]))),
+        (FROC(threshold=0.5), (*pixel_pair, range(len(pixel_pair[0])))),
     ]:
         metric.update(output)
         # Twice: computing must not add the other process's counts to one's own.

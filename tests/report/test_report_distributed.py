@@ -14,7 +14,7 @@ def item(index: int) -> dict:
     scores = torch.rand(1, 12, 12, generator=generator) + 0.5 * label
     result = {"image": torch.rand(1, 14, 14, generator=generator), "label": label, "pred": scores, "has_mask": True}
     result |= {"patch_scores": scores[:, ::6, ::6], "image_score": scores.max(), "seconds": 0.1}
-    return result | {"group": f"patient {index}", "name": f"patient {index}.png", "slice_index": 0}
+    return result | {"group": f"patient {index}", "name": f"patient {index}.png", "scan": 0, "slice_index": None}
 
 
 def collected(share: range) -> dict:

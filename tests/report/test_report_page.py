@@ -70,9 +70,10 @@ def items(anomalous: bool, slices: int = 1, has_mask: bool = True, seed: int = 0
         pred = torch.rand(1, 60, 80, generator=generator) + 0.6 * label
         image = torch.rand(1, *SIZE, generator=generator)
         result.append(
-            {"image": image, "label": label, "mask": label > 0, "pred": pred, "has_mask": has_mask, "slice_index": k}
+            {"image": image, "label": label, "mask": label > 0, "pred": pred, "has_mask": has_mask}
             | {"patch_scores": torch.rand(1, 4, 4, generator=generator), "image_score": pred.max(), "seconds": 0.01}
             | {"name": f"secret_{seed}.png", "group": f"secret_{seed}", "spacing": (1.0, 1.0, 4.0)}
+            | {"scan": 0, "slice_index": k}
         )
     return result
 

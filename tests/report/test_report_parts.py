@@ -89,9 +89,8 @@ def test_linear_histogram_and_quantile_equal_numpy():
 
 
 def test_slices_of_two_volumes_with_the_same_name_are_told_apart():
-    items = [{"name": "flair.nii.gz", "slice_index": k} for k in (3, 4, 5, 3, 4)]
-    items += [{"name": "a.png", "slice_index": 0}, {"name": "a.png", "slice_index": 0}]
-    assert [len(run) for run in by_volume(items)] == [3, 2, 1, 1]
+    items = [{"name": "image", "scan": scan} for scan in (0, 0, 0, 1, 1, 2, 3)]
+    assert [len(slices) for slices in by_volume(items)] == [3, 2, 1, 1]
 
 
 def volume(slices: int = 6, spacing=(1.0, 1.0, 5.0)) -> Case:

@@ -43,7 +43,7 @@ def test_nifti_units(tmp_path, caplog, unit, millimetres):
     expected = np.diag([millimetres] * 3 + [1]) @ AFFINE
     np.testing.assert_allclose(image.meta["scan_affine"], expected)
     np.testing.assert_allclose(itk_spacing(path), np.abs(np.diag(expected))[:3], rtol=1e-6)
-    assert ScanGrid.from_meta(image.meta, False).pixel_area == pytest.approx(25 * 30 * millimetres**2)
+    assert ScanGrid.from_meta(image.meta, "PLS").pixel_area == pytest.approx(25 * 30 * millimetres**2)
     assert (f"x.nii.gz: its header counts in {unit}s: voxels of " in caplog.text) == (millimetres != 1)
     result = saved(path)
     np.testing.assert_allclose(result.affine, AFFINE, rtol=1e-6)

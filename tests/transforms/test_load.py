@@ -8,9 +8,13 @@ import torch
 from monai.transforms import Compose, LoadImaged
 from PIL import Image
 
+from dino_uad.data.collate import spacing
 from dino_uad.errors import root_cause
+from dino_uad.findings import ScanGrid
+from dino_uad.transforms import ExtractSlicesd, Grid, is_picture, looks
 from dino_uad.transforms.load import LoadScan, LoadScand
 from dino_uad.transforms.orient import OrientScand
+from dino_uad.transforms.readers import PICTURE_AFFINE
 from scans import affine_of, volume, write_dicom, write_itk, write_nifti
 
 
@@ -157,3 +161,32 @@ def test_loader_can_be_shared_by_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(LoadScan, "__setattr__", lambda *_: pytest.fail("the loader changed while it was used"))
     image, meta = loader(path)
     assert image.shape == (1, 12, 10, 7) and meta is image.meta
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nrrd", "mha", "dicom", "png", "tif"])
+def test_a_volume_of_a_millimetre_at_the_origin_is_no_picture(tmp_path, suffix):
+    """Its affine is the one that pictures are given."""
+    path, picture = tmp_path / f"a.{suffix}", suffix in ("png", "tif")
+    if picture:
+        Image.fromarray(volume()[..., 0].astype(np.uint8)).save(path)
+    elif suffix == "nii":
+        write_nifti(path, volume(), PICTURE_AFFINE)
+    else:
+        (write_dicom if suffix == "dicom" else write_itk)(path, volume(), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    image = LoadScan()(path)
+    np.testing.assert_array_equal(image.meta["affine"], PICTURE_AFFINE)
+    slices = ExtractSlicesd("image")({"image": image})
+    assert is_picture(image) == is_picture(slices[0]["image"]) == picture
+    assert spacing(slices[0]["image"]) == (None if picture else (1, 1, 1))
+    assert (Grid.of(image) is None) == (ScanGrid.from_meta(image.meta, "PLS").affine is None) == picture
+    planes = torch.stack([torch.as_tensor(one["image"]) for one in slices])
+    assert looks(planes, slices[0]["image"].meta, "PLS")[1] == (None if picture else "LPS")
+
+
+def test_what_a_volume_says_of_itself_makes_it_no_picture(tmp_path):
+    write_itk(tmp_path / "a.nrrd", volume())
+    header, _, values = (tmp_path / "a.nrrd").read_bytes().partition(b"\n\n")
+    (tmp_path / "a.nrrd").write_bytes(header + b"\npicture:=1\nunit_range:=1\n\n" + values)
+    image = LoadScan()(tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(image[0], volume())
+    assert image.meta["picture"] is False and image.meta["unit_range"] is False

@@ -82,3 +82,12 @@ def test_a_volume_is_decided_on_whole_and_not_slice_by_slice():
 def test_nothing_marked():
     assert not marked(torch.zeros(1, 4, 4)).any()
     assert marked(torch.ones(1, 4, 4)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("levels", [(0, 0.001, 0.003), (0, 0.002, 0.004, 0.008, 0.01), (0.001, 0.002, 0.005)])
+def test_levels_next_to_zero_are_no_labels(levels, dtype):
+    """Probabilities that all are small: at least half of the largest."""
+    mask = torch.tensor(levels, dtype=dtype).repeat(8, 1)[None]
+    expected = torch.tensor([level >= 0.0049 or level == 0.003 for level in levels]).repeat(8, 1)[None]
+    assert marked(mask).equal(expected)

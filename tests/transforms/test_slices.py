@@ -37,15 +37,15 @@ def test_slices_keep_source_group_and_label(case):
 
 def test_picture_is_a_list_of_one(case):
     picture = {"image": torch.rand(3, 10, 10)}
-    assert indices(ExtractSlicesd(drop_anomalous=True)(picture)) == [0]
+    assert indices(ExtractSlicesd(drop_anomalous=True)(picture)) == [None]
 
 
 def test_annotated_picture_is_no_normal_image():
     picture = {"image": torch.rand(3, 10, 10), "label": torch.zeros(1, 10, 10)}
-    assert indices(ExtractSlicesd(drop_anomalous=True)(picture)) == [0]
+    assert indices(ExtractSlicesd(drop_anomalous=True)(picture)) == [None]
     picture["label"][0, 4, 4] = 1 / 255
     assert indices(ExtractSlicesd(drop_anomalous=True)(picture)) == []
-    assert indices(ExtractSlicesd()(picture)) == [0]
+    assert indices(ExtractSlicesd()(picture)) == [None]
 
 
 def test_brats_preset_is_slices_60_to_99():

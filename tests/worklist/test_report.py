@@ -112,6 +112,22 @@ def test_most_scans_high_is_said_first(page, tmp_path) -> None:
     assert not any("score higher" in line for line in warnings_of(store, facts, fitted))
 
 
+@pytest.mark.parametrize(("slices", "calibrated", "said"), [(24, "pictures", "volumes"), (1, "volumes", "pictures")])
+def test_scans_of_another_kind_than_the_calibration_images_are_said_first(tmp_path, slices, calibrated, said) -> None:
+    store, fitted, facts = RunStore(tmp_path, "run"), normal(), {"failed": 0, "calibration": []}
+    for i in range(3):
+        row = {"file": str(i), "status": "scored", "image_score": 1.0, "p_value": 0.02, "slices": slices}
+        store.add(str(i), "", row)
+    assert not any("the model was calibrated on" in line for line in warnings_of(store, facts, fitted)), "unknown"
+    spacing = torch.nan if calibrated == "pictures" else 5.0
+    fitted.seen.fit(torch.tensor([[1.0, spacing, 0.3, 0.1]]), [None])
+    first = warnings_of(store, facts, fitted)[0]
+    assert first.startswith(f"3 of 3 scans are {said}, and the model was calibrated on {calibrated}: ")
+    assert first.endswith(f"Calibrate on normal {said}: python -m dino_uad calibrate")
+    fitted.seen.fit(torch.tensor([[1.0, 5.0, 0.3, 0.1], [1.0, torch.nan, 0.3, 0.1]]), [None] * 2)
+    assert not any("the model was calibrated on" in line for line in warnings_of(store, facts, fitted)), "both"
+
+
 def test_a_thumbnail_keeps_the_proportions_of_the_body() -> None:
     volume = MetaTensor(torch.rand(1, 56, 56, 3), affine=torch.diag(torch.tensor([2.0, 1, 5, 1])))
     with Image.open(io.BytesIO(thumbnail(volume, volume * 0 + 1, 0.5))) as picture:

@@ -206,6 +206,37 @@ def test_a_damaged_list_is_named(tmp_path) -> None:
         RunStore(tmp_path, "run")
 
 
+QUERIES = {
+    "states": lambda store: list(store.states()),
+    "saved": lambda store: list(store.saved()),
+    "rows": lambda store: list(store.rows(pictures=True)),
+    "count": lambda store: store.count("scored"),
+    "scores": lambda store: list(store.scores()),
+    "score_range": lambda store: store.score_range(),
+}
+
+
+@pytest.mark.parametrize("damage", ["pages", "no text", "no JSON"])
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_list_that_is_damaged_further_down_is_named(tmp_path, query, damage) -> None:
+    store, path = RunStore(tmp_path, "run"), tmp_path / "worklist.sqlite"
+    for i in range(40):
+        store.add(f"/{i}", "state", {"file": f"{i}.nii", "status": "scored", "image_score": 1.0}, picture=bytes(900))
+    store.close()
+    data, mark = path.read_bytes(), b'{"file": "7.nii"'
+    if damage == "pages":
+        path.write_bytes(data[:8192] + b"\xff" * (len(data) - 8192))
+    else:
+        assert data.count(mark) == 1
+        path.write_bytes(data.replace(mark, (b"\xff" if damage == "no text" else b"[") * len(mark)))
+    again = RunStore(tmp_path, "run")
+    if damage == "pages" or query in ("states", "saved", "rows"):
+        with pytest.raises(ValueError, match=r"worklist\.sqlite: damaged.*remove it, and all files are scored again"):
+            QUERIES[query](again)
+    else:
+        QUERIES[query](again)
+
+
 def test_a_full_disk_is_no_damage(tmp_path) -> None:
     store = RunStore(tmp_path, "run")
     store.add("first.png", "1", {"file": "first.png", "status": "scored", "image_score": 1.0})

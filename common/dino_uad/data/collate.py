@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data.utils import is_supported_format
 from torch import Tensor
 
-from dino_uad.transforms import PICTURE_AFFINE, PICTURE_SUFFIXES
+from dino_uad.transforms import PICTURE_SUFFIXES
 
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:
@@ -33,10 +32,12 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
 
     Returns:
         ``image`` ``[B,C,H,W]``; lists of length B: ``label`` (``[1,h,w]`` uint8 each, sizes may differ), ``has_mask``,
-        ``group``, ``name`` (file name without folder), ``slice_index`` (None for a 2-D image) and ``spacing``
-        (millimetres per row, column and slice of the label; None for pictures, whose files do not say).
+        ``group``, ``name`` (file name without folder), ``scan`` (number of the file within the batch: of what a list
+        holds, the slices of one volume, it is the same; names may be), ``slice_index`` (None for a 2-D image) and
+        ``spacing`` (millimetres per row, column and slice of the label; None for pictures, whose files do not say).
     """
-    items = [item for entry in batch for item in (entry if isinstance(entry, list | tuple) else [entry])]
+    entries = [entry if isinstance(entry, list | tuple) else [entry] for entry in batch]
+    items = [item for slices in entries for item in slices]
     files = [Path(str(item["image"].meta.get("filename_or_obj", ""))) for item in items]
     return {
         "image": stack_images([item["image"] for item in items]) if items else torch.empty(0),
@@ -44,6 +45,7 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
         "has_mask": [bool(item["has_mask"]) for item in items],
         "group": [str(item.get("group", file.name)) for item, file in zip(items, files, strict=True)],
         "name": [file.name for file in files],
+        "scan": [number for number, slices in enumerate(entries) for _ in slices],
         "slice_index": [item.get("slice_index") for item in items],
         "spacing": [spacing(item["label"]) for item in items],
     }
@@ -52,7 +54,7 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
 def spacing(image: Tensor) -> tuple[float, float, float] | None:
     """Millimetres per row, column and slice of a ``MetaTensor`` ``[C,H,W]`` of a scan; None for a picture."""
     meta = getattr(image, "meta", {})
-    if "scan_affine" not in meta or np.array_equal(meta["scan_affine"], PICTURE_AFFINE):
+    if meta.get("picture", True):
         return None
     columns = torch.as_tensor(meta["affine"])[:3, :3].double()
     return tuple(columns.norm(dim=0).tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,8 @@ DENSE = 0.3  # bytes a pixel; files of a few values take less where they are com
 BYTES = 64  # different ones; uncompressed files of a few values have no more
 CHUNK = 1 << 16  # bytes
 SOFT, MOST_SOFT = 4, 0.1  # values between, of those at either end and of all
+logger = logging.getLogger(__name__)
+
 EDGE = 16 / 255  # of the range: how far JPEG compression moves the values of a mask
 
 
@@ -35,7 +38,8 @@ def count_values(path: Path) -> int | None:
     """
     try:
         return _count(*identity(path))
-    except Exception:
+    except Exception:  # decoders raise what they like
+        logger.debug("%s: its values cannot be counted", path, exc_info=True)
         return None
 
 
@@ -128,7 +132,8 @@ def size_or_none(path: Path) -> tuple[int, ...] | None:
     """:func:`image_size`, None too where the file cannot be read."""
     try:
         return image_size(path)
-    except Exception:
+    except Exception:  # as above
+        logger.debug("%s: its size cannot be read", path, exc_info=True)
         return None
 
 

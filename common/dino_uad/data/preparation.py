@@ -172,7 +172,7 @@ def write_slices(slices: list[dict], folder: Path, name: str, normal_only: bool)
         if normal_only and anomalous:
             continue
         kind = "Ungood" if anomalous else "good"
-        file = f"{name}_{item['slice_index']:03d}.png"
+        file = f"{name}_{item['slice_index'] or 0:03d}.png"
         _write_png(item["image"], folder / kind / ("" if normal_only else "img") / file)
         if not normal_only:
             _write_png(item["image"][:1] * 0 if label is None else (label > 0), folder / kind / "label" / file)

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dino_uad.detector.groups import numbered
 from dino_uad.exact import running_sum
 
 LEVELS = 1024
@@ -45,17 +46,16 @@ class ConformalTable(nn.Module):
             raise ValueError(
                 f"{len(scores)} scores of {len(groups)} groups found; expected finite ones, one group each"
             )
-        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-        member = torch.tensor([numbers[group] for group in groups])
+        names, member = numbered(groups)
         share = 1 / member.bincount().double()[member]
         distinct, place = scores.float().unique(return_inverse=True)
         mass = torch.zeros(len(distinct), dtype=torch.float64).index_add_(0, place, share)
         over = running_sum(mass.flip(0)).flip(0) - mass  # groups' shares of scores above each distinct one
         kept = _kept(len(distinct))
         self.levels.fill_(torch.inf)[: len(kept)] = distinct[kept]
-        self.above.zero_()[0] = len(numbers)
+        self.above.zero_()[0] = len(names)
         self.above[1 : len(kept) + 1] = over[kept].clamp(min=0)
-        self.groups.fill_(len(numbers))
+        self.groups.fill_(len(names))
 
     @property
     def calibrated(self) -> bool:
@@ -96,9 +96,7 @@ class ConformalTable(nn.Module):
 
 def scan_scores(scores: Tensor, groups: Sequence[Hashable]) -> tuple[Tensor, list[Hashable]]:
     """The largest score of each group ``[K]``, as a scan is scored by its highest slice, and the groups."""
-    names = list(dict.fromkeys(groups))
-    numbers = {group: number for number, group in enumerate(names)}
-    member = torch.tensor([numbers[group] for group in groups], dtype=torch.int64)
+    names, member = numbered(groups)
     start = scores.new_full((len(names),), -torch.inf)
     return start.scatter_reduce(0, member.to(scores.device), scores, "amax"), names
 

@@ -112,6 +112,7 @@ class AnomalyDetector(nn.Module):
             "preprocessing": dict(preprocessing or {}),
             "slices": dict(slices or {}),
         }
+        self.axcodes = str(self.facts["preprocessing"].get("axcodes", "PLS"))  # in which volumes are cut into slices
         self.register_buffer("fingerprint", fingerprint.encode(self.facts))
         # Of the map, at rates of the foreground's pixels, and of all pixels, as published.
         self.register_buffer("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dino_uad.detector.groups import members
 from dino_uad.settings import is_number, require
 from dino_uad.tracing import is_traced
 
@@ -58,13 +59,11 @@ class Foreground:
         pixels, frame = (_pixels(part, len(slices)).reshape(1, -1) for part in (brightest, _frame(brightest)))
         return _dark_background(pixels, frame).expand(len(slices))
 
-    def of_scans(self, images: Sequence[Tensor], scans: Iterable[Hashable]) -> Tensor:
+    def of_scans(self, images: Sequence[Tensor], scans: Sequence[Hashable]) -> Tensor:
         """Thresholds ``[N]`` of images ``[C,H,W]`` on the CPU, where ``scans`` says which are slices of one volume."""
-        scans = list(scans)
         result = torch.empty(len(images))
-        for scan in dict.fromkeys(scans):
-            members = [i for i, other in enumerate(scans) if other == scan]
-            result[members] = self.together(torch.stack([images[i] for i in members]).float()).cpu()
+        for places in members(scans).values():
+            result[places] = self.together(torch.stack([images[i] for i in places.tolist()]).float()).cpu()
         return result
 
     def __call__(self, images: Tensor, grid: Sequence[int], threshold: Tensor | None = None) -> Tensor:

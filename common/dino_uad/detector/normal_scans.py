@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dino_uad.detector.conformal import ConformalTable, scan_scores
 from dino_uad.detector.free_response import finding_peaks, threshold_at_findings
+from dino_uad.detector.groups import members
 from dino_uad.detector.operating_points import BY_SCANS, DEFAULT_POINT, FREE_RESPONSE
 from dino_uad.detector.seen import SeenScans
 
@@ -42,10 +43,7 @@ class NormalScans(nn.Module):
         """
         self.images.fit(scores, groups)
         self.scans.fit(*scan_scores(scores, groups))
-        members: dict[Hashable, list[int]] = {}
-        for position, group in enumerate(groups):
-            members.setdefault(group, []).append(position)
-        peaks = [finding_peaks(maps[m]) for m in members.values()]
+        peaks = [finding_peaks(maps[places]) for places in members(groups).values()]
         highest = [scan[:1] for scan in peaks]
         found = [threshold_at_findings(highest if p in BY_SCANS else peaks, r) for p, r in FREE_RESPONSE.items()]
         self.finding_thresholds.copy_(torch.tensor(found))

@@ -45,7 +45,7 @@ class Units(nn.Module):
         higher = (counts.sum() - running_sum(counts)) / counts.sum()  # share of patches above each value
         tail = min(max(TAIL, FEWEST / float(counts.sum())), 0.5)
         levels = torch.linspace(0, -math.log10(tail), KNOTS, dtype=torch.float64, device=values.device)
-        above = (higher[:, None] <= 10**-levels).double().argmax(dim=0)
+        above = torch.searchsorted(-higher, -(10**-levels))  # the first value that so few patches or fewer are above
         above[0] = 0
         knots = values[above]
         self.knots.copy_(knots)

@@ -24,7 +24,9 @@ from dino_uad.unequal_work import unequal_work
 
 
 class EmbeddingEvaluator(SupervisedEvaluator):
-    """Validates on cached embeddings: ``engine.state.output = {"log_likelihood": [B]}``, mean per patch of each image.
+    """Validates on cached embeddings: ``engine.state.output = {"log_likelihood": [n]}``, mean per patch of each image.
+
+    Images without any foreground have no patch to be likely, and are left out, whatever the head says of them.
 
     Takes the arguments of MONAI's ``SupervisedEvaluator``; ``val_data_loader`` is an
     :class:`~dino_uad.embeddings.loader.EmbeddingLoader` and ``network`` the detector.
@@ -35,6 +37,8 @@ class EmbeddingEvaluator(SupervisedEvaluator):
             embeddings, cls, mask = unpack(batchdata, engine.state.device)
             with without_autocast(embeddings.device):
                 likelihood = engine.network.head.log_likelihood(engine.network.prepare(embeddings), cls, mask)
+        if mask is not None:
+            likelihood = likelihood[mask.flatten(1).any(dim=1)]
         engine.state.output = {"log_likelihood": likelihood}
         return engine.state.output
 
@@ -43,11 +47,11 @@ class DetectorEvaluator(SupervisedEvaluator):
     """Runs the whole detector on the batches of :func:`~dino_uad.data.collate.collate_slices`.
 
     ``engine.state.output`` is a list with one dictionary per image: what the batch says of it (``image``, ``label``,
-    ``has_mask``, ``group``, ``name``, ``slice_index``, ``spacing``) and, on the device, where metrics are taken: the
-    ``mask`` bool ``[1,h,w]`` (of ``label``), ``pred`` ``[1,h,w]`` (the map that inference writes, at the label's size),
-    the detector's ``patch_scores``, ``raw_scores``, ``foreground`` ``[1,gh,gw]`` and ``image_score``; and ``seconds``
-    (of the network, divided by the batch). What goes to the device goes there once a batch. The slices of a volume,
-    which a batch holds all of, share the threshold of their foreground.
+    ``has_mask``, ``group``, ``name``, ``scan``, ``slice_index``, ``spacing``) and, on the device, where metrics are
+    taken: the ``mask`` bool ``[1,h,w]`` (of ``label``), ``pred`` ``[1,h,w]`` (the map that inference writes, at the
+    label's size), the detector's ``patch_scores``, ``raw_scores``, ``foreground`` ``[1,gh,gw]`` and ``image_score``;
+    and ``seconds`` (of the network, divided by the batch). What goes to the device goes there once a batch. The slices
+    of a volume, which a batch holds all of, share the threshold of their foreground.
 
     Takes the arguments of MONAI's ``SupervisedEvaluator``. A batch may hold all slices of a volume, more than fit on
     the device at once, so the network sees at most ``max_batch`` images a call. A batch and its output are forgotten
@@ -138,17 +142,7 @@ def _foreground_thresholds(network: Any, items: Sequence[Mapping[str, Any]]) -> 
     """The threshold ``[B]`` of each image's foreground, for a network that takes one; slices share their scan's."""
     if not isinstance(network, AnomalyDetector):
         return ()
-    return (network.foreground.of_scans([item["image"] for item in items], scan_numbers(items)),)
-
-
-def scan_numbers(items: Sequence[Mapping[str, Any]]) -> list[int]:
-    """For each item of a batch the number of its file: slices follow each other, pictures may share a name."""
-    numbers = [0] * len(items)
-    for i in range(1, len(items)):
-        before, item = items[i - 1], items[i]
-        follows = item["name"] == before["name"] and (item["slice_index"] or 0) > (before["slice_index"] or 0)
-        numbers[i] = numbers[i - 1] + (not follows)
-    return numbers
+    return (network.foreground.of_scans([item["image"] for item in items], [item["scan"] for item in items]),)
 
 
 def resize_like(anomaly_map: Tensor, label: Tensor) -> Tensor:

@@ -30,16 +30,15 @@ class ScanGrid:
     uneven: str = ""
 
     @classmethod
-    def from_meta(cls, meta: Mapping[str, Any], picture: bool, axcodes: str = "PLS") -> ScanGrid:
+    def from_meta(cls, meta: Mapping[str, Any], axcodes: str) -> ScanGrid:
         """The grid of a file read with ``LoadScand``.
 
         Args:
-            meta: of the image; holds ``scan_shape`` and ``scan_affine``.
-            picture: a PNG, JPEG and the like: no millimetres.
+            meta: of the image; holds ``picture`` (which has no millimetres), ``scan_shape`` and ``scan_affine``.
             axcodes: orientation of the network's volumes; its last letter says where their slices count up to.
         """
         shape = tuple(int(side) for side in meta["scan_shape"])
-        if picture:
+        if meta["picture"]:
             return cls(shape)
         affine = _full_affine(np.asarray(meta["scan_affine"], float))
         if len(shape) == 2:

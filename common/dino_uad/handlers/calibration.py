@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +17,7 @@ from dino_uad.exact import without_autocast
 from dino_uad.handlers.scan_tally import ScanTally
 from dino_uad.heads import image_score
 from dino_uad.metrics import ScoreHistogram, ThresholdAtFPR
-from dino_uad.transforms import PICTURE_AFFINE, looks
+from dino_uad.transforms import looks
 
 FILES_SEEN = 24
 """How many files are looked at again."""
@@ -34,19 +32,21 @@ Scored = dict[str, Tensor]
 def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], device: torch.device | str) -> None:
     """Learn from normal validation images what a score means, in two passes over their embeddings.
 
-    The first lets the head collect what its own calibration needs (:meth:`Head.calibrate_batch`). The second scores
-    them; their raw scores, four bytes a patch, are kept. They give share and bound of the image baseline, the table of
-    the units, the thresholds of the map at each of :data:`FALSE_POSITIVE_RATES`, once as shares of the foreground
-    (``thresholds``) and once of all pixels (``pixel_thresholds``, as published), and the decisions on whole images and
-    scans (:class:`~dino_uad.detector.normal_scans.NormalScans`). No anomalous image takes part. Under autocast nothing
-    of it loses digits.
+    The first lets the head collect what its own calibration needs (:meth:`Head.calibrate_batch`), if it
+    :attr:`~Head.calibrates`. The second scores them; their raw scores, four bytes a patch, are kept. They give share
+    and bound of the image baseline, the table of the units, the thresholds of the map at each of
+    :data:`FALSE_POSITIVE_RATES`, once as shares of the foreground (``thresholds``) and once of all pixels
+    (``pixel_thresholds``, as published), and the decisions on whole images and scans
+    (:class:`~dino_uad.detector.normal_scans.NormalScans`). No anomalous image takes part. Under autocast nothing of it
+    loses digits.
     """
     network.eval()
     with without_autocast(torch.device(device)):
-        for batch in loader:
-            embeddings, cls, mask = unpack(batch, device)
-            network.head.calibrate_batch(network.prepare(embeddings), cls, mask)
-        network.head.end_calibration()
+        if network.head.calibrates:
+            for batch in loader:
+                embeddings, cls, mask = unpack(batch, device)
+                network.head.calibrate_batch(network.prepare(embeddings), cls, mask)
+            network.head.end_calibration()
         scored = [score(network, batch, device) for batch in loader]
         _fit_baseline(network, scored, device)
         _fit_units(network, scored, device)
@@ -55,18 +55,19 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
 
 
 def _fit_seen(network: AnomalyDetector, dataset: Any) -> None:
-    """Spacing, intensities and orientation of some files, read again: embeddings do not tell them."""
+    """Spacing, intensities, orientation and kind of some files, read again: embeddings do not tell them."""
     entries = getattr(dataset, "entries", [])
     places = sorted({i * len(entries) // FILES_SEEN for i in range(FILES_SEEN)}) if entries else []
     found = []
     for entry in (entries[place] for place in places):
-        with contextlib.suppress(Exception):  # a file that cannot be read has been reported where it was embedded
-            made = dataset.transform(dict(entry))
-            images = [one["image"] for one in flattened(made)]
-            if images and hasattr(images[0], "meta"):
-                picture = np.array_equal(images[0].meta["scan_affine"], PICTURE_AFFINE)
-                look = looks(torch.stack([torch.as_tensor(one) for one in images]), images[0].meta, picture)
-                found.append((*look, str(entry.get("group", entry["image"]))))
+        try:
+            images = [one["image"] for one in flattened(dataset.transform(dict(entry)))]
+        except Exception:  # whatever readers raise: the file has been reported where it was embedded
+            logger.debug("%s: cannot be looked at again", entry["image"], exc_info=True)
+            continue
+        if images and "picture" in getattr(images[0], "meta", {}):  # else not read with LoadScand
+            look = looks(torch.stack([torch.as_tensor(one) for one in images]), images[0].meta, network.axcodes)
+            found.append((*look, str(entry.get("group", entry["image"]))))
     if found:
         values, orientations, groups = zip(*found, strict=True)
         network.normal_scans.seen.fit(torch.stack(values), orientations, groups)

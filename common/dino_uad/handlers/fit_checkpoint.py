@@ -75,25 +75,22 @@ class FitCheckpoint:
         engine.add_event_handler(Events.COMPLETED, self.restore_best)
 
     def resume(self, engine: Engine) -> None:
-        """Continue after the last complete epoch of a run with the same settings, if there is one.
+        """Continue after the last complete epoch of a run with the same settings, if rank 0 has one.
 
         Raises:
+            RuntimeError: it has, and another rank reads none or that of another epoch.
             ValueError: such a checkpoint holds what the network or another part does not take.
         """
-        if not self.path.is_file():
+        parts = self._stored(engine)
+        epochs = parallel.gather_objects(None if parts is None else parts["epoch"])
+        if epochs[0] is None:
             return
-        try:
-            stored = load_torch(self.path)
-            owner = stored["run"]
-            parts = {name: stored[name] for name in (*self._states(engine), "best", "epoch", "stopped")}
-        except Exception as error:  # pickle raises almost anything on damaged bytes
-            logger.warning(
-                f"{self.path} is damaged or no checkpoint ({error!r}); the fit starts again and will replace it"
+        if any(epoch != epochs[0] for epoch in epochs):
+            found = ", ".join(f"rank {rank}: {'none' if epoch is None else epoch}" for rank, epoch in enumerate(epochs))
+            raise RuntimeError(
+                f"{self.path} is not the same on every rank (epochs: {found}): ckpt_dir must be one folder that every "
+                "rank can read"
             )
-            return
-        if owner != self._run_key(engine):
-            logger.warning(f"{self.path} belongs to a fit with other settings or data; it will be overwritten")
-            return
         try:
             for name, thing in self._states(engine).items():
                 thing.load_state_dict(parts[name])
@@ -105,6 +102,24 @@ class FitCheckpoint:
             engine.state.max_epochs = epoch
         engine.state.iteration = epoch * engine.state.epoch_length
         logger.info(f"resuming after epoch {epoch} of {engine.state.max_epochs}")
+
+    def _stored(self, engine: Engine) -> dict[str, Any] | None:
+        """The checkpoint that this rank finds, without its owner; None where there is none of this fit."""
+        if not self.path.is_file():
+            return None
+        try:
+            stored = load_torch(self.path)
+            owner = stored["run"]
+            parts = {name: stored[name] for name in (*self._states(engine), "best", "epoch", "stopped")}
+        except Exception as error:  # pickle raises almost anything on damaged bytes
+            logger.warning(
+                f"{self.path} is damaged or no checkpoint ({error!r}); the fit starts again and will replace it"
+            )
+            return None
+        if owner != self._run_key(engine):
+            logger.warning(f"{self.path} belongs to a fit with other settings or data; it will be overwritten")
+            return None
+        return parts
 
     def save(self, engine: Engine) -> None:
         """Take over the state if it is the best so far, and write the checkpoint; of one epoch, its metric alone."""

@@ -20,7 +20,7 @@ from dino_uad.detector import DRAWN, FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.findings import ScanGrid
 from dino_uad.handlers.metrics_json import device_name
 from dino_uad.measure import peak_megabytes
-from dino_uad.transforms import SaveDicomd, SaveMapd, ThresholdMapd, is_picture, looks, nothing_scored
+from dino_uad.transforms import SaveDicomd, SaveMapd, ThresholdMapd, looks, nothing_scored
 from dino_uad.versions import package_versions
 from dino_uad.worklist import Worklist, thumbnail
 
@@ -89,11 +89,11 @@ class WorklistHandler:
         """In what a scan ``[C,H,W]`` or ``[C,H,W,D]`` is outside of what the calibration scans were."""
         plain = image.as_subclass(Tensor).cpu()
         slices = plain.movedim(-1, 0) if plain.ndim == 4 else plain[None]
-        return self.network.normal_scans.seen.unlike(*looks(slices, image.meta, is_picture(image)))
+        return self.network.normal_scans.seen.unlike(*looks(slices, image.meta, self.network.axcodes))
 
     def _too_few_pixels(self, image: Tensor) -> list[str]:
         """That a scan has fewer pixels along a side than the network has patches: what it scores was made up."""
-        grid = ScanGrid.from_meta(image.meta, is_picture(image))
+        grid = ScanGrid.from_meta(image.meta, self.network.axcodes)
         sides = [grid.shape[axis] for axis in grid.in_plane]
         if min(sides) >= min(self.network.grid_size):
             return []

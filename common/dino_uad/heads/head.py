@@ -81,6 +81,11 @@ class Head(nn.Module):
     def end_epoch(self) -> None:
         """Called on every rank after each pass over the training data; all-reduces or finalises what was gathered."""
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether there is anything to do in the pass of :meth:`calibrate_batch`, which reads all images once more."""
+        return type(self).calibrate_batch is not Head.calibrate_batch
+
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
         """Second pass, over normal validation images after fitting, for heads that need statistics of their scores."""
 

@@ -43,7 +43,7 @@ class FROC(Metric):
     Args:
         threshold: of the free-response operating point, or a function that returns it; None or NaN leaves it out.
         output_transform: from the engine's output to ``(y_pred, y, scans)``: maps and masks, ``[B,1,H,W]`` or lists of
-            ``[1,H,W]``, and for each the volume it is a slice of, None for a picture.
+            ``[1,H,W]``, and for each the number of its scan within the batch.
         device: on which processes exchange counts.
     """
 
@@ -65,7 +65,7 @@ class FROC(Metric):
         self._scans = torch.zeros(2, dtype=torch.float64)  # all, normal ones
 
     @reinit__is_reduced
-    def update(self, output: tuple[Maps, Maps, Sequence[str | None]]) -> None:
+    def update(self, output: tuple[Maps, Maps, Sequence[int]]) -> None:
         """Add the scans of a batch; raises :class:`ValueError` for unequal shapes or scores that are not finite."""
         for scores, mask in volumes_of(*output):
             self._add(scores, mask)

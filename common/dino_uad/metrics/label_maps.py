@@ -52,7 +52,7 @@ class LabelMaps(Metric):
         self._seen = torch.zeros(4, dtype=torch.float64)  # lesion scans, marked ones; normal images, empty ones
 
     @reinit__is_reduced
-    def update(self, output: tuple[Maps, Maps, Sequence[str | None]]) -> None:
+    def update(self, output: tuple[Maps, Maps, Sequence[int]]) -> None:
         """Add the scans of a batch, which holds all slices of a volume."""
         if self._calibrated():
             for scores, mask in volumes_of(*output):

@@ -42,17 +42,17 @@ def paired_images(maps: Maps, masks: Maps) -> Iterator[tuple[Tensor, Tensor]]:
             yield scores, mask
 
 
-def volumes_of(maps: Maps, masks: Maps, scans: Sequence[str | None]) -> Iterator[tuple[Tensor, Tensor]]:
+def volumes_of(maps: Maps, masks: Maps, scans: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
     """Scores and bool masks ``[D,H,W]``, on the CPU, of each scan of a batch that holds whole scans.
 
     Args:
         maps: of each image.
         masks: of each image.
-        scans: the volume that each is a slice of, in order; None for a picture, which is a scan of its own.
+        scans: number of the scan that each is a slice of, in order; a picture has one of its own.
     """
-    volumes: dict[object, list[tuple[Tensor, Tensor]]] = {}
-    for i, (pair, scan) in enumerate(zip(paired_images(maps, masks), scans, strict=True)):
-        volumes.setdefault(i if scan is None else scan, []).append(pair)
+    volumes: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    for pair, scan in zip(paired_images(maps, masks), scans, strict=True):
+        volumes.setdefault(scan, []).append(pair)
     for slices in volumes.values():
         scores, mask = (joined([part.cpu() for part in parts]) for parts in zip(*slices, strict=True))
         yield scores, mask

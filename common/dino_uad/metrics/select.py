@@ -36,7 +36,6 @@ def grouped_images(items: Items) -> tuple[list[Tensor], list[int], list[str]]:
     return *images(items), [str(item["group"]) for item in items]
 
 
-def scans(items: Items) -> tuple[list[Tensor], list[Tensor], list[str | None]]:
-    """Like :func:`pixels`, with the volume that each image is a slice of; None for a picture."""
-    known = [item for item in items if item["has_mask"]]
-    return *pixels(items), [None if item.get("slice_index") is None else str(item["name"]) for item in known]
+def scans(items: Items) -> tuple[list[Tensor], list[Tensor], list[int]]:
+    """Like :func:`pixels`, with the number of the scan that each image is, or is a slice of, within the batch."""
+    return *pixels(items), [item["scan"] for item in items if item["has_mask"]]

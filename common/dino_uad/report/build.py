@@ -30,12 +30,11 @@ def build_page(
     scale = results.colour_scale(collector, thresholds)
     shown = results.shown_cases(collector)
     context = MethodContext(network, engine.state.device, shown, collector.position_mean(), training)
-    axcodes = str(network.facts["preprocessing"].get("axcodes", "PLS"))
     sections = [
         results.data_section(collector),
         results.curve_section(collector, metrics, thresholds),
         results.case_section(collector, scale, thresholds),
-        results.volume_section(collector, scale, axcodes),
+        results.volume_section(collector, scale, network.axcodes),
         method_section(network.head, context),
     ]
     rows, unknown = metric_rows(metrics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
@@ -180,16 +180,9 @@ def _on_the_host(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def by_volume(items: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Split a batch into runs of slices of one volume; a 2-D image, always slice 0, is a run of its own."""
-    run: list[Mapping[str, Any]] = []
-    for item in items:
-        index = item.get("slice_index") or 0
-        if run and (item["name"] != run[-1]["name"] or index <= (run[-1].get("slice_index") or 0)):
-            yield run
-            run = []
-        run.append(item)
-    if run:
-        yield run
+    """Split a batch into the slices of each volume; a 2-D image is alone."""
+    for _, slices in groupby(items, key=lambda item: item["scan"]):
+        yield list(slices)
 
 
 def picture_case(item: Mapping[str, Any], row: Row) -> Case:

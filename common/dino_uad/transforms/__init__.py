@@ -27,7 +27,6 @@ from dino_uad.transforms.picture_values import values_of
 from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
 from dino_uad.transforms.read_files import files_of
 from dino_uad.transforms.readers import (
-    PICTURE_AFFINE,
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     UnitPILReader,
@@ -46,7 +45,6 @@ __all__ = [
     "MARK",
     "NIFTI_MARK",
     "NOTHING_SCORED",
-    "PICTURE_AFFINE",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
     "CheckOptions",

@@ -12,13 +12,13 @@ from torch import Tensor
 from dino_uad.findings import ScanGrid
 
 
-def looks(slices: Tensor, meta: Mapping[str, Any], picture: bool) -> tuple[Tensor, str | None]:
+def looks(slices: Tensor, meta: Mapping[str, Any], axcodes: str) -> tuple[Tensor, str | None]:
     """The values of :data:`~dino_uad.detector.seen.FEATURES` ``[4]`` float64, and the file's orientation.
 
     Args:
         slices: ``[D,C,H,W]`` in [0, 1]; empty ones do not count.
-        meta: of the image as ``LoadScand`` read it.
-        picture: whether it is one; then millimetres are NaN and there is no orientation.
+        meta: of the image as ``LoadScand`` read it; of a picture millimetres are NaN, and there is no orientation.
+        axcodes: orientation of the network's volumes, whose last letter is the direction of the slices.
     """
     means, spreads = [], []
     for one in slices:
@@ -27,8 +27,8 @@ def looks(slices: Tensor, meta: Mapping[str, Any], picture: bool) -> tuple[Tenso
             means.append(inside.mean())
             spreads.append(inside.std())
     intensity = [torch.stack(values).mean() if values else torch.tensor(torch.nan) for values in (means, spreads)]
-    grid = ScanGrid.from_meta(meta, picture)
-    if picture:
+    grid = ScanGrid.from_meta(meta, axcodes)
+    if grid.affine is None:
         return torch.tensor([torch.nan, torch.nan, *intensity], dtype=torch.float64), None
     thickness = abs(float(torch.linalg.det(torch.as_tensor(grid.affine[:3, :3])))) / grid.pixel_area
     spacing = [grid.pixel_area**0.5, thickness if grid.slices > 1 else torch.nan]

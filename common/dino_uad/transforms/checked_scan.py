@@ -20,6 +20,7 @@ META_KEYS = (
     "original_channel_dim",
     "space",
     "filename_or_obj",
+    "picture",
     "unit_range",
     "type_range",
     "scan_affine",
@@ -35,7 +36,7 @@ def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> Meta
     A volume is brought to ``grid`` where there is one.
     """
     shape = tuple(image.shape[1:])
-    picture = "unit_range" in image.meta
+    picture = image.meta["picture"] = bool(image.meta.get("picture", False))
     if len(shape) not in (2, 3) or (image.shape[0] != 1 and not (picture and image.shape[0] == 3)):
         raise ValueError(
             f"{path}: found {image.shape[0]} channels or time points of shape {shape}; expected a picture "
@@ -53,7 +54,7 @@ def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> Meta
     columns = np.linalg.norm(affine[:-1, :-1], axis=0)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) <= 1e-9 * columns.prod():
         raise ValueError(f"{path}: its affine {affine.round(4).tolist()} is singular; repair the file's geometry.")
-    image.meta.setdefault("unit_range", False)
+    image.meta["unit_range"] = picture and image.meta["unit_range"]
     image.meta.setdefault(MM_PER_UNIT, 1.0)
     image.meta.setdefault("uneven_slices", "")
     image.meta["scan_shape"], image.meta["scan_affine"] = np.asarray(shape), affine

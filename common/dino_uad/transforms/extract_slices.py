@@ -30,10 +30,9 @@ class ExtractSlicesd(MapTransform):
     """Turns a volume ``[C,H,W,D]`` into a list of dictionaries of 2-D slices ``[C,H,W]``, in slice order.
 
     A 2-D image ``[C,H,W]`` passes unchanged as a list of one, or of none if it is annotated and ``drop_anomalous`` is
-    set; the other arguments concern volumes. Each slice keeps the source file and the affine of its
-    plane in its meta data and has ``"slice_index"`` (along ``axis`` of the volume given; 0 for a 2-D image). The list
-    may be empty. MONAI's ``Compose`` applies the transforms that follow to each slice. :func:`stack_slices` is the way
-    back.
+    set; the other arguments concern volumes. Each slice keeps the source file and the affine of its plane in its meta
+    data and has ``"slice_index"`` (along ``axis`` of the volume given; None for a 2-D image). The list may be empty.
+    MONAI's ``Compose`` applies the transforms that follow to each slice. :func:`stack_slices` is the way back.
 
     Args:
         keys: image and label; the first is the image.
@@ -86,7 +85,7 @@ class ExtractSlicesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         image = data[self.first_key(data)]
         if image.ndim == 3:
-            return [] if self.drop_anomalous and self._annotated(data) else [{**data, "slice_index": 0}]
+            return [] if self.drop_anomalous and self._annotated(data) else [{**data, "slice_index": None}]
         indices, left_out = slice_range(image, self.axis, self.start, self.stop, self.stride)
         self._check_label(data, image)
         data = self._with_binary_label(data)

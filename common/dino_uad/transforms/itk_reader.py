@@ -40,7 +40,8 @@ class AnyNameITKReader(ITKReader):
             raise ValueError(str(error).partition("\nReason:")[0]) from error
 
     def _get_meta_dict(self, img) -> dict:
-        return super()._get_meta_dict(img) | {MM_PER_UNIT: self._mm_per_unit}
+        # A header's own fields come first: one of them may be called like what we ask for.
+        return super()._get_meta_dict(img) | {MM_PER_UNIT: self._mm_per_unit, "picture": False}
 
     def _get_affine(self, img, lps_to_ras: bool = True):
         return in_millimetres(super()._get_affine(img, lps_to_ras), self._mm_per_unit)

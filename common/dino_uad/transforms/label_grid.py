@@ -33,9 +33,9 @@ class Grid:
     @classmethod
     def of(cls, image: MetaTensor) -> Grid | None:
         """The grid of an image from ``LoadScan``; None for pictures, which have none."""
-        shape = tuple(int(side) for side in image.meta["scan_shape"])
-        if image.ndim == 3:
+        if image.meta["picture"]:
             return None
+        shape = tuple(int(side) for side in image.meta["scan_shape"])
         path = str(image.meta["filename_or_obj"])
         return cls((*shape, 1, 1)[:3], full_affine(image.meta["scan_affine"]), path, states_geometry(path))
 

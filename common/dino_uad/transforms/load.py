@@ -34,6 +34,7 @@ class LoadScan(LoadImage):
     Follow it with ``OrientScand`` to get upright ``[C,H,W]`` and ``[1,H,W,D]``. The meta data keeps
     geometry only: no DICOM tag reaches a log, report or saved file. Further entries:
 
+    - ``picture``: whether it is one (PNG, JPEG, BMP, TIFF, colour DICOM), which has no millimetres; its reader knows;
     - ``unit_range``: values are in [0, 1] already (8-bit and 16-bit pictures);
     - ``scan_shape``, ``scan_affine``: the file's own shape and affine, for saving on the same grid;
     - ``uneven_slices``: why that affine does not tell where all slices lie; empty where it does.

@@ -40,7 +40,7 @@ def marked(mask: Tensor) -> Tensor:
     scales = (255, 65535) if getattr(mask, "meta", {}).get("unit_range") else (1,)
     for scale in scales:
         whole = levels * scale
-        if torch.allclose(whole, whole.round(), atol=1e-2):
+        if whole[-1] > 0.5 and torch.allclose(whole, whole.round(), atol=1e-2):
             smallest, largest = whole[whole > 0.5][0], whole[-1]
             spread = len(levels) <= SPREAD and smallest >= FAINT * largest
             if largest <= LABELS or spread or _in_patches(plain):

@@ -34,8 +34,8 @@ class UnitPILReader(PILReader):
     resolutions the first, full page is read. How a file says it should be turned for display (EXIF, the TIFF tag
     Orientation) is ignored in every format, so that masks and maps lie on the stored pixels.
 
-    The meta data holds ``affine`` (:data:`PICTURE_AFFINE`), ``spatial_shape`` ``(W, H)``, ``unit_range``, and in
-    ``type_range`` by what stored values were divided.
+    The meta data holds ``affine`` (:data:`PICTURE_AFFINE`), ``spatial_shape`` ``(W, H)``, ``picture`` (True),
+    ``unit_range``, and in ``type_range`` by what stored values were divided.
     """
 
     def verify_suffix(self, filename: Sequence[str] | str) -> bool:
@@ -62,6 +62,7 @@ class UnitPILReader(PILReader):
             "affine": PICTURE_AFFINE.copy(),
             "original_affine": PICTURE_AFFINE.copy(),
             "space": "RAS",
+            "picture": True,
             "unit_range": img.unit_range,
             "type_range": img.type_range,
         }

@@ -119,7 +119,7 @@ def _place(source: str) -> str:
 
 def is_picture(image: Tensor) -> bool:
     """Whether a MetaTensor was read from a picture ``[C,W,H]``, not from a scan of one slice ``[1,X,Y,1]``."""
-    return len(image.meta["scan_shape"]) == 2 and image.ndim == 3
+    return bool(image.meta["picture"])
 
 
 def save_picture(image: Tensor, path: Path) -> None:

@@ -14,8 +14,9 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 from numpy.typing import NDArray
 
+from dino_uad.errors import raised_here
 from dino_uad.files import atomic_path
-from dino_uad.transforms.dicom import DicomReader, is_dicom
+from dino_uad.transforms.dicom import choose, is_dicom
 from dino_uad.transforms.own_results import MARK, is_own_result
 from dino_uad.transforms.save import SaveMapd
 from dino_uad.transforms.threshold import NUMBERS
@@ -108,7 +109,10 @@ class SaveDicomd(SaveImaged):
         try:
             return self._objects(item, np.asarray(image.meta["scan_affine"], float), path), ""
         except (ValueError, TypeError, AttributeError, KeyError) as error:
+            if not isinstance(error, ValueError) and raised_here(error):
+                raise  # our own mistake, not the file's
             # An export that leaves out what the standard asks for: its maps are written all the same.
+            logger.debug("%s: no DICOM of its findings", path.name, exc_info=True)
             return {}, str(error)
 
     def _objects(self, item: Mapping[Hashable, Any], affine: NDArray, path: Path) -> dict[str, Any]:
@@ -116,7 +120,7 @@ class SaveDicomd(SaveImaged):
         from dino_uad.dicom_output import SourceScan, findings_report, findings_segmentation
 
         labels, findings = item[NUMBERS], item["findings"]
-        frames = DicomReader(item.get("series")).read(str(path)).frames  # those that the scan was read from
+        frames = choose(path, item.get("series")).frames  # those that the scan was read from, of which it has been told
         source = SourceScan.of(frames, labels.shape, affine)
         if not findings:
             return {"sr": findings_report(source, findings, self.method, None)}

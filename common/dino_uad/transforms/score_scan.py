@@ -14,7 +14,6 @@ from torch import Tensor
 from dino_uad.detector import FALSE_POSITIVE_RATES, NormalScans, read_normal_scans
 from dino_uad.findings import ScanGrid
 from dino_uad.inferers import SUMMARY
-from dino_uad.transforms.save import is_picture
 
 LEVELS = (0.05, 0.01)
 """Of false alarms among normal scans, at which a scan is flagged."""
@@ -51,7 +50,7 @@ class ScoreScand(MapTransform):
             if SUMMARY in anomaly_map.meta:
                 numbers = torch.as_tensor(anomaly_map.meta[SUMMARY]).as_subclass(Tensor).cpu().double()
                 numbers = numbers.reshape(-1, numbers.shape[-1])
-                grid = ScanGrid.from_meta(anomaly_map.meta, is_picture(anomaly_map), self.axcodes)
+                grid = ScanGrid.from_meta(anomaly_map.meta, self.axcodes)
                 result["scan"], result["slices"] = scan_numbers(numbers, grid, self._normal)
         return result
 

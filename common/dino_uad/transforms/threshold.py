@@ -17,7 +17,7 @@ from torch import Tensor
 from dino_uad.detector import read_threshold
 from dino_uad.findings import Finding, MinSize, ScanGrid, extract_findings
 from dino_uad.transforms.choices import growth, operating_point, output_kind
-from dino_uad.transforms.save import is_on_scan_grid, is_picture, on_scan_grid
+from dino_uad.transforms.save import is_on_scan_grid, on_scan_grid
 
 NUMBERS = "finding_numbers"
 """Item key of the numbered label map, an int16 array in the shape of the file."""
@@ -99,7 +99,7 @@ class ThresholdMapd(MapTransform):
         return result
 
     def _findings(self, anomaly_map: Tensor) -> tuple[NDArray[np.int16], list[Finding]]:
-        grid = ScanGrid.from_meta(anomaly_map.meta, is_picture(anomaly_map), self.axcodes)
+        grid = ScanGrid.from_meta(anomaly_map.meta, self.axcodes)
         labels, findings = extract_findings(on_scan_grid(anomaly_map), grid, *self.thresholds, self.min_size)
         if len(findings) > torch.iinfo(torch.int16).max:
             raise ValueError(f"{len(findings)} findings, more than a label map can number; raise min_size")

@@ -78,39 +78,41 @@ class RunStore:
     def states(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """File, state and row of all that were scored."""
         query = "select source, state, row from scan where failed = 0 and run = ?"
-        for source, state, row in self._base.execute(query, (self.run,)):
-            yield _named(source), state, json.loads(row)
+        for source, state, row in self._found(query, (self.run,)):
+            yield _named(source), state, self._read(row)
 
     def saved(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """File and row of all that any run has a row of."""
-        for source, row in self._base.execute("select source, row from scan"):
-            yield _named(source), json.loads(row)
+        for source, row in self._found("select source, row from scan"):
+            yield _named(source), self._read(row)
 
     def rows(self, pictures: bool = False) -> Iterator[dict[str, Any]]:
         """Rows by falling score, then failed ones and those passed over, with ``slices``, ``findings`` and, if asked
         for, ``picture``. Files that share a name are called by their whole paths."""
         columns = "source, row, slices, findings" + (", picture" if pictures else "")
-        shared = {source for (source,) in self._base.execute(SAME_NAME, {"run": self.run})}
+        shared = {source for (source,) in self._found(SAME_NAME, {"run": self.run})}
         query = f"select {columns} from scan where run = ? {ORDER}"
-        for source, row, slices, findings, *picture in self._base.execute(query, (self.run,)):
-            scan = json.loads(row) | ({"file": _named(source)} if source in shared else {})
-            found = {"slices": json.loads(slices), "findings": json.loads(findings)}
+        for source, row, slices, findings, *picture in self._found(query, (self.run,)):
+            scan = self._read(row) | ({"file": _named(source)} if source in shared else {})
+            found = {"slices": self._read(slices), "findings": self._read(findings)}
             yield {"scan": scan} | found | ({"picture": picture[0]} if pictures else {})
 
     def count(self, status: str) -> int:
         """How many files were scored, failed, or passed over."""
         query = "select count(*) from scan where failed = ? and run = ?"
-        return self._base.execute(query, (STATUS[status], self.run)).fetchone()[0]
+        ((count,),) = self._found(query, (STATUS[status], self.run))
+        return count
 
     def scores(self) -> Iterator[float]:
         """Image scores, falling."""
         query = f"select score from scan where failed = 0 and run = ? and score is not null {ORDER}"
-        return (score for (score,) in self._base.execute(query, (self.run,)))
+        return (score for (score,) in self._found(query, (self.run,)))
 
     def score_range(self) -> tuple[float | None, float | None]:
         """Lowest and highest image score; None without any."""
         query = "select min(score), max(score) from scan where failed = 0 and run = ?"
-        return self._base.execute(query, (self.run,)).fetchone()
+        (ends,) = self._found(query, (self.run,))
+        return ends
 
     def set_aside(self) -> None:
         """Treat all rows as another run's."""
@@ -121,13 +123,23 @@ class RunStore:
         """Close the file."""
         self._base.close()
 
+    def _found(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows that a query finds, as they are read from the disk."""
+        with self._explained():
+            yield from self._base.execute(query, values)
+
+    def _read(self, text: str) -> Any:
+        with self._explained():
+            return json.loads(text)
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Say what to do: of a file that is not a list, and of a disk that is full or may not be written."""
         try:
             yield
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF in NO_LIST:
+        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+            # Python's own errors, of bytes that are no text, have no code.
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in NO_LIST:
                 raise ValueError(
                     f"{self.path}: damaged, or no list of this package ({error}); remove it, and all files are scored "
                     "again"

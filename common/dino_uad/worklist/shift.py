@@ -10,6 +10,12 @@ from dino_uad.detector import NormalScans
 from dino_uad.worklist.rows import RunStore
 
 HIGH, MOST = 0.1, 0.5
+OTHER_KIND = {
+    True: "volumes, and the model was calibrated on pictures: parts of the body that no picture showed (ends of the "
+    "head) score high, and p-values mean little. Calibrate on normal volumes: python -m dino_uad calibrate",
+    False: "pictures, and the model was calibrated on volumes: pictures are chosen and scaled in other ways than "
+    "slices, and p-values mean little. Calibrate on normal pictures: python -m dino_uad calibrate",
+}
 AT_LEAST = 5
 """Fewer scans than this say nothing about a shift."""
 
@@ -24,6 +30,7 @@ def warnings_of(store: RunStore, facts: Mapping[str, Any], normal: NormalScans) 
     """
     high = known = scored = 0
     unlike: Counter[str] = Counter()
+    other: Counter[bool] = Counter()  # of another kind than what calibrated: whether they are volumes
     for row in store.rows():
         scan = row["scan"]
         if scan["status"] != "scored":
@@ -33,7 +40,10 @@ def warnings_of(store: RunStore, facts: Mapping[str, Any], normal: NormalScans) 
             known += 1
             high += scan["p_value"] <= HIGH
         unlike.update(scan.get("unlike", []))
-    found = []
+        slices = scan.get("slices")
+        if slices and normal.seen.other_kind(slices):
+            other[slices > 1] += 1
+    found = [f"{count:,} of {scored:,} scans are {OTHER_KIND[volumes]}" for volumes, count in other.items()]
     if known >= AT_LEAST and high > MOST * known:
         found.append(
             f"{high:,} of {known:,} scans score higher than {1 - HIGH:.0%} of the normal validation scans. If they are "

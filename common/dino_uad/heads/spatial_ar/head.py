@@ -193,6 +193,11 @@ class SpatialARHead(GradientHead):
         density = density.mean(dim=1, keepdim=True)
         return patch_mean(density if self.scale is None else density - self.scale.log_volume(), mask)
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether scores are calibrated by position."""
+        return self.position_calibration
+
     @torch.no_grad()
     def calibrate_batch(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> None:
         """Add the errors of normal validation images ``[B,C,h,w]`` to the statistics by position."""

@@ -72,7 +72,8 @@ class DicomReader(ImageReader):
         meta = {"affine": affine, "original_affine": affine.copy(), "space": "RAS"}
         meta |= {"uneven_slices": img.spacing.doubt}
         if first.samples == 3:
-            meta |= {"affine": LPS_TO_RAS.copy(), "original_affine": LPS_TO_RAS.copy(), "unit_range": True}
+            meta |= {"affine": LPS_TO_RAS.copy(), "original_affine": LPS_TO_RAS.copy()}
+            meta |= {"picture": True, "unit_range": True}
             array = np.moveaxis(colour_values(pydicom.dcmread(first.file, force=True), first), 0, 1)
             return array, meta | {"spatial_shape": np.asarray(array.shape[:2]), "original_channel_dim": -1}
         # Filled slice by slice in the files' own order; turned to [X,Y,Z] without a copy.
