@@ -217,18 +217,6 @@ class AnomalyDinoHead(Head):
     def _divides(self) -> bool:
         return self.sharded and world_size() > 1
 
-    def shard_bank(self) -> None:
-        """Keep only this rank's part of the bank.
-
-        Every rank must call it, and from then on :meth:`score` equally often, or :meth:`end_scoring` at the end; and
-        ``state_dict``, which has the whole bank on rank 0.
-        """
-        if self.approximate is not None:
-            raise RuntimeError("a bank with a faiss index is searched whole: leave index out to divide it over ranks")
-        if world_size() > 1 and self._part is None:
-            self._part = Part.of_rank(self.ends, len(self.bank))
-            self.bank, self.ends = self.bank[self._part.numbers], self._part.local_ends
-
     def _restart(self) -> None:
         self._references = References(self.shots, self.views, self.seed)
 
