@@ -30,6 +30,9 @@ class PrepareEmbedding(PrepareBatch):
         seed: seed of the run.
     """
 
+    head: GradientHead
+    """Of the trainer that :meth:`attach` was called with."""
+
     def __init__(self, noise_scale: float = 0.03, noise_probability: float = 0.2, seed: int = 0) -> None:
         require_number("noise_scale", noise_scale, 0)
         require_number("noise_probability", noise_probability, 0, 1)
@@ -37,7 +40,6 @@ class PrepareEmbedding(PrepareBatch):
         self.noise_probability = noise_probability
         self.seed = seed
         self.iteration = 0
-        self.head: GradientHead | None = None
 
     def settings(self) -> dict[str, float]:
         """What the noise depends on, apart from the iteration."""
@@ -65,7 +67,7 @@ class PrepareEmbedding(PrepareBatch):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return the input ``[B,C,h,w]`` float32, and its target: clean embeddings and valid patches ``[B,1,h,w]``."""
         embeddings, _, mask = unpack(batchdata, batchdata["embedding"].device if device is None else device)
-        clean = embeddings.float() if self.head is None else self.head.standardized(self.head.prepare(embeddings))
+        clean = self.head.standardized(self.head.prepare(embeddings))
         if mask is None:
             mask = torch.ones_like(clean[:, :1], dtype=torch.bool)
         chosen = np.random.default_rng([self.seed, self.iteration]).random() < self.noise_probability
