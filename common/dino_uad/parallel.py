@@ -21,6 +21,7 @@ from dino_uad.processor import cores
 T = TypeVar("T")
 _ROWS = 65536  # that travel at once
 TIMEOUT_MINUTES = 10.0
+_MOST_WORKERS = 16
 _SHARED_BY_A_WORKER = 512 << 20  # bytes: two volumes of 512 × 512 × 200 voxels, loaded ahead
 _patience = 60 * TIMEOUT_MINUTES
 
@@ -46,8 +47,8 @@ def rank_device(kind: str | None = None) -> torch.device:
     return torch.device("cuda", number)
 
 
-def loader_workers(device: torch.device | str, most: int = 16) -> int:
-    """Processes that load images beside this one: its part of the cores on a machine with a GPU, at most ``most``.
+def loader_workers(device: torch.device | str) -> int:
+    """Processes that load images beside this one: its part of the cores on a machine with a GPU, at most 16.
 
     None on a processor, which is busy with the backbone, or where there is one core for each rank, and only as many as
     there is shared memory for, through which images come: a container often has 64 MB.
@@ -56,7 +57,7 @@ def loader_workers(device: torch.device | str, most: int = 16) -> int:
         return 0
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else math.inf
-    return int(max(0, min(most, cores() // ranks - 1, shared // ranks // _SHARED_BY_A_WORKER)))
+    return int(max(0, min(_MOST_WORKERS, cores() // ranks - 1, shared // ranks // _SHARED_BY_A_WORKER)))
 
 
 def start_process_group(device: torch.device | str, timeout_minutes: float = TIMEOUT_MINUTES) -> None:

@@ -90,8 +90,8 @@ def labels_of_item(item: Mapping[str, Any]) -> list[str]:
     return [label] if isinstance(label, str) else list(label)
 
 
-def refuse_blank(items: list[dict]) -> list[dict]:
-    """Return the items; raise ValueError where the mask of an anomalous image marks nothing."""
+def refuse_blank(items: list[dict]) -> None:
+    """Raise ValueError where the mask of an anomalous image marks nothing."""
     for item in items:
         labels = labels_of_item(item)
         if item["anomalous"] and labels and not has_anomaly([Path(label) for label in labels]):
@@ -99,11 +99,10 @@ def refuse_blank(items: list[dict]) -> list[dict]:
                 f"{labels[0]}: the mask is blank, but the folder of its image {item['image']} says anomalous; "
                 "expected a mark in grey or colour (not in the transparency alone). Export it again, or move the image."
             )
-    return items
 
 
-def check_sizes(items: list[dict]) -> list[dict]:
-    """Return the items; raise ValueError where a mask does not lie on its image, as far as headers tell.
+def check_sizes(items: list[dict]) -> None:
+    """Raise ValueError where a mask does not lie on its image, as far as headers tell.
 
     Pictures and their masks have equal sizes. Volumes may lie on different grids where their affines explain it.
     """
@@ -117,7 +116,6 @@ def check_sizes(items: list[dict]) -> list[dict]:
                     f"{path}: the mask is {label}, its image {item['image']} is {image}; "
                     "expected equal sizes. Resample the mask to the image's grid."
                 )
-    return items
 
 
 def _header(path: str | Path) -> tuple[int, ...] | Grid | None:
