@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between DICOM's millimetres and RAS+, either way
+from dino_uad.findings import LPS_TO_RAS
+
 TOLERANCE = 0.05  # of a voxel, between a frame's position and the slice it became
 
 
@@ -87,7 +88,7 @@ def _places(frames: Sequence[SourceFrame], depth: int, affine: NDArray) -> list[
         return None
     if frames[0].position is None:
         return [0] if depth == 1 else None
-    voxels = np.array([frame.position for frame in frames]) @ (to_voxel := np.linalg.inv(affine) @ LPS)[:3, :3].T
+    voxels = np.array([frame.position for frame in frames]) @ (to_voxel := np.linalg.inv(affine) @ LPS_TO_RAS)[:3, :3].T
     voxels += to_voxel[:3, 3]
     places = voxels[:, 2].round().astype(int)
     on_grid = np.abs(voxels - np.c_[np.zeros((depth, 2)), places]).max() < TOLERANCE

@@ -8,7 +8,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from monai.data.utils import to_affine_nd
 from numpy.typing import NDArray
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From DICOM's millimetres (left, posterior, superior) to NIfTI's (right, anterior, superior), or back."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class ScanGrid:
         shape = tuple(int(side) for side in meta["scan_shape"])
         if picture:
             return cls(shape)
-        affine = _full_affine(np.asarray(meta["scan_affine"], float))
+        affine = to_affine_nd(3, np.asarray(meta["scan_affine"], float))
         if len(shape) == 2:
             return cls(shape, affine)
         codes = nib.aff2axcodes(affine)
@@ -86,12 +90,3 @@ class ScanGrid:
         if self.affine is None:
             return np.asarray(voxels, float)
         return voxels @ self.affine[:3, : voxels.shape[1]].T + self.affine[:3, 3]
-
-
-def _full_affine(affine: NDArray) -> NDArray:
-    """A ``[4,4]`` affine; one of two axes gets a third of length 1."""
-    if affine.shape == (4, 4):
-        return affine
-    full = np.eye(4)
-    full[:2, :2], full[:2, 3] = affine[:2, :2], affine[:2, 2]
-    return full

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dino_uad.findings import LPS_TO_RAS
 from dino_uad.transforms.dicom.frames import Frame
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TILT = 0.5  # degrees
 
 
