@@ -180,33 +180,47 @@ def gather_objects(mine: T) -> list[T]:
 _NOTHING = object()
 
 
+def counts(count: int, device: torch.device) -> list[int]:
+    """Every rank's count, such as that of its rows, in rank order; on every rank."""
+    if world_size() == 1:
+        return [count]
+    everyones = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    everyones[rank()] = count
+    all_reduce_sum(everyones)
+    return everyones.tolist()
+
+
+def own_place(counts: Sequence[int]) -> slice:
+    """Where this rank's part lies in what all have gathered, in rank order, of so many rows each."""
+    start = sum(counts[: rank()])
+    return slice(start, start + counts[rank()])
+
+
 def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate ``[n_r, ...]`` of all ranks along the first axis, in rank order; ``n_r`` may differ or be 0."""
     if not is_distributed():
         return rows
-    counts = torch.zeros(world_size(), dtype=torch.int64, device=rows.device)
-    counts[rank()] = len(rows)
-    dist.all_reduce(counts)
-    padded = rows.new_zeros((int(counts.max()), *rows.shape[1:]))
+    everyones = counts(len(rows), rows.device)
+    padded = rows.new_zeros((max(everyones), *rows.shape[1:]))
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(parts, padded)
-    return torch.cat([part[:count] for part, count in zip(parts, counts.tolist(), strict=True)])
+    return torch.cat([part[:count] for part, count in zip(parts, everyones, strict=True)])
 
 
 def collect_rows(rows: Tensor) -> Tensor | None:
     """:func:`gather_rows` into the memory of rank 0's host, a piece at a time; None on the other ranks."""
     if not is_distributed():
         return rows.cpu()
-    counts = gather_rows(torch.tensor([len(rows)], device=rows.device)).tolist()
+    everyones = counts(len(rows), rows.device)
     if rank() > 0:
         for start in range(0, len(rows), _ROWS):
             dist.send(rows[start : start + _ROWS].contiguous(), 0)
         return None
-    result = torch.empty((sum(counts), *rows.shape[1:]), dtype=rows.dtype)
+    result = torch.empty((sum(everyones), *rows.shape[1:]), dtype=rows.dtype)
     result[: len(rows)] = rows.cpu()
     place = len(rows)
-    for source, count in enumerate(counts[1:], start=1):
+    for source, count in enumerate(everyones[1:], start=1):
         for start in range(0, count, _ROWS):
             piece = rows.new_empty((min(_ROWS, count - start), *rows.shape[1:]))
             dist.recv(piece, source)

@@ -75,10 +75,7 @@ class PrepareEmbedding(PrepareBatch):
 
     def _noise(self, clean: Tensor) -> Tensor:
         """``[B,C,h,w]`` noise; the row of an image counts from the first rank's first image."""
-        counts = torch.zeros(parallel.world_size(), dtype=torch.int64, device=clean.device)
-        counts[parallel.rank()] = len(clean)
-        parallel.all_reduce_sum(counts)
-        offset = int(counts[: parallel.rank()].sum())
+        offset = parallel.own_place(parallel.counts(len(clean), clean.device)).start
         if not len(clean):
             return clean
         generator = torch.Generator(clean.device)

@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from dino_uad import parallel
@@ -80,10 +79,7 @@ class Collector:
 
     def gather(self) -> None:
         """Bring everything together on every rank; the identity outside ``torch.distributed``."""
-        if not parallel.is_distributed():
-            return
-        states: list[Any] = [None] * parallel.world_size()
-        dist.all_gather_object(states, vars(self))
+        states = parallel.gather_objects(vars(self))
         vars(self).update(states[0])
         for other in states[1:]:
             self._merge(other)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dino_uad import parallel
 from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
 from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
 from dino_uad.heads.anomaly_dino.in_step import take_part
@@ -110,16 +111,15 @@ class AnomalyDinoHead(Head):
             warn_short(embeddings)
         mask = nonempty_mask(self._foreground(embeddings, mask), embeddings)[:, 0]
         rows = encode_rows(embeddings.movedim(1, -1)[mask])
-        images = gather_rows(torch.tensor([len(embeddings)], device=embeddings.device)).tolist()
+        images = parallel.counts(len(embeddings), embeddings.device)
         counts = gather_rows(mask.sum(dim=(1, 2))).tolist()
         tokens = gather_rows(functional.normalize(self._class_token(cls, embeddings).float(), dim=1)).half()
-        first = sum(images[: rank()]) if self._divides else 0
+        mine = parallel.own_place(images) if self._divides else slice(0, sum(images))
         if not self._divides:  # as bytes: not every backend moves 16-bit integers
             rows = gather_rows(rows.view(torch.uint8)).view(torch.int16)
-        here = counts[first : first + images[rank()]] if self._divides else counts
-        parts = iter(rows.split(here))
+        parts = iter(rows.split(counts[mine]))
         for i, (count, token) in enumerate(zip(counts, tokens, strict=True)):
-            self._references.add(next(parts) if first <= i < first + len(here) else None, count, token)
+            self._references.add(next(parts) if mine.start <= i < mine.stop else None, count, token)
         return {"bank_rows": float(self._references.row_count)}
 
     def end_epoch(self) -> None:
