@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dino_uad.transforms import (
+    NIFTI_SUFFIXES,
     Grid,
     LoadScan,
     LoadScand,
@@ -124,7 +125,7 @@ def _header(path: str | Path) -> tuple[int, ...] | Grid | None:
         if UnitPILReader().verify_suffix(str(path)):
             with opened(path) as picture:
                 return stored_size(picture)
-        if str(path).lower().endswith((".nii", ".nii.gz")):
+        if str(path).lower().endswith(NIFTI_SUFFIXES):
             return Grid.of_nifti(str(path))
     except Exception as error:
         raise ValueError(

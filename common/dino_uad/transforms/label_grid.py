@@ -16,6 +16,7 @@ from monai.data.utils import to_affine_nd
 from nibabel.affines import apply_affine
 from scipy.ndimage import affine_transform
 
+from dino_uad.transforms.suffixes import NIFTI_SUFFIXES
 from dino_uad.transforms.units import in_millimetres, nifti_unit
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def same_grid(label: Grid, image: Grid) -> bool:
 
 def states_geometry(path: str) -> bool:
     """Whether a volume file says where it lies; a NIfTI header may say that this is unknown."""
-    if not path.lower().endswith((".nii", ".nii.gz")):
+    if not path.lower().endswith(NIFTI_SUFFIXES):
         return True
     header = nib.load(path).header
     return bool(header["sform_code"] or header["qform_code"])
