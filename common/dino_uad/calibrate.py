@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from dino_uad.bundle_run import find_bundle
 from dino_uad.data import datalist
 from dino_uad.detector import AnomalyDetector, fingerprint, fitted_slices, flagged_shares, read_model
 from dino_uad.embeddings import EmbeddingLoader
-from dino_uad.files import atomic_path, save_torch
+from dino_uad.files import atomic_path, save_torch, write_json
 from dino_uad.handlers import ScanTally, score
 from dino_uad.handlers import calibrate as calibrate_network
 from dino_uad.overrides import check_override
@@ -100,8 +99,7 @@ def calibrate(
         "promises": normal.promises(),
     }
     save_torch({key: value.cpu() for key, value in network.state_dict().items()}, folder / "model.pt")
-    with atomic_path(folder / "calibration.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(result, folder / "calibration.json")
     if replace:
         with atomic_path(kept_name(path)) as temporary:
             shutil.copyfile(path, temporary)

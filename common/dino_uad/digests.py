@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,14 @@ def digest_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digest_json(facts: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Return the SHA-256 of JSON types, whatever the order of their keys; ``default`` makes other values such types."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=default).encode()).hexdigest()
+
+
 def digest_facts(facts: Any) -> str:
-    """Of JSON types, of which half is enough for a name."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    """Return the first half of :func:`digest_json`: enough for a name."""
+    return digest_json(facts)[:32]
 
 
 def digest_sources(package: Path, rooms: Sequence[str] = ("",), libraries: Sequence[str] = ()) -> str:
