@@ -16,6 +16,11 @@ from dino_uad.heads.anomaly_dino.part import row_counts
 from dino_uad.parallel import counts, gather_rows, is_distributed, own_place
 
 
+def patch_rows(embeddings: Tensor) -> Tensor:
+    """``[B,C,h,w]`` to ``[B,h*w,C]``."""
+    return embeddings.flatten(2).transpose(1, 2)
+
+
 def most_similar(cls: Tensor, tokens: Tensor, count: int, ends: Tensor) -> Tensor:
     """Numbers ``[B,min(count,N)]`` of the images most similar to class tokens ``[B,C]``, among those with rows if any.
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from dino_uad.heads.plus_plus import plus_plus
 
+COVARIANCES = ("diag", "full", "spherical")
+
 
 def kmeans_plus_plus(rows: Tensor, n_means: int, generator: torch.Generator) -> Tensor:
     """Rows drawn with probability proportional to their squared distance from the nearest one drawn before.
