@@ -100,18 +100,7 @@ class AnomalyDetector(nn.Module):
         self.uses_units = bool(units)
         self.smoothing_sigma = float(smoothing_sigma)
         self.dropout = nn.Dropout2d(float(dropout))
-        self.facts = {
-            **fingerprint.of_backbone(backbone),
-            **fingerprint.of_head(head),
-            "image_size": list(self.image_size),
-            "foreground": self.foreground.mode,
-            "neighbourhood": self.neighbourhood,
-            "baseline": self.baseline.mode,
-            "units": self.uses_units,
-            "smoothing_sigma": self.smoothing_sigma,
-            "preprocessing": dict(preprocessing or {}),
-            "slices": dict(slices or {}),
-        }
+        self.facts = self._own_facts() | {"preprocessing": dict(preprocessing or {}), "slices": dict(slices or {})}
         self.register_buffer("fingerprint", fingerprint.encode(self.facts))
         # Of the map, at rates of the foreground's pixels, and of all pixels, as published.
         self.register_buffer("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
@@ -119,6 +108,19 @@ class AnomalyDetector(nn.Module):
         self.normal_scans = NormalScans()
         if checkpoint is not None:
             load_model(self, checkpoint)
+
+    def _own_facts(self) -> dict[str, Any]:
+        """What the fingerprint says of the network itself, in the order in which reports list it."""
+        return {
+            **fingerprint.of_backbone(self.backbone),
+            **fingerprint.of_head(self.head),
+            "image_size": list(self.image_size),
+            "foreground": self.foreground.mode,
+            "neighbourhood": self.neighbourhood,
+            "baseline": self.baseline.mode,
+            "units": self.uses_units,
+            "smoothing_sigma": self.smoothing_sigma,
+        }
 
     @property
     def grid_size(self) -> tuple[int, int]:
