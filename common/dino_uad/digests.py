@@ -12,7 +12,7 @@ from dino_uad.versions import installed_version
 
 
 def digest_file(path: str | Path) -> str:
-    """Of a file's bytes, as ``sha256sum`` prints it."""
+    """Return the SHA-256 of a file's bytes, as ``sha256sum`` prints it."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -28,7 +28,7 @@ def digest_facts(facts: Any) -> str:
 
 
 def digest_sources(package: Path, rooms: Sequence[str] = ("",), libraries: Sequence[str] = ()) -> str:
-    """Of the Python files below a package's folder, and of the versions of what they use.
+    """Return a digest of the Python files below a package's folder, and of the versions of what they use.
 
     Args:
         package: the folder.

@@ -191,7 +191,7 @@ def counts(count: int, device: torch.device) -> list[int]:
 
 
 def own_place(counts: Sequence[int]) -> slice:
-    """Where this rank's part lies in what all have gathered, in rank order, of so many rows each."""
+    """Slice of this rank's part in rows that were gathered from all ranks, in rank order, ``counts`` of each."""
     start = sum(counts[: rank()])
     return slice(start, start + counts[rank()])
 

@@ -48,7 +48,7 @@ def _head_coordinates(shape: Sequence[int], spacing: Sequence[float], rng: np.ra
 
 
 def _paint(signal: np.ndarray, value: np.ndarray | float, depth: np.ndarray, softness: float = 1.0) -> None:
-    """Blend ``value`` into ``signal`` in place where ``depth`` > 0, with an edge of partial volume ``softness`` mm wide."""
+    """Blend ``value`` into ``signal`` in place where ``depth`` > 0; its edge is ``softness`` mm of partial volume."""
     met = np.flatnonzero((depth > -softness / 2).any(axis=(0, 1)))
     if met.size:
         rows = slice(met[0], met[-1] + 1)

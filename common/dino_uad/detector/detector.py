@@ -193,7 +193,7 @@ class AnomalyDetector(nn.Module):
         return F.interpolate(foreground.float(), self.image_size, mode="nearest") > 0
 
     def _outside(self, scores: Tensor, foreground: Tensor) -> Tensor:
-        """The score ``[B,1,1,1]`` of the background, which no threshold is as low as."""
+        """Background score ``[B,1,1,1]``, below every calibrated threshold."""
         if self.uses_units:
             return torch.zeros_like(scores[:, :, :1, :1])
         inside = foreground | ~foreground.any(dim=3, keepdim=True).any(dim=2, keepdim=True)

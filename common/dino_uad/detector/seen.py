@@ -13,7 +13,7 @@ ORIENTATIONS = tuple(
     "".join(letters) for order in itertools.permutations(("LR", "AP", "SI")) for letters in itertools.product(*order)
 )
 MARGIN, SLACK = 0.5, 0.1
-"""Beyond the range that was seen, by half its width and a tenth of its upper end, a value still passes."""
+"""A value may lie outside the range that was seen by ``MARGIN`` of its width plus ``SLACK`` of its upper end."""
 
 
 class SeenScans(nn.Module):
@@ -38,7 +38,7 @@ class SeenScans(nn.Module):
         return bool(self.orientations.any()) or not bool(self.ranges.isnan().all())
 
     def fit(self, values: Tensor, orientations: Sequence[str | None], groups: Sequence[Hashable] | None = None) -> None:
-        """Take in scans; what fewer than ``fewest`` groups tell stays unknown.
+        """Learn ranges and orientations; a feature that fewer than ``fewest`` groups have stays unknown.
 
         Args:
             values: ``[n,4]``, NaN where a scan does not tell (a picture has no millimetres).
@@ -57,7 +57,7 @@ class SeenScans(nn.Module):
         self.orientations.copy_(torch.tensor([oriented and code in orientations for code in ORIENTATIONS]))
 
     def unlike(self, values: Tensor, orientation: str | None) -> list[str]:
-        """Names of what is outside of what was seen, for one scan ``[4]``; nothing where nothing is known."""
+        """Names of the features of one scan ``[4]`` outside the ranges that were seen; none where nothing is known."""
         low, high = self.ranges.cpu().double().T
         margin = MARGIN * (high - low) + SLACK * high
         outside = (values < low - margin) | (values > high + margin)

@@ -18,17 +18,17 @@ TOLERANCE = 0.05  # of a voxel, between a frame's position and the slice it beca
 
 
 class SourceFrame(Protocol):
-    """What is asked of a frame of :class:`~dino_uad.transforms.dicom.DicomReader`."""
+    """The attributes used here of a frame that :class:`~dino_uad.transforms.dicom.DicomReader` found."""
 
     file: Path
     index: int
-    """Of the frames of its file."""
+    """Index of the frame within its file, from 0."""
     frames: int
     """How many frames its file has."""
     shape: tuple[int, int]
     """Rows and columns."""
     position: tuple[float, ...] | None
-    """Of its first pixel, in DICOM's millimetres; None of a radiograph."""
+    """Position of its first pixel, in DICOM's LPS millimetres; None of a radiograph."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SourceScan:
 
     @classmethod
     def of(cls, frames: Sequence[SourceFrame], shape: Sequence[int], affine: NDArray) -> SourceScan:
-        """What an array was read from.
+        """The source of an array.
 
         Args:
             frames: that the reader found, in the order of its slices.

@@ -157,7 +157,7 @@ class EmbeddingStore:
             self._pending, self._bytes = {}, 0
 
     def _wait(self, most: int) -> None:
-        """Until at most so many shards are being written; raises what stopped one."""
+        """Block until at most ``most`` writes are pending; re-raises the error of a failed write."""
         while len(self._writing) > most or (self._writing and self._writing[0].done()):
             self._writing.popleft().result()
 

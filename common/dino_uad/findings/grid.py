@@ -60,7 +60,7 @@ class ScanGrid:
 
     @property
     def unit(self) -> str:
-        """In which the size of a finding is given: ``ml``, ``mm2`` where there is one slice, ``px`` in pictures."""
+        """Unit of a finding's size: ``ml``, ``mm2`` where there is one slice, ``px`` in pictures."""
         return "px" if self.affine is None else "ml" if self.slices > 1 else "mm2"
 
     @property
@@ -70,7 +70,7 @@ class ScanGrid:
 
     @property
     def pixel_area(self) -> float:
-        """Of one pixel of a slice in mm²; 1 in pictures."""
+        """Area of one pixel of a slice in mm²; 1 in pictures."""
         if self.affine is None:
             return 1.0
         first, second = (self.affine[:3, axis] for axis in self.in_plane)
@@ -78,11 +78,11 @@ class ScanGrid:
 
     @property
     def voxel_size(self) -> float:
-        """Of one voxel in :attr:`unit`."""
+        """Size of one voxel, in :attr:`unit`."""
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1e3 if self.unit == "ml" else self.pixel_area
 
     def slice_number(self, index: int) -> int:
-        """The file's slice, counted from 1, that is slice ``index`` (from 0) of the network's volume."""
+        """Number in the file, from 1, of slice ``index`` (from 0) of the network's volume."""
         return self.slices - index if self.reversed_slices else index + 1
 
     def world(self, voxels: NDArray) -> NDArray:

@@ -38,8 +38,8 @@ class Head(DynamicBuffers):
     """
 
     decides: tuple[str, ...] = ()
-    """Settings on which the scores of a fitted head depend and which its tensors do not show: a model file says them,
-    and a head that has others refuses it."""
+    """Constructor settings that decide the scores of a fitted head and that its tensors do not show. They are stored in
+    the fingerprint; a model file with other values is refused."""
     single_pass: bool = False
     """Whether one pass over the data is the whole fit; further epochs would only repeat it."""
     averages_embeddings: bool = True
@@ -58,11 +58,11 @@ class Head(DynamicBuffers):
         return {key: value for key, value in vars(self).items() if not key.startswith("_") and key != "training"}
 
     def deciding(self) -> dict[str, Any]:
-        """The values of :attr:`decides` (JSON types)."""
+        """Return the values of :attr:`decides` (JSON types), for the fingerprint."""
         return {name: getattr(self, name) for name in self.decides}
 
     def prepare(self, embeddings: Tensor) -> Tensor:
-        """What is learned from and scored: embeddings ``[B,C,h,w]``, averaged over neighbours where they may be."""
+        """Average embeddings ``[B,C,h,w]`` over :attr:`neighbourhood`, if the head allows it; else return them."""
         return neighbourhood_mean(embeddings, self.neighbourhood) if self.averages_embeddings else embeddings
 
     @property

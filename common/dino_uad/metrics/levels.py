@@ -31,7 +31,7 @@ class Levels:
 
     @classmethod
     def of_pixels(cls, scores: NDArray[np.float32], rows: NDArray[np.float64]) -> Levels:
-        """Of pixels ``[n]`` and what each adds, ``[rows,n]``; as many levels as there are scores."""
+        """Make one level of each distinct score of pixels ``[n]``, and add up their ``rows`` ``[rows,n]`` in it."""
         order = np.argsort(scores)
         ordered = scores[order]
         starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
@@ -39,14 +39,14 @@ class Levels:
 
     @classmethod
     def joined(cls, *parts: Levels) -> Levels:
-        """Of all of them together; nothing is lost."""
+        """Merge the levels of several parts; exact."""
         scores, weights = (
             np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in ("scores", "weights")
         )
         return cls.of_pixels(scores, weights)
 
     def coarser(self) -> Levels:
-        """With neighbours joined, at the middle one of their scores."""
+        """Merge neighbouring levels (:func:`blocks`), each block at the middle one of its scores."""
         starts = np.flatnonzero(np.diff(blocks(self.weights), prepend=-1))
         middle = (starts + np.append(starts[1:], len(self.scores))) // 2
         return Levels(

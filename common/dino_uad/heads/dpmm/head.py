@@ -244,7 +244,7 @@ class DPMMHead(Head):
         self.active = self._above_threshold(self.log_weights)[: None if self.step > 0 else 0]
 
     def _above_threshold(self, log_weights: Tensor) -> Tensor:
-        """Numbers of the components whose weights are above ``weight_threshold``."""
+        """Indices ``[n]`` of the components with weight > ``weight_threshold``."""
         unscaled = self.reference and self.score_type == "likelihood"
         weights = log_weights.exp() if unscaled else log_weights.softmax(0)
         return torch.nonzero(weights > self.weight_threshold).squeeze(1)

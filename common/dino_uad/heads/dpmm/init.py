@@ -40,12 +40,15 @@ def first_rows(rows: Tensor, n_means: int, generator: torch.Generator) -> Tensor
 
 
 def first_covariance(rows: Tensor, covariance: str, reg_covar: float) -> Tensor:
-    """That of all rows ``[N,D]``, for every component: a variance ``[D]``, "full" has it on the diagonal of ``[D,D]``.
+    """Initial covariance: the variance ``[D]`` of all rows ``[N,D]``, the same for each component.
 
     Args:
         rows: of the first batch, from all ranks.
         covariance: "diag", "full", or "spherical", where each channel has the mean of the variances.
         reg_covar: added to every variance.
+
+    Returns:
+        ``[D]``; for "full" ``[D,D]`` with it on the diagonal.
     """
     variance = rows.double().var(0, correction=min(1, len(rows) - 1)) + reg_covar
     if covariance == "spherical":

@@ -22,7 +22,7 @@ class Spacing:
     deviation: float
     """The largest distance of a slice from where even steps would put it, mm."""
     tolerance: float
-    """What of it rounding explains, mm."""
+    """The largest deviation that rounded positions explain, mm."""
     tilt: float
     """Angle between the step and the slices' normal, degrees."""
 
