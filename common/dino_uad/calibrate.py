@@ -23,16 +23,16 @@ from dino_uad.overrides import check_override
 
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
 NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")
-"""What a model says of the fit, by the keys that the configs have for it."""
+"""Facts of the fit in a model's fingerprint, by their config keys below ``network_def``."""
 DATA_OPTIONS = ("pattern", "kind", "normal", "mask_pattern", "image_pattern", "group_pattern", "series")
-"""Of ``train_data``, what says how to read a folder."""
+"""Keys of ``train_data`` that say how to read a folder."""
 
 AFTER = (
     "Measured on the scans that calibrated, where these shares follow from their number alone: they do not tell how "
     "often other normal scans are flagged. That takes scans which calibrated nothing"
 )
-"""What the numbers after a calibration say. Ranks of scores among themselves are the same whatever the scores are, also
-if each scan is compared with the others alone: leaving the scan out would not make evidence of it."""
+"""Printed below the shares after a calibration: they follow from ranks among the calibration scans alone, whatever the
+scores, and leaving each scan out of its own comparison would not change that."""
 
 logger = logging.getLogger(__name__)
 

@@ -89,7 +89,7 @@ def _run_row(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def _start_report(out: Path, settings: Settings) -> Report:
-    """What the folder holds, if it was measured in the same way; else a report without rows."""
+    """Return the folder's report if machine and settings are the same; else one without rows."""
     report: Report = {
         "machine": describe_machine(settings.device),
         "device": settings.device.type,

@@ -104,7 +104,7 @@ def _notes(
     undecided: list[Role],
     cases: list[Case],
 ) -> list[str]:
-    """What a person should know of the masks that there are, and of those that there are not."""
+    """Notes for a person on masks that are missing, not read, or decide which slices the fit takes."""
     notes = []
     if labels and undecided:
         notes.append(

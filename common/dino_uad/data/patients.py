@@ -57,7 +57,7 @@ class Patients:
     groups: list[str]
     patients_from: str
     doubt: str = ""
-    """What a person should know of it."""
+    """Note for a person where the groups look like too few patients; else empty."""
 
     @property
     def known(self) -> bool:

@@ -42,7 +42,7 @@ def overlap(labels: Sequence[Path]) -> float:
 
 
 def identity(path: Path) -> Identity:
-    """What changes when a file does."""
+    """Path, size and time of change of a file: equal while the file is."""
     status = os.stat(path)
     return path, status.st_size, status.st_mtime_ns
 

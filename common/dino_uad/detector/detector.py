@@ -142,7 +142,7 @@ class AnomalyDetector(nn.Module):
         return self.foreground(image, self.grid_size, threshold)
 
     def prepare(self, embeddings: Tensor) -> Tensor:
-        """What the head is fitted to and scores: embeddings ``[B,C,h,w]``, averaged over the neighbourhood."""
+        """Average embeddings ``[B,C,h,w]`` over the neighbourhood, for fitting and scoring (:meth:`Head.prepare`)."""
         return self.head.prepare(embeddings)
 
     def mask(self, foreground: Tensor | None) -> Tensor | None:

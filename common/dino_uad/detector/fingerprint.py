@@ -56,7 +56,7 @@ def decode(encoded: Tensor) -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """One sentence for every fact on which a checkpoint and the network at hand disagree; ``head#…`` are the head's."""
+    """List one sentence for each fact on which checkpoint and network disagree; facts of the head are ``head#…``."""
     unsaid = {name: current[name] for name in NOT_SAID_BEFORE if name in current}
     stored, current = _flat(BEFORE | unsaid | dict(stored)), _flat(current)
     return [

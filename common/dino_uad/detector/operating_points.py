@@ -17,7 +17,7 @@ findings. Of new scans only the share that has any is bounded, not how many one 
 """
 
 BY_SCANS = frozenset({"1 in 4 normal scans"})
-"""Those of :data:`FREE_RESPONSE` that count a calibration scan once, however many findings it has."""
+"""Points of :data:`FREE_RESPONSE` for which a calibration scan counts once, however many findings it has."""
 
 DEFAULT_POINT = "1 in 4 normal scans"
 """The point of label maps where none is chosen; the first choice in every ``inference.json``."""

@@ -33,7 +33,7 @@ class SourceFrame(Protocol):
 
 @dataclass(frozen=True)
 class SourceScan:
-    """What a segmentation refers to.
+    """Source images of a segmentation.
 
     Attributes:
         headers: data sets without pixels; one a slice, one enhanced multi-frame object, or one radiograph.

@@ -31,7 +31,7 @@ class PrepareEmbedding(PrepareBatch):
     """
 
     head: GradientHead
-    """Of the trainer that :meth:`attach` was called with."""
+    """The trainer's head, set by :meth:`attach`."""
 
     def __init__(self, noise_scale: float = 0.03, noise_probability: float = 0.2, seed: int = 0) -> None:
         require_number("noise_scale", noise_scale, 0)
@@ -42,7 +42,7 @@ class PrepareEmbedding(PrepareBatch):
         self.iteration = 0
 
     def settings(self) -> dict[str, float]:
-        """What the noise depends on, apart from the iteration."""
+        """Settings that decide the noise, with the iteration."""
         return {
             "noise_scale": self.noise_scale,
             "noise_probability": self.noise_probability,

@@ -88,7 +88,7 @@ def _spread(marks: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
 
 
 def highest_around(scores: NDArray, reach: int) -> NDArray[np.bool_]:
-    """Where a score of ``[D,H,W]`` is the highest within ``reach`` of it, in its slice and those beside it."""
+    """Bool ``[D,H,W]``: scores that are the highest within ``reach``, in their slice and those beside it."""
     result = np.empty(scores.shape, dtype=bool)
     for place, highest in _in_slices(scores, reach):
         np.equal(scores[place], highest, out=result[place])
@@ -96,7 +96,7 @@ def highest_around(scores: NDArray, reach: int) -> NDArray[np.bool_]:
 
 
 def shelves(scores: NDArray, highest: NDArray[np.bool_], reach: int) -> Iterator[NDArray[np.bool_]]:
-    """Yield for each slice where ``highest`` is within ``reach`` of an equal score that is not: its group is a flank."""
+    """Yield for each slice where ``highest`` is within ``reach`` of an equal score that is not: there, a flank."""
     others = (np.where(marks, -np.inf, plane) for plane, marks in zip(scores, highest, strict=True))
     for place, equal in _in_slices(others, reach):
         yield highest[place] & (scores[place] == equal)

@@ -155,7 +155,7 @@ class Collector:
             self.volumes.add(precision, case)
 
     def _dice(self, counts: Tensor) -> float:
-        """Of the counts of :func:`~dino_uad.metrics.overlap_counts`; NaN without a threshold or an anomaly."""
+        """Dice from the counts of :func:`~dino_uad.metrics.overlap_counts`; NaN without a threshold or an anomaly."""
         return float(dice_of_counts(counts)) if counts[2] > 0 and not math.isnan(self.threshold) else math.nan
 
     def _name(self, item: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def passed_over(facts: Mapping[str, Any]) -> list[str]:
 
 
 def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
-    """What the page's table needs of each scan, in short keys."""
+    """Yield each scan's row for the page's table, with keys of one letter."""
     for row in store.rows():
         scan = row["scan"]
         yield {

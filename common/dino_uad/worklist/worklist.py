@@ -185,7 +185,7 @@ class Worklist:
 
 
 def file_state(path: str | Path) -> str:
-    """What changes when a file, or one of those in a DICOM series' folder, is replaced."""
+    """Digest of name, size and time of change of a file, or of all in a DICOM series' folder; "gone" if unreadable."""
     path = Path(path)
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
     try:

@@ -117,7 +117,7 @@ def _find_farthest(nearest: Tensor, bank: Tensor, numbers: Tensor) -> _Farthest:
 
 
 def _select(farthest: _Farthest, limit: int) -> Tensor:
-    """As many greedy steps as the candidates decide among themselves: their places, at least one, as rank 0 finds."""
+    """Greedy steps that the candidates decide among themselves: their indices ``[n]``, 1 to ``limit`` of them."""
     rows = unit_rows(farthest.rows)
     mutual = linear(rows, rows).cpu().numpy()
     similarity = farthest.similarity.cpu().numpy().copy()

@@ -10,9 +10,9 @@ from monai.transforms.utils_morphological_ops import dilate, erode
 from torch import Tensor
 
 THRESHOLD = 10.0
-"""On the projection, as published: for embeddings of the last block with its norm (of FLAIR slices 43 to 53 long)."""
+"""On the projection, as published: for embeddings of the last block with its norm (43 to 53 long in FLAIR slices)."""
 CENTRAL_SHARE = 0.35
-"""Of the central crop, as published: the object is expected to fill more than this of it."""
+"""Share of the central crop that the object is expected to exceed, as published."""
 
 logger = logging.getLogger(__name__)
 
