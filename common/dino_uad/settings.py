@@ -38,7 +38,7 @@ def is_number(value: Any, low: float, high: float, *, ends: str = "[]") -> bool:
 
 
 def require_number(name: str, value: Any, low: float, high: float = math.inf, *, ends: str = "[]") -> None:
-    """Raise ValueError unless ``value`` is a number from ``low`` to ``high``, ``ends`` included ``[]`` or not ``()``."""
+    """Raise ValueError unless ``value`` is a number from ``low`` to ``high``; ``ends`` count ``[]`` or not ``()``."""
     upwards = f"a number {'above' if ends[0] == '(' else 'of at least'} {low:g}"
     expected = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}" if high < math.inf else upwards
     require(name, value, is_number(value, low, high, ends=ends), expected)
