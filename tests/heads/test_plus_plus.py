@@ -23,9 +23,17 @@ def test_a_masked_row_is_never_drawn(uniform):
     assert set(drawn[0, :2].tolist()) == {1, 2}
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_distance_that_is_rounding_noise_counts_as_none(seed):
+    """Of 5000 copies of a row, whose expanded distances are not exactly 0, and another row near it."""
+    row = torch.randn(64, generator=torch.Generator().manual_seed(seed))
+    near = row + 2e-3 * row.norm() * torch.eye(64)[0]
+    rows = torch.cat([row.expand(5000, 64), near[None]])[None]
+    assert plus_plus(rows, torch.tensor([0.1, 0.5])).tolist() == [[500, 5000]]
+
+
 def test_rows_that_coincide_are_drawn_once_before_all_are_drawn_again():
-    """Copies differ by rounding alone, far from 0 by more than nothing."""
-    rows = 40 + torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0))
+    rows = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0))
     copies = rows.repeat_interleave(50, dim=1)
     for seed in range(20):
         drawn = plus_plus(copies, torch.rand(3, generator=torch.Generator().manual_seed(seed)))
