@@ -109,19 +109,6 @@ class AnomalyDetector(nn.Module):
         if checkpoint is not None:
             load_model(self, checkpoint)
 
-    def _own_facts(self) -> dict[str, Any]:
-        """What the fingerprint says of the network itself, in the order in which reports list it."""
-        return {
-            **fingerprint.of_backbone(self.backbone),
-            **fingerprint.of_head(self.head),
-            "image_size": list(self.image_size),
-            "foreground": self.foreground.mode,
-            "neighbourhood": self.neighbourhood,
-            "baseline": self.baseline.mode,
-            "units": self.uses_units,
-            "smoothing_sigma": self.smoothing_sigma,
-        }
-
     @property
     def grid_size(self) -> tuple[int, int]:
         """Patches per column and row, ``(h, w)``."""
@@ -220,6 +207,19 @@ class AnomalyDetector(nn.Module):
     def forward(self, image: Tensor, threshold: Tensor | None = None) -> Tensor:
         """``[B,1|3,H,W]`` in [0, 1] to the anomaly map ``[B,1,H,W]`` float32; higher is more anomalous."""
         return self.predict(image, threshold)["pred"]
+
+    def _own_facts(self) -> dict[str, Any]:
+        """What the fingerprint says of the network itself, in the order in which reports list it."""
+        return {
+            **fingerprint.of_backbone(self.backbone),
+            **fingerprint.of_head(self.head),
+            "image_size": list(self.image_size),
+            "foreground": self.foreground.mode,
+            "neighbourhood": self.neighbourhood,
+            "baseline": self.baseline.mode,
+            "units": self.uses_units,
+            "smoothing_sigma": self.smoothing_sigma,
+        }
 
     def state_dict(self, *args, **kwargs) -> dict[str, Any]:
         state = super().state_dict(*args, **kwargs)

@@ -38,7 +38,7 @@ class SeenScans(nn.Module):
         return bool(self.orientations.any()) or not bool(self.ranges.isnan().all())
 
     def fit(self, values: Tensor, orientations: Sequence[str | None], groups: Sequence[Hashable] | None = None) -> None:
-        """Learn ranges and orientations; a feature that fewer than ``fewest`` groups have stays unknown.
+        """Take in scans; what fewer than ``fewest`` groups tell stays unknown.
 
         Args:
             values: ``[n,4]``, NaN where a scan does not tell (a picture has no millimetres).

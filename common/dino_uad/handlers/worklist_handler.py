@@ -86,13 +86,13 @@ class WorklistHandler:
         engine.state.output = engine.state.batch = None
 
     def _unlike_the_fit(self, image: Tensor) -> list[str]:
-        """Names of the features of a scan ``[C,H,W]`` or ``[C,H,W,D]`` outside the calibration scans' ranges."""
+        """In what a scan ``[C,H,W]`` or ``[C,H,W,D]`` is outside of what the calibration scans were."""
         plain = image.as_subclass(Tensor).cpu()
         slices = plain.movedim(-1, 0) if plain.ndim == 4 else plain[None]
         return self.network.normal_scans.seen.unlike(*looks(slices, image.meta, is_picture(image)))
 
     def _too_few_pixels(self, image: Tensor) -> list[str]:
-        """Note if a scan has fewer pixels along a side than the network has patches: it scores interpolated detail."""
+        """That a scan has fewer pixels along a side than the network has patches: what it scores was made up."""
         grid = ScanGrid.from_meta(image.meta, is_picture(image))
         sides = [grid.shape[axis] for axis in grid.in_plane]
         if min(sides) >= min(self.network.grid_size):
