@@ -30,7 +30,7 @@ def run(call: PreparedCall) -> Any:
 
 
 def prepared(name: str, verb: Callable[..., Any]) -> Callable[..., PreparedCall]:
-    """What fire calls in the place of ``verb``: checks the values and returns a :class:`PreparedCall`."""
+    """Wrap ``verb`` for fire: the wrapper checks the values and returns a :class:`PreparedCall`."""
 
     signature, hints = inspect.signature(verb), typing.get_type_hints(verb)
 
@@ -50,7 +50,7 @@ def prepared(name: str, verb: Callable[..., Any]) -> Callable[..., PreparedCall]
 
 
 def _as_typed(text: str) -> str | bool | None:
-    """Text that fire would read as something else: ``1e5``, ``a,b``, ``case#7``. It says True for a missing value."""
+    """Keep text as typed, which fire would parse (``1e5``, ``a,b``, ``case#7``); its "True" is a missing value."""
     return {"None": None, "True": True}.get(text, text)
 
 

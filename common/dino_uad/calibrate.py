@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,23 +16,23 @@ from dino_uad.bundle_run import find_bundle
 from dino_uad.data import datalist
 from dino_uad.detector import AnomalyDetector, fingerprint, fitted_slices, flagged_shares, read_model
 from dino_uad.embeddings import EmbeddingLoader
-from dino_uad.files import atomic_path, save_torch
+from dino_uad.files import atomic_path, save_torch, write_json
 from dino_uad.handlers import ScanTally, score
 from dino_uad.handlers import calibrate as calibrate_network
 from dino_uad.overrides import check_override
 
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
 NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")
-"""What a model says of the fit, by the keys that the configs have for it."""
+"""Facts of the fit in a model's fingerprint, by their config keys below ``network_def``."""
 DATA_OPTIONS = ("pattern", "kind", "normal", "mask_pattern", "image_pattern", "group_pattern", "series")
-"""Of ``train_data``, what says how to read a folder."""
+"""Keys of ``train_data`` that say how to read a folder."""
 
 AFTER = (
     "Measured on the scans that calibrated, where these shares follow from their number alone: they do not tell how "
     "often other normal scans are flagged. That takes scans which calibrated nothing"
 )
-"""What the numbers after a calibration say. Ranks of scores among themselves are the same whatever the scores are, also
-if each scan is compared with the others alone: leaving the scan out would not make evidence of it."""
+"""Printed below the shares after a calibration: they follow from ranks among the calibration scans alone, whatever the
+scores, and leaving each scan out of its own comparison would not change that."""
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +99,7 @@ def calibrate(
         "promises": normal.promises(),
     }
     save_torch({key: value.cpu() for key, value in network.state_dict().items()}, folder / "model.pt")
-    with atomic_path(folder / "calibration.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(result, folder / "calibration.json")
     if replace:
         with atomic_path(kept_name(path)) as temporary:
             shutil.copyfile(path, temporary)

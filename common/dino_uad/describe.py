@@ -69,7 +69,7 @@ def sha256(content: bytes | memoryview) -> str:
 
 
 class _Describer:
-    """One description; what occurs in it again is only referred to, which ends circles too."""
+    """Builds one description; a thing that occurs again is replaced by a reference, so that cycles end."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, Any]] = {}  # holds the things, so that no address is used twice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,23 @@ from dino_uad.versions import installed_version
 
 
 def digest_file(path: str | Path) -> str:
-    """Of a file's bytes, as ``sha256sum`` prints it."""
+    """Return the SHA-256 of a file's bytes, as ``sha256sum`` prints it."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digest_json(facts: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Return the SHA-256 of JSON types, whatever the order of their keys; ``default`` makes other values such types."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=default).encode()).hexdigest()
+
+
 def digest_facts(facts: Any) -> str:
-    """Of JSON types, of which half is enough for a name."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    """Return the first half of :func:`digest_json`: enough for a name."""
+    return digest_json(facts)[:32]
 
 
 def digest_sources(package: Path, rooms: Sequence[str] = ("",), libraries: Sequence[str] = ()) -> str:
-    """Of the Python files below a package's folder, and of the versions of what they use.
+    """Return a digest of the Python files below a package's folder, and of the versions of what they use.
 
     Args:
         package: the folder.

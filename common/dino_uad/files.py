@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import time
@@ -66,6 +67,12 @@ def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
         except RuntimeError as error:
             # torch's zip writer covers up the error that stopped it, such as a full disk, with one about its position.
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def write_json(value: Any, path: str | os.PathLike[str]) -> None:
+    """Write a value of JSON types, indented, through :func:`atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def require_writable(folder: str | os.PathLike[str]) -> None:

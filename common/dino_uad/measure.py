@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import platform
 import sys
 import threading
 from collections.abc import Callable
@@ -34,6 +35,13 @@ def peak_megabytes(device: torch.device) -> float:
         return psutil.Process().memory_info().peak_wset / MEGABYTE
     unit = 1 if sys.platform == "darwin" else 1024  # bytes that ru_maxrss counts in
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor with the number of threads torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def peak_extra_megabytes(call: Call, device: torch.device, period: float = 0.001) -> float:

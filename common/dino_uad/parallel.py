@@ -21,6 +21,7 @@ from dino_uad.processor import cores
 T = TypeVar("T")
 _ROWS = 65536  # that travel at once
 TIMEOUT_MINUTES = 10.0
+_MOST_WORKERS = 16
 _SHARED_BY_A_WORKER = 512 << 20  # bytes: two volumes of 512 × 512 × 200 voxels, loaded ahead
 _patience = 60 * TIMEOUT_MINUTES
 
@@ -46,8 +47,8 @@ def rank_device(kind: str | None = None) -> torch.device:
     return torch.device("cuda", number)
 
 
-def loader_workers(device: torch.device | str, most: int = 16) -> int:
-    """Processes that load images beside this one: its part of the cores on a machine with a GPU, at most ``most``.
+def loader_workers(device: torch.device | str) -> int:
+    """Processes that load images beside this one: its part of the cores on a machine with a GPU, at most 16.
 
     None on a processor, which is busy with the backbone, or where there is one core for each rank, and only as many as
     there is shared memory for, through which images come: a container often has 64 MB.
@@ -56,7 +57,7 @@ def loader_workers(device: torch.device | str, most: int = 16) -> int:
         return 0
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else math.inf
-    return int(max(0, min(most, cores() // ranks - 1, shared // ranks // _SHARED_BY_A_WORKER)))
+    return int(max(0, min(_MOST_WORKERS, cores() // ranks - 1, shared // ranks // _SHARED_BY_A_WORKER)))
 
 
 def start_process_group(device: torch.device | str, timeout_minutes: float = TIMEOUT_MINUTES) -> None:
@@ -179,33 +180,47 @@ def gather_objects(mine: T) -> list[T]:
 _NOTHING = object()
 
 
+def counts(count: int, device: torch.device) -> list[int]:
+    """Every rank's count, such as that of its rows, in rank order; on every rank."""
+    if world_size() == 1:
+        return [count]
+    everyones = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    everyones[rank()] = count
+    all_reduce_sum(everyones)
+    return everyones.tolist()
+
+
+def own_place(counts: Sequence[int]) -> slice:
+    """Slice of this rank's part in rows that were gathered from all ranks, in rank order, ``counts`` of each."""
+    start = sum(counts[: rank()])
+    return slice(start, start + counts[rank()])
+
+
 def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate ``[n_r, ...]`` of all ranks along the first axis, in rank order; ``n_r`` may differ or be 0."""
     if not is_distributed():
         return rows
-    counts = torch.zeros(world_size(), dtype=torch.int64, device=rows.device)
-    counts[rank()] = len(rows)
-    dist.all_reduce(counts)
-    padded = rows.new_zeros((int(counts.max()), *rows.shape[1:]))
+    everyones = counts(len(rows), rows.device)
+    padded = rows.new_zeros((max(everyones), *rows.shape[1:]))
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(parts, padded)
-    return torch.cat([part[:count] for part, count in zip(parts, counts.tolist(), strict=True)])
+    return torch.cat([part[:count] for part, count in zip(parts, everyones, strict=True)])
 
 
 def collect_rows(rows: Tensor) -> Tensor | None:
     """:func:`gather_rows` into the memory of rank 0's host, a piece at a time; None on the other ranks."""
     if not is_distributed():
         return rows.cpu()
-    counts = gather_rows(torch.tensor([len(rows)], device=rows.device)).tolist()
+    everyones = counts(len(rows), rows.device)
     if rank() > 0:
         for start in range(0, len(rows), _ROWS):
             dist.send(rows[start : start + _ROWS].contiguous(), 0)
         return None
-    result = torch.empty((sum(counts), *rows.shape[1:]), dtype=rows.dtype)
+    result = torch.empty((sum(everyones), *rows.shape[1:]), dtype=rows.dtype)
     result[: len(rows)] = rows.cpu()
     place = len(rows)
-    for source, count in enumerate(counts[1:], start=1):
+    for source, count in enumerate(everyones[1:], start=1):
         for start in range(0, count, _ROWS):
             piece = rows.new_empty((min(_ROWS, count - start), *rows.shape[1:]))
             dist.recv(piece, source)

@@ -19,13 +19,13 @@ def require(name: str, value: Any, valid: bool, expected: str) -> None:
 
 
 def require_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
-    """Refuse what is none of ``choices``."""
+    """Raise ValueError unless ``value`` is one of ``choices``."""
     choices = list(choices)
     require(name, value, value in choices, f"one of {', '.join(map(str, choices))}")
 
 
 def require_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is no whole number of at least ``least``; a word or a truth value is none."""
+    """Raise ValueError unless ``value`` is a whole number of at least ``least``; a bool is none."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     require(name, value, whole and value >= least, f"a whole number of at least {least}")
 
@@ -38,14 +38,14 @@ def is_number(value: Any, low: float, high: float, *, ends: str = "[]") -> bool:
 
 
 def require_number(name: str, value: Any, low: float, high: float = math.inf, *, ends: str = "[]") -> None:
-    """Refuse what is no number between ``low`` and ``high``, with or without the ``ends``: ``[]``, ``(]``, ``[)``."""
+    """Raise ValueError unless ``value`` is a number from ``low`` to ``high``; ``ends`` count ``[]`` or not ``()``."""
     upwards = f"a number {'above' if ends[0] == '(' else 'of at least'} {low:g}"
     expected = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}" if high < math.inf else upwards
     require(name, value, is_number(value, low, high, ends=ends), expected)
 
 
 def require_size(name: str, value: Any) -> tuple[int, int]:
-    """Refuse what is no height and width in pixels; returns them.
+    """Return height and width in pixels.
 
     Raises:
         ValueError: it is not.

@@ -70,7 +70,7 @@ def by_first_rank(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 
 class _Signs:
-    """What ranks tell each other during one such work.
+    """Signs of life that ranks exchange during one such work.
 
     Args:
         number: of the work, on every rank the same.

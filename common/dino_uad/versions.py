@@ -11,7 +11,7 @@ DEPENDED_ON = ("torch", "monai", "pytorch-ignite", "numpy")
 
 
 def installed_version(name: str) -> str | None:
-    """Of an installed package; None if none of that name is, as where ``itk-io`` brings the modules of ``itk``."""
+    """Version of an installed package; None if it is not, as where ``itk-io`` brings the modules of ``itk``."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -19,5 +19,5 @@ def installed_version(name: str) -> str | None:
 
 
 def package_versions(names: Iterable[str] = DEPENDED_ON) -> dict[str, str]:
-    """Of this package, which needs not be installed (a shared zip brings its own), and of those that are."""
+    """Versions of this package (from a shared zip it need not be installed) and of those of ``names`` that are."""
     return {"dino-uad": dino_uad.__version__} | {name: found for name in names if (found := installed_version(name))}

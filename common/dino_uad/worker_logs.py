@@ -29,7 +29,7 @@ class WorkerLogs:
         return {"level": self.level, "records": self.records}
 
     def __call__(self, worker: int) -> None:
-        """In a worker, before it loads anything."""
+        """Set up logging in a worker, before it loads anything."""
         root = logging.getLogger()
         root.handlers = [QueueHandler(self.records)]
         root.setLevel(self.level)

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from monai.engines import IterationEvents
 from torch import nn
 
-from dino_uad.engines.embedding_trainer import AutoregressiveLoss, EmbeddingTrainer
+from dino_uad.engines.embedding_trainer import EmbeddingTrainer, PredictionLoss
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
 from dino_uad.heads.spatial_ar.head import SpatialARHead
 
@@ -41,7 +41,7 @@ def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None, 
         train_data_loader=loader,
         network=head,
         optimizer=optimizer,
-        loss_function=AutoregressiveLoss(),
+        loss_function=PredictionLoss(),
         prepare_batch=PrepareEmbedding(noise_probability=0.5, seed=3),
     )
     if start is not None:
@@ -108,15 +108,15 @@ def test_loss_is_the_mean_square_over_valid_patches():
     mask = torch.rand(3, 1, 6, 5) < 0.5
     valid = mask.expand_as(clean)
     expected = nn.functional.mse_loss(prediction[valid], clean[valid])
-    torch.testing.assert_close(AutoregressiveLoss()(prediction, (clean, mask)), expected)
-    pair = AutoregressiveLoss()((prediction, clean), (clean, mask))
+    torch.testing.assert_close(PredictionLoss()(prediction, (clean, mask)), expected)
+    pair = PredictionLoss()((prediction, clean), (clean, mask))
     torch.testing.assert_close(pair, expected / 2)
 
 
 def test_loss_of_an_empty_share_has_zero_gradients():
     head = SpatialARHead(4, 8, dilations=(1,)).train()
     nothing = torch.zeros(0, 4, 6, 5)
-    loss = AutoregressiveLoss()(head(nothing), (nothing, torch.ones(0, 1, 6, 5, dtype=torch.bool)))
+    loss = PredictionLoss()(head(nothing), (nothing, torch.ones(0, 1, 6, 5, dtype=torch.bool)))
     loss.backward()
     assert loss.item() == 0
     assert all(parameter.grad.abs().sum() == 0 for parameter in head.parameters())
@@ -133,7 +133,7 @@ def test_distributed_data_parallel_is_refused(tmp_path):
                 train_data_loader=batches(),
                 network=network,
                 optimizer=torch.optim.AdamW(network.parameters()),
-                loss_function=AutoregressiveLoss(),
+                loss_function=PredictionLoss(),
                 prepare_batch=PrepareEmbedding(),
             )
     finally:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dino_uad.engines import AutoregressiveLoss, EmbeddingTrainer, PrepareEmbedding
+from dino_uad.engines import EmbeddingTrainer, PredictionLoss, PrepareEmbedding
 from dino_uad.heads import GradientHead, MeanDistanceHead, neighbourhood_mean
 
 SIDE = 3
@@ -39,7 +39,7 @@ def trained(head: nn.Module, loader: list[dict[str, Tensor]], epochs: int = 1) -
         train_data_loader=loader,
         network=head,
         optimizer=torch.optim.AdamW(head.parameters(), lr=1e-2) if list(head.parameters()) else None,
-        loss_function=AutoregressiveLoss(),
+        loss_function=PredictionLoss(),
         prepare_batch=PrepareEmbedding(noise_probability=0),
     ).run()
     return head

@@ -5,6 +5,7 @@ import torch
 
 from dino_uad import parallel
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
+from dino_uad.heads import GradientHead
 
 
 def batch(count=4, seed=0, **extra):
@@ -12,6 +13,13 @@ def batch(count=4, seed=0, **extra):
     scale = torch.tensor([0.1, 1.0, 10.0]).view(1, 3, 1, 1)
     embedding = (scale * torch.randn(count, 3, 32, 32, generator=generator)).half()
     return {"embedding": embedding, "cls": torch.zeros(count, 3), **extra}
+
+
+def prepared(**arguments):
+    """As a trainer attaches it to a head that standardises nothing."""
+    prepare = PrepareEmbedding(**arguments)
+    prepare.head = GradientHead(3)
+    return prepare
 
 
 def noise_at(prepare, iteration, data):
@@ -22,14 +30,14 @@ def noise_at(prepare, iteration, data):
 
 def test_noise_is_a_fraction_of_the_spatial_deviation_of_each_channel():
     data = batch()
-    noise = noise_at(PrepareEmbedding(noise_scale=0.03, noise_probability=1), 1, data)
+    noise = noise_at(prepared(noise_scale=0.03, noise_probability=1), 1, data)
     expected = 0.03 * data["embedding"].float().std(dim=(2, 3))
     torch.testing.assert_close(noise.std(dim=(2, 3)), expected, rtol=0.1, atol=0)
     assert (noise.mean(dim=(2, 3)).abs() < 5 * expected / 32).all()
 
 
 def test_a_fifth_of_the_batches_has_noise_and_targets_are_always_clean():
-    prepare, data = PrepareEmbedding(), batch(1)
+    prepare, data = prepared(), batch(1)
     noisy = 0
     for iteration in range(1, 501):
         prepare.iteration = iteration
@@ -42,30 +50,30 @@ def test_a_fifth_of_the_batches_has_noise_and_targets_are_always_clean():
 
 def test_noise_depends_on_seed_and_iteration_alone():
     data = batch()
-    prepare = PrepareEmbedding(noise_probability=1, seed=1)
+    prepare = prepared(noise_probability=1, seed=1)
     first = noise_at(prepare, 7, data)
     torch.randn(10)  # the global generator has no part in it
-    assert torch.equal(noise_at(PrepareEmbedding(noise_probability=1, seed=1), 7, data), first)
+    assert torch.equal(noise_at(prepared(noise_probability=1, seed=1), 7, data), first)
     assert not torch.equal(noise_at(prepare, 8, data), first)
-    assert not torch.equal(noise_at(PrepareEmbedding(noise_probability=1, seed=2), 7, data), first)
+    assert not torch.equal(noise_at(prepared(noise_probability=1, seed=2), 7, data), first)
     assert not torch.equal(first[0] / first[0].std(), first[1] / first[1].std())
 
 
 def test_shards_of_a_batch_see_the_noise_of_the_whole(monkeypatch):
     data = batch(5)
-    whole = noise_at(PrepareEmbedding(noise_probability=1), 3, data)
+    whole = noise_at(prepared(noise_probability=1), 3, data)
     monkeypatch.setattr(parallel, "world_size", lambda: 3)
     shares = [3, 0, 2]
     monkeypatch.setattr(parallel, "all_reduce_sum", lambda counts: counts.copy_(torch.tensor(shares)))
     for rank, rows in enumerate(torch.arange(5).split(shares)):
         monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
         shard = {key: value[rows] for key, value in data.items()}
-        torch.testing.assert_close(noise_at(PrepareEmbedding(noise_probability=1), 3, shard), whole[rows])
+        torch.testing.assert_close(noise_at(prepared(noise_probability=1), 3, shard), whole[rows])
 
 
 def test_foreground_is_the_mask_of_the_target():
     foreground = torch.rand(4, 1, 32, 32) < 0.5
-    _, (_, mask) = PrepareEmbedding()(batch(foreground=foreground), "cpu")
+    _, (_, mask) = prepared()(batch(foreground=foreground), "cpu")
     assert torch.equal(mask, foreground)
 
 

@@ -67,11 +67,11 @@ def test_no_count_above_a_threshold_moves_by_more_than_its_share(sizes, data):
     after = before.coarser()
     for row in range(2):
         for threshold in before.scores:
-            exact = before.masses[row, before.scores >= threshold].sum()
-            found = after.masses[row, after.scores >= threshold].sum()
+            exact = before.weights[row, before.scores >= threshold].sum()
+            found = after.weights[row, after.scores >= threshold].sum()
             assert abs(found - exact) <= exact / SHARES
     for curve in (average_precision, auroc, f1_max):
-        exact, found = (float(curve(*torch.from_numpy(level.masses))) for level in (before, after))
+        exact, found = (float(curve(*torch.from_numpy(level.weights))) for level in (before, after))
         assert found == pytest.approx(exact, abs=2 / SHARES, nan_ok=True)
 
 
@@ -81,7 +81,7 @@ def test_distinct_scores_keep_counts_too(scores, seed):
     masks = np.random.default_rng(seed).random(len(scores)) < 0.3
     before = pixels(scores, masks)
     after = before.coarser()
-    cumulative = [np.cumsum(level.masses[:, ::-1], axis=1)[:, ::-1] for level in (before, after)]
+    cumulative = [np.cumsum(level.weights[:, ::-1], axis=1)[:, ::-1] for level in (before, after)]
     places = np.searchsorted(after.scores, before.scores)
     found = np.pad(cumulative[1], ((0, 0), (0, 1)))[:, places]
     assert (np.abs(found - cumulative[0]) <= cumulative[0] / SHARES).all()
@@ -91,7 +91,7 @@ def test_only_the_order_of_the_scores_matters():
     rng = np.random.default_rng(0)
     scores, masks = rng.normal(size=50_000).astype(np.float32), rng.random(50_000) < 0.1
     plain, moved = (pixels(s.astype(np.float32), masks).coarser() for s in (scores, scores * 2.0**-100))
-    np.testing.assert_array_equal(plain.masses, moved.masses)
+    np.testing.assert_array_equal(plain.weights, moved.weights)
     np.testing.assert_array_equal(plain.scores, moved.scores * np.float32(2.0**100))
 
 

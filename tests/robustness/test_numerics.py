@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dino_uad.engines.embedding_trainer import AutoregressiveLoss
+from dino_uad.engines.embedding_trainer import PredictionLoss
 from dino_uad.heads import image_score
 from dino_uad.heads.anomaly_dino.head import AnomalyDinoHead
 from dino_uad.heads.dino_ad.head import DinoADHead
@@ -42,7 +42,7 @@ def embeddings(kind, images, side, scale, seed):
 
 def fit(head, batch, cls):
     if isinstance(head, SpatialARHead):
-        optimizer, loss = torch.optim.AdamW(head.parameters(), lr=1e-2), AutoregressiveLoss()
+        optimizer, loss = torch.optim.AdamW(head.parameters(), lr=1e-2), PredictionLoss()
         mask = torch.ones_like(batch[:, :1], dtype=torch.bool)
         for _ in range(3):
             optimizer.zero_grad()

@@ -26,7 +26,7 @@ ARCHITECTURES: dict[str, ViTConfig] = {
     "dino_uad_tiny14": ViTConfig(embed_dim=384, depth=9, num_heads=6),
 }
 STUDENTS = {"dino_uad_tiny14": {5: 5, 8: 8}}
-"""Of students, the blocks to read and those of their teacher that they stand for (from 0)."""
+"""By student: the blocks to read and, for each, the block of the teacher that it imitates (from 0)."""
 
 
 def architecture(name: str) -> ViTConfig:

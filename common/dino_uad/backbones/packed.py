@@ -17,13 +17,13 @@ from torch import Tensor
 LARGEST_IN_BLOCKS = 42
 """Largest level of a matrix of a block: 5.5 bits once they are coded."""
 LARGEST = 127
-"""Of all other tensors: of position embeddings, whose error every block inherits."""
+"""Largest level of all other tensors, such as position embeddings, whose rounding error reaches every block."""
 SCALE, SHAPE = ".scale", ".shape"
-"""Ends of the names under which scales and shape of a packed tensor stand."""
+"""Suffixes of the keys that hold the scales and the shape of a packed tensor."""
 
 
 def is_packed(tensor: Tensor) -> bool:
-    """Whether a tensor has rows that are packed; the others are kept in half precision."""
+    """Whether a tensor is packed row by row; others are stored in half precision."""
     return tensor.ndim >= 2 and tensor.shape[-1] % 8 == 0
 
 
@@ -36,7 +36,7 @@ def levels(name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rounded(name: str, tensor: Tensor) -> Tensor:
-    """A tensor as it is read again after :func:`pack_state`, but for half precision where nothing is packed."""
+    """Round a tensor as :func:`pack_state` does if it is packed; others are returned as they are."""
     if not is_packed(tensor):
         return tensor
     rows, scale = levels(name, tensor)

@@ -17,7 +17,7 @@ from dino_uad.bench.all_rows import PEERS, ROWS, select_rows
 from dino_uad.bench.machine import describe_machine, load_per_core
 from dino_uad.bench.markdown import to_markdown
 from dino_uad.bench.settings import Settings
-from dino_uad.files import atomic_path
+from dino_uad.files import atomic_path, write_json
 
 Report = dict[str, Any]
 
@@ -89,7 +89,7 @@ def _run_row(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def _start_report(out: Path, settings: Settings) -> Report:
-    """What the folder holds, if it was measured in the same way; else a report without rows."""
+    """Return the folder's report if machine and settings are the same; else one without rows."""
     report: Report = {
         "machine": describe_machine(settings.device),
         "device": settings.device.type,
@@ -109,6 +109,6 @@ def _in_order(rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(out: Path, report: Report) -> None:
-    for name, text in (("bench.json", json.dumps(report, indent=1) + "\n"), ("bench.md", to_markdown(report))):
-        with atomic_path(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_json(report, out / "bench.json")
+    with atomic_path(out / "bench.md") as temporary:
+        temporary.write_text(to_markdown(report), encoding="utf-8")

@@ -53,7 +53,7 @@ class Check:
 
 @dataclass
 class Row:
-    """What one row measured; rows fill it as they go."""
+    """Result of one row: timings, memory, figures, checks and notes, filled in as it runs."""
 
     name: str
     title: str

@@ -14,7 +14,7 @@ from dino_uad.engines import resize_like
 from dino_uad.metrics import is_anomalous
 
 KINDS = ("foreground", "worst", "pixels", "worst pixels")
-"""Of the foreground of all images, of that of the worst one, and as published: of all pixels, of the worst image's."""
+"""Shares marked: of the foreground of all images and of the worst one; as published, of all pixels and of the worst."""
 
 
 class FalsePositives:

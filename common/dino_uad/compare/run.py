@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from pathlib import Path
 from statistics import median
@@ -19,7 +18,7 @@ from dino_uad.compare.config import Cell, Settings, data_key
 from dino_uad.compare.spec import BASELINES, BRIGHTNESS, NO_BACKBONE, BackboneSpec, Method, parsed, seed
 from dino_uad.compare.stored import defined
 from dino_uad.compare.table import summarise, write_csv, write_markdown, write_plot
-from dino_uad.files import atomic_path, require_writable
+from dino_uad.files import require_writable, write_json
 from dino_uad.measure import synchronize
 from dino_uad.metrics import holm, permutation_test
 from dino_uad.settings import require_count
@@ -145,8 +144,7 @@ def write(
     """Write the table in its four forms and return it."""
     facts |= {"dataset": Path(settings.dataset_dir).name, "image_size": settings.image_size}
     result = {"facts": facts, "rows": rows, "paired_tests": tests}
-    with atomic_path(folder / "compare.json") as temporary:
-        temporary.write_text(json.dumps(defined(result), indent=2, allow_nan=False), encoding="utf-8")
+    write_json(defined(result), folder / "compare.json")
     write_csv(rows, folder / "compare.csv")
     write_markdown(result, folder / "compare.md")
     write_plot(rows, folder / "compare.png")

@@ -27,7 +27,7 @@ class Method:
 
     @property
     def name(self) -> str:
-        """How tables call it: ``dpmm score_type=likelihood``."""
+        """Name in tables, such as ``dpmm score_type=likelihood``."""
         return " ".join([self.bundle, *(f"{key}={value}" for key, value in self.settings.items())])
 
     @classmethod
@@ -54,7 +54,7 @@ class BackboneSpec:
 
     @property
     def name(self) -> str:
-        """How tables call it: ``dinov2_vits14 block 9``, counting blocks from 1."""
+        """Name in tables, such as ``dinov2_vits14 block 9``; blocks count from 1."""
         blocks = "" if self.layers is None else " block " + "+".join(str(layer + 1) for layer in self.layers)
         blocks = " last block" if self.layers == (-1,) else blocks
         return self.arch + blocks + (" random weights" if self.random else "")

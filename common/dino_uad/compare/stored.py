@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from dino_uad.files import atomic_path
+from dino_uad.files import write_json
 
 LEVELS = "levels.pt"
 
@@ -19,8 +19,7 @@ def is_finished(folder: Path) -> bool:
 
 def write_cell(result: dict[str, Any], folder: Path) -> None:
     """Write a cell's result; it appears only whole."""
-    with atomic_path(folder / "cell.json") as temporary:
-        temporary.write_text(json.dumps(defined(result), indent=2, allow_nan=False), encoding="utf-8")
+    write_json(defined(result), folder / "cell.json")
 
 
 def read_cell(folder: Path) -> dict[str, Any]:

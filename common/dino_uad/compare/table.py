@@ -118,20 +118,27 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
             "",
         ]
         lines += _table(header, marked)
-    tests = [test for test in result["paired_tests"] if not math.isnan(test["auroc_difference"])]
-    if tests:
-        lines += ["", "## Paired permutation tests (two-sided; difference is first minus second)", ""]
-        lines += [
-            f"Patients (or images, where names do not tell) are swapped whole, {tests[0]['patients']} of them; Holm: "
-            "adjusted for all these tests of one backbone and seed.",
-            "",
-        ]
-        lines += _table(
-            ["backbone", "seed", "first", "second", "AUROC difference", "p", "Holm", "AUPR difference", "p", "Holm"],
-            [[test["backbone"], str(test["seed"]), test["first"], test["second"], *_tested(test)] for test in tests],
-        )
+    lines += _paired_tests(result["paired_tests"])
     with atomic_path(path) as temporary:
         temporary.write_text(as_utf8("\n".join(lines) + "\n"), encoding="utf-8")
+
+
+def _paired_tests(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The section on those tests whose AUROC is known; no lines without any."""
+    tests = [test for test in found if not math.isnan(test["auroc_difference"])]
+    if not tests:
+        return []
+    names = ["backbone", "seed", "first", "second", "AUROC difference", "p", "Holm", "AUPR difference", "p", "Holm"]
+    rows = [[test["backbone"], str(test["seed"]), test["first"], test["second"], *_tested(test)] for test in tests]
+    return [
+        "",
+        "## Paired permutation tests (two-sided; difference is first minus second)",
+        "",
+        f"Patients (or images, where names do not tell) are swapped whole, {tests[0]['patients']} of them; Holm: "
+        "adjusted for all these tests of one backbone and seed.",
+        "",
+        *_table(names, rows),
+    ]
 
 
 def write_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

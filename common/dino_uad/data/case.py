@@ -21,7 +21,7 @@ WAY_OUT = (
     "masks that do not mark anomalies (but organs) are passed over with --train_data#mask_pattern none (from Python "
     "mask_pattern='none')"
 )
-"""How a message about masks ends."""
+"""Last sentence of messages about masks."""
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,26 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     _refuse_missing_masks(root, cases)
     _refuse_marks_on_normal(root, cases)
     refuse_unknown(root, cases, undecided, [role for role in roles if role.unread], pairing)
+    notes += _notes(images, masks, labels, undecided, cases)
+    notes += _beside_normal(classes.by_place_alone(image for image in bare if decided[image.path]))
+    notes += [patients.doubt] if patients.doubt else []
+    notes += _in_several_splits(cases) if patients.known else []
+    if not splits:
+        return Understood(root, cases, passed, patients.patients_from, "none", notes)
+    _refuse_one_folder_of_many(cases)
+    cases, splits_from, more = assign_splits(root, cases, options)
+    return Understood(root, cases, passed, patients.patients_from, splits_from, notes + more)
+
+
+def _notes(
+    images: list[Role],
+    masks: list[Role],
+    labels: Labels,
+    undecided: list[Role],
+    cases: list[Case],
+) -> list[str]:
+    """Notes for a person on masks that are missing, not read, or decide which slices the fit takes."""
+    notes = []
     if labels and undecided:
         notes.append(
             f"{len(undecided)} of {len(images)} images have no mask and are taken for normal "
@@ -98,14 +118,7 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
         notes.append("no masks: image-level metrics only")
     if any(case.trainable and case.anomalous for case in cases):
         notes.append("of annotated volumes the fit takes the slices without annotation")
-    notes += _beside_normal(classes.by_place_alone(image for image in bare if decided[image.path]))
-    notes += [patients.doubt] if patients.doubt else []
-    notes += _in_several_splits(cases) if patients.known else []
-    if not splits:
-        return Understood(root, cases, passed, patients.patients_from, "none", notes)
-    _refuse_one_folder_of_many(cases)
-    cases, splits_from, more = assign_splits(root, cases, options)
-    return Understood(root, cases, passed, patients.patients_from, splits_from, notes + more)
+    return notes
 
 
 def _of(roles: Iterable[Role], kind: str) -> list[Role]:

@@ -218,7 +218,7 @@ def _others(images: Sequence[Role]) -> list[str]:
 
 
 def _question(root: Path, where: str, found: Mapping[str, int], examples: Sequence[str], patients: bool = False) -> str:
-    """What to say of names that look like classes; ``examples`` are patterns of those that may be normal."""
+    """Message on names that look like classes; ``examples`` are patterns of those that may be normal."""
     listed = ", ".join(f"{name} ({count})" for name, count in list(found.items())[:12])
     advice = f"as in --train_data#normal '{examples[0]}'" if examples else "--train_data#normal 'NAME' with one of them"
     return (

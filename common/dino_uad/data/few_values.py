@@ -68,7 +68,7 @@ def _as_mask(image: Role, count: int | None = None) -> Role:
 
 
 def _beyond(mask: Role, image: Role) -> tuple[frozenset[str], tuple[str, ...]]:
-    """What a mask's folders and name say beyond its image's, without numbers."""
+    """Folders, and words of the name (no numbers), that a mask has and its image has not."""
     known = set(words(image.stem))
     rest = (word for word in words(mask.stem) if word not in known and not word.isdecimal())
     return frozenset(mask.folders) - set(image.folders), tuple(rest)

@@ -19,7 +19,7 @@ COUNTERS = {"epoch", "step", "iteration", "iter", "fold", "age", "slice", "slice
 SEPARATORS = re.compile(r"[\W_]+")
 TOKEN = re.compile(r"[^\s,;:\"'<>{}\[\]()|=\\/]+")
 CELL = re.compile(r'"([^"\n]+)"|([^\t\r\n;,|"]+)')
-"""What may be a name with spaces, or in quotes with commas."""
+"""A cell that may be a name: in quotes it may have commas, without them spaces."""
 PATH = re.compile(r"[\\/]")
 NUMBER = re.compile(r"\d+")
 

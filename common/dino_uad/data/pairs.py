@@ -163,7 +163,7 @@ def _stripped(name: Name, leading: frozenset[str] = frozenset(), trailing: froze
 
 
 def _in_split(images: Sequence[Role], mask: Role) -> list[Role]:
-    """Those of the mask's split; where it names none, those of the test before others of one name."""
+    """Images of the mask's split; for a mask without split, those of the test where there are any."""
     if mask.split is not None:
         return [image for image in images if image.split in (mask.split, None)]
     tested = [image for image in images if image.split == "test"]

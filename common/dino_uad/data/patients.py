@@ -57,7 +57,7 @@ class Patients:
     groups: list[str]
     patients_from: str
     doubt: str = ""
-    """What a person should know of it."""
+    """Note for a person where the groups look like too few patients; else empty."""
 
     @property
     def known(self) -> bool:
@@ -197,7 +197,7 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
 
 def _too_few(where: str, few: Sequence[str], what: str = "") -> str:
     return (
-        f"the {where} look like {what}{len(few)} patient{'s'[: len(few) - 1]} ({', '.join(few)}), too few to draw "
+        f"the {where} look like {what}{len(few)} patient{'s' * (len(few) > 1)} ({', '.join(few)}), too few to draw "
         "splits from: each image counts as a patient, so that splits and intervals promise too much. Add patients, or "
         "sort them into train, valid and test folders"
     )

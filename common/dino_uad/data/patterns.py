@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 NONE = "none"
 """The pattern that chooses no mask on purpose."""
 SPECIAL = re.compile(r"[\[\]*?,'\"!$@%#&`\\]")
-"""What patterns, lists, shells and configs take for something else."""
+"""Characters that are special in patterns, lists, shells or configs."""
 
 
 def fits(text: str, pattern: str) -> bool:

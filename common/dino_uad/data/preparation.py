@@ -80,9 +80,20 @@ def prepare(
         ValueError: ``out`` is not empty, or the data cannot be used (see ``datalist``).
         FileNotFoundError: no such source folder.
     """
-    parameters = {name: value for name, value in locals().items() if name not in ("source", "out")}
-    splits = _splits(source, {name: parameters[name] for name in SPLIT_OPTIONS})
-    transform = _transform(axcodes, preset, start, stop, stride, min_foreground, window, size)
+    slicing = {
+        "axcodes": axcodes,
+        "preset": preset,
+        "start": start,
+        "stop": stop,
+        "stride": stride,
+        "min_foreground": min_foreground,
+        "window": window,
+        "size": size,
+    }
+    splitting = {"valid_fraction": valid_fraction, "test_fraction": test_fraction, "seed": seed}
+    splitting |= {"pattern": pattern, "group_pattern": group_pattern, "on_error": on_error}
+    splits = _splits(source, splitting)
+    transform = _transform(**slicing)
     names = _names([item for items in splits.values() for item in items], anonymous_names, seed)
     counts: Counter[str] = Counter()
     with new_folder(Path(out)) as folder:
@@ -100,15 +111,12 @@ def prepare(
             "slices": dict(sorted(counts.items())),
             "volumes": {split: len(items) for split, items in splits.items()},
             "patients": {split: len({item["group"] for item in items}) for split, items in splits.items()},
-            "parameters": parameters,
+            "parameters": {**slicing, **splitting, "anonymous_names": anonymous_names},
             "versions": package_versions(("monai", "torch", "numpy", "nibabel"))
             | {"python": platform.python_version()},
         }
         (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
-
-
-SPLIT_OPTIONS = ("valid_fraction", "test_fraction", "seed", "pattern", "group_pattern", "on_error")
 
 
 def _splits(source: str, options: dict[str, Any]) -> dict[str, list[dict]]:

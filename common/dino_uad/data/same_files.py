@@ -52,7 +52,7 @@ def join_copies(cases: list[Case]) -> tuple[list[Case], list[str]]:
 
 
 def _joined(sets: Sequence[set[str]]) -> dict[str, str]:
-    """One name for all that the sets connect."""
+    """Map each name to one name for all that the sets connect with it."""
     name_of: dict[str, str] = {}
     for names in sets:
         known = names | {name_of.get(name, name) for name in names}

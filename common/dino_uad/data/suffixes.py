@@ -20,10 +20,10 @@ OPAQUE = (
 PROGRAMS = (
     *(".py", ".ipynb", ".m", ".r", ".sh", ".bat", ".c", ".h", ".cpp", ".java", ".js", ".cfg", ".ini", ".toml", ".log"),
 )
-"""What they are called is what they do, not what they hold."""
+"""Programs: their names tell what they do, not which diagnoses they hold."""
 PAPERS = (".md", ".rst", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".tex", ".html", ".htm", ".bib", ".ppt", ".pptx")
 NO_MASKS = (*(suffix for suffix in TEXTS if suffix not in BOXES), *PROGRAMS, *PAPERS, ".db", ".part", ".tmp", ".bak")
-"""In a folder of masks, or called as they are, they are still none."""
+"""Never masks, even in a folder of masks or with the name of one."""
 
 ENDS = re.compile(r"(?:\.[a-z]{2,5})?\.(?:gz|bz2|xz|zst|lzma|zip)$|\.[^.]+$", re.IGNORECASE)
 """All suffixes of a packed file: ``.nii.bz2``."""

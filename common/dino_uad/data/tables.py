@@ -27,7 +27,7 @@ class Table:
     path: str
     """Below the data set's folder."""
     says: str
-    """What it names, for a message."""
+    """End of a message: how it belongs to the images, such as ``goes with a.png``."""
 
 
 def table_of(images: Sequence[Role], others: Sequence[Role]) -> Table | None:

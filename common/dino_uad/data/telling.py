@@ -21,7 +21,7 @@ FEW_VALUES = 3  # of a column that is a label, whatever its head says
 CHECKSUM = re.compile(r"\b[0-9a-f]{32,}\b")
 TABLES = (".csv", ".tsv", ".tab")
 OWN_COLUMNS, OWN_KEY = {"image_score", "voxel_x"}, re.compile('"dino[_-]uad"')
-"""In the tables that inference writes, and in the versions of its JSON files."""
+"""Columns of the tables that inference writes, and the key of its JSON files: not the data set's."""
 MARKED = re.compile(
     r'"(?:shapes|annotations?|regions|objects|bbox(?:es)?|boxes|polygons?|segmentation|labels?|class(?:es)?|'
     r'categor(?:y|ies)|findings?|diagnos[ei]s|disease|pathology|target)"\s*:',

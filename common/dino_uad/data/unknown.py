@@ -51,7 +51,7 @@ def refuse_unknown(
 
 
 def _advice(image: Role, told: Sequence[Case]) -> str:
-    """How to say that such an image is normal, beside those that are known to be; '' where that would mean ill ones."""
+    """Option that declares such an image normal, with those known to be; '' if it would match anomalous ones."""
     normal = [case.image for case in told if not case.anomalous][:1]
     patterns = dict.fromkeys(_pattern_of(one) for one in (*normal, image))
     ill = [case.image for case in told if case.anomalous]

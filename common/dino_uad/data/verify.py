@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dino_uad.transforms import (
+    NIFTI_SUFFIXES,
     Grid,
     LoadScan,
     LoadScand,
@@ -41,7 +42,7 @@ def overlap(labels: Sequence[Path]) -> float:
 
 
 def identity(path: Path) -> Identity:
-    """What changes when a file does."""
+    """Path, size and time of change of a file: equal while the file is."""
     status = os.stat(path)
     return path, status.st_size, status.st_mtime_ns
 
@@ -90,8 +91,8 @@ def labels_of_item(item: Mapping[str, Any]) -> list[str]:
     return [label] if isinstance(label, str) else list(label)
 
 
-def refuse_blank(items: list[dict]) -> list[dict]:
-    """Return the items; raise ValueError where the mask of an anomalous image marks nothing."""
+def refuse_blank(items: list[dict]) -> None:
+    """Raise ValueError where the mask of an anomalous image marks nothing."""
     for item in items:
         labels = labels_of_item(item)
         if item["anomalous"] and labels and not has_anomaly([Path(label) for label in labels]):
@@ -99,11 +100,10 @@ def refuse_blank(items: list[dict]) -> list[dict]:
                 f"{labels[0]}: the mask is blank, but the folder of its image {item['image']} says anomalous; "
                 "expected a mark in grey or colour (not in the transparency alone). Export it again, or move the image."
             )
-    return items
 
 
-def check_sizes(items: list[dict]) -> list[dict]:
-    """Return the items; raise ValueError where a mask does not lie on its image, as far as headers tell.
+def check_sizes(items: list[dict]) -> None:
+    """Raise ValueError where a mask does not lie on its image, as far as headers tell.
 
     Pictures and their masks have equal sizes. Volumes may lie on different grids where their affines explain it.
     """
@@ -117,7 +117,6 @@ def check_sizes(items: list[dict]) -> list[dict]:
                     f"{path}: the mask is {label}, its image {item['image']} is {image}; "
                     "expected equal sizes. Resample the mask to the image's grid."
                 )
-    return items
 
 
 def _header(path: str | Path) -> tuple[int, ...] | Grid | None:
@@ -126,7 +125,7 @@ def _header(path: str | Path) -> tuple[int, ...] | Grid | None:
         if UnitPILReader().verify_suffix(str(path)):
             with opened(path) as picture:
                 return stored_size(picture)
-        if str(path).lower().endswith((".nii", ".nii.gz")):
+        if str(path).lower().endswith(NIFTI_SUFFIXES):
             return Grid.of_nifti(str(path))
     except Exception as error:
         raise ValueError(

@@ -34,7 +34,7 @@ class Found:
     path: Path
     kind: str
     says: str = ""
-    """What a DICOM object is that is no image; its words are those of the table that precedes a fit."""
+    """Kind of a DICOM object that is no image, in the words of the table before a fit."""
 
     @property
     def annotation(self) -> bool:

@@ -57,7 +57,7 @@ TESTED = _set("negative negatives neg")
 SCALED = _set("norm norms")
 """Normal where they stand alone; in ``stain_norm`` values are normalised."""
 MEASURED = _set("pressure tension dose quality resolution contrast light speed")
-"""What is normal or bad itself where it follows such a word, as in ``normal_pressure_hydrocephalus``."""
+"""Words that a word before them calls normal or bad, and not the patient: ``normal_pressure_hydrocephalus``."""
 
 DEGREES = _set("yes mild moderate severe proliferative")
 """Words of an anomalous folder beside a normal one, which say nothing alone."""
@@ -92,11 +92,11 @@ QUALIFIERS = (
         "reg registered native and"
     )
 )
-"""What a mask's name may say beyond its image's: what is marked, and by whom."""
+"""Words that a mask's name may have beyond its image's: what is marked, and by whom."""
 READERS = _set("manual annotator annotators rater raters reader readers observer observers expert experts")
 """People: a number after such a word is another opinion of the same thing, not another part of it."""
 SIDES = _set("left right")
-"""What tells the two halves of one annotation apart."""
+"""Words that tell the two halves of one annotation apart."""
 SOLITARY = _set("wmh wml lesion lesions tumor tumour infarct stroke infection")
 """Whole names of masks: ``wmh.nii.gz`` beside ``FLAIR.nii.gz``."""
 
@@ -136,7 +136,7 @@ BIDS_MASK = re.compile(r"_(?:desc|label)-[^_]+", re.IGNORECASE)
 BIDS_ENTITY = re.compile(r"_(?:space|desc|label|seg|res|den|hemi)-[^_]+", re.IGNORECASE)
 BIDS_PART = re.compile(r"_part-(?:mag|phase|real|imag)", re.IGNORECASE)
 BIDS_TASK = re.compile(r"_(?:task|run|echo|inv)-[^_]+", re.IGNORECASE)
-"""What tells images of one case apart in BIDS: contrasts, and repetitions of one contrast."""
+"""BIDS entities that tell images of one case apart: contrasts, and repetitions of one contrast."""
 SEPARATOR = re.compile(r"[\s_.\-+,;()\[\]&]+")
 NUMBERED = re.compile(r"^([a-z]+?)(\d+)$")
 GLUED = re.compile(

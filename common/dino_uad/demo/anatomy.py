@@ -56,13 +56,13 @@ class HeadShape:
 
 
 def slab(p: Coordinates, low: float, high: float) -> slice:
-    """The slices (last axis) that meet the heights from `low` to `high` mm."""
+    """The slices (last axis) that meet the heights from ``low`` to ``high`` mm."""
     met = np.flatnonzero((p[2].min(axis=(0, 1)) < high) & (p[2].max(axis=(0, 1)) > low))
     return slice(met[0], met[-1] + 1) if met.size else slice(0, 0)
 
 
 def _within(p: Coordinates, low: float, high: float, depth_of: Callable[[Coordinates], np.ndarray]) -> np.ndarray:
-    """Evaluate `depth_of` in one slab only; far outside elsewhere."""
+    """Evaluate ``depth_of`` in one slab only; far outside elsewhere."""
     depth = np.full(p[0].shape, _OUTSIDE, np.float32, order="F")
     rows = slab(p, low, high)
     depth[..., rows] = depth_of(tuple(c[..., rows] for c in p))
@@ -89,7 +89,7 @@ def pair(p: Coordinates, centre: Sequence[float], radii: Sequence[float]) -> np.
 
 
 def _tube(p: Coordinates, points: Sequence[Sequence[float]], ratio: float) -> np.ndarray:
-    """Depth inside a chain of tapered capsules whose radii are multiplied by `ratio`."""
+    """Depth inside a chain of tapered capsules whose radii are multiplied by ``ratio``."""
     depth = np.full(p[0].shape, _OUTSIDE, np.float32, order="F")
     for (*start, r0), (*end, r1) in pairwise(points):
         axis = np.subtract(end, start)

@@ -11,7 +11,7 @@ from dino_uad.bundle_run import command, find_bundle, run
 from dino_uad.demo.demo_dataset import make_demo
 from dino_uad.transforms import image_name
 
-# What `--quick` makes do with: the backbone that ships with the package, and three subjects a split.
+# What --quick makes do with: the backbone that ships with the package, and three subjects a split.
 QUICK = {"arch": "dino_uad_tiny14", "image_size": [224, 224], "subjects": {"n_train": 3, "n_valid": 3, "n_test": 3}}
 STRIDE = 2  # of a volume's slices, fit and evaluation take every second: half the time of the backbone
 

@@ -1,6 +1,6 @@
 """The demo data set: generated FLAIR volumes with labels, and the BMAD-like slices that come out of them.
 
-The slices walk the road of real data: `prepare` makes them from the NIfTI files.
+The slices walk the road of real data: ``prepare`` makes them from the NIfTI files.
 """
 
 from __future__ import annotations

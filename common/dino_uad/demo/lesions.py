@@ -1,4 +1,4 @@
-"""Generated lesions with masks, put into a healthy `Anatomy` before acquisition.
+"""Generated lesions with masks, put into a healthy ``Anatomy`` before acquisition.
 
 A lesion is an ellipsoid whose surface is displaced by smooth noise, blended into the noise-free signal with an edge
 from sharp to diffuse. Contrast is drawn so that many lesions are darker than scalp fat and some barely brighter than
@@ -38,7 +38,7 @@ KINDS = {
 
 
 def _centre(candidates: np.ndarray, anatomy: Anatomy, rng: np.random.Generator) -> list[float]:
-    """A random voxel of `candidates` (flat indices), in mm from the volume's first voxel."""
+    """A random voxel of ``candidates`` (flat indices), in mm from the volume's first voxel."""
     index = np.unravel_index(candidates[rng.integers(candidates.size)], anatomy.brain.shape)
     return [float(i * step) for i, step in zip(index, anatomy.spacing, strict=True)]
 
@@ -62,7 +62,7 @@ def add_lesions(
     Args:
         anatomy: a healthy subject; left unchanged.
         rng: the only source of randomness.
-        kind: one of `KINDS`; drawn at random if not given.
+        kind: one of ``KINDS``; drawn at random if not given.
 
     Returns:
         The signal with lesions, float32 [X,Y,Z], and the mask, bool [X,Y,Z]: where at least half of a voxel's signal is

@@ -1,8 +1,8 @@
 """Generated head volumes with FLAIR contrast: schematic, different for every seed, without any patient's data.
 
-`make_anatomy` paints tissues as soft implicit shapes (`anatomy.py`) over randomly tilted, scaled and warped
-coordinates; `acquire` turns that noise-free signal into a magnitude image. A lesion goes in between (`lesions.py`).
-Intensities before `acquire` are relative to white matter.
+``make_anatomy`` paints tissues as soft implicit shapes (``anatomy.py``) over randomly tilted, scaled and warped
+coordinates; ``acquire`` turns that noise-free signal into a magnitude image. A lesion goes in between (``lesions.py``).
+Intensities before ``acquire`` are relative to white matter.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def _head_coordinates(shape: Sequence[int], spacing: Sequence[float], rng: np.ra
 
 
 def _paint(signal: np.ndarray, value: np.ndarray | float, depth: np.ndarray, softness: float = 1.0) -> None:
-    """Blend `value` into `signal` in place where `depth` > 0; the edge is a partial-volume ramp `softness` mm wide."""
+    """Blend ``value`` into ``signal`` in place where ``depth`` > 0; its edge is ``softness`` mm of partial volume."""
     met = np.flatnonzero((depth > -softness / 2).any(axis=(0, 1)))
     if met.size:
         rows = slice(met[0], met[-1] + 1)
@@ -57,7 +57,7 @@ def _paint(signal: np.ndarray, value: np.ndarray | float, depth: np.ndarray, sof
 
 
 def _fold_distance(p: Coordinates, spacing: Sequence[float], width: float, rng: np.random.Generator) -> np.ndarray:
-    """Distance (mm, unsigned) to folds about `width` mm apart: the zero level of band-pass noise.
+    """Distance (mm, unsigned) to folds about ``width`` mm apart: the zero level of band-pass noise.
 
     The noise is looked up at a point moved outwards onto a common shell, so a fold keeps its place from the surface
     down and cuts the cortex at a right angle, as a sulcus does.
@@ -196,7 +196,7 @@ def acquire(signal: np.ndarray, spacing: Sequence[float], rng: np.random.Generat
     """Simulate the scanner: point spread, receive bias field, Rician noise, and arbitrary units.
 
     Returns:
-        int16 image of `signal`'s shape; white matter lies near 300 to 500, as in a magnitude image from a scanner.
+        int16 image of ``signal``'s shape; white matter lies near 300 to 500, as in a magnitude image from a scanner.
     """
     sigma = rng.uniform(0.4, 0.8)
     blurred = ndimage.gaussian_filter(signal, (sigma, sigma, 0))

@@ -7,7 +7,7 @@ from scipy.interpolate import BSpline
 
 
 def _bspline_matrix(n: int, step: float, knot_spacing: float) -> np.ndarray:
-    """Cubic B-spline basis [n, controls] for `n` points `step` mm apart and control points `knot_spacing` mm apart."""
+    """Cubic B-spline basis ``[n,controls]`` of n points ``step`` mm apart and controls ``knot_spacing`` mm apart."""
     controls = int(np.ceil(n * step / knot_spacing)) + 4
     knots = np.arange(controls + 4, dtype=np.float64)
     position = 3 + np.arange(n) * step / knot_spacing
@@ -17,7 +17,7 @@ def _bspline_matrix(n: int, step: float, knot_spacing: float) -> np.ndarray:
 def smooth_noise(
     shape: Sequence[int], spacing: Sequence[float], knot_spacing: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Zero-mean, roughly unit-variance random field [X,Y,Z], smooth at the scale of `knot_spacing` mm.
+    """Zero-mean, roughly unit-variance random field [X,Y,Z], smooth at the scale of ``knot_spacing`` mm.
 
     A tensor-product cubic B-spline over random control points: the free-form deformation model of Rueckert et al.,
     "Nonrigid registration using free-form deformations" (IEEE TMI 1999), equation (1). Separable, so a whole volume

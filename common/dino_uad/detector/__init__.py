@@ -7,7 +7,14 @@ from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.free_response import finding_peaks
 from dino_uad.detector.model_file import fitted_slices, read_model, read_normal_scans, read_threshold
 from dino_uad.detector.normal_scans import NormalScans, flagged_shares
-from dino_uad.detector.operating_points import DEFAULT_POINT, DRAWN, FALSE_POSITIVE_RATES, FREE_RESPONSE
+from dino_uad.detector.operating_points import (
+    DEFAULT_POINT,
+    DRAWN,
+    FALSE_POSITIVE_RATES,
+    FREE_RESPONSE,
+    SCAN_RATES,
+    flag_name,
+)
 from dino_uad.detector.upsample import upsample_scores
 
 __all__ = [
@@ -15,6 +22,7 @@ __all__ = [
     "DRAWN",
     "FALSE_POSITIVE_RATES",
     "FREE_RESPONSE",
+    "SCAN_RATES",
     "AnomalyDetector",
     "ConformalTable",
     "Foreground",
@@ -22,6 +30,7 @@ __all__ = [
     "finding_peaks",
     "fingerprint",
     "fitted_slices",
+    "flag_name",
     "flagged_shares",
     "read_model",
     "read_normal_scans",

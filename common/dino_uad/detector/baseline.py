@@ -1,4 +1,4 @@
-"""What an image's scores are measured from."""
+"""Per-image baseline: a share of the 25th percentile of an image's scores is subtracted from all of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from dino_uad.settings import is_number, require
 
 QUANTILE = 0.25
-"""Patches of normal tissue are at least as many as this share of a foreground."""
+"""Share of a foreground that is normal tissue at least."""
 UNKNOWN = 0.5
-"""The share where too few images say what it should be."""
+"""The share to subtract, with ``auto``, where too few images were seen to learn it."""
 FEWEST = 8  # images that can say it
 
 logger = logging.getLogger(__name__)

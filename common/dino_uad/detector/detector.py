@@ -100,18 +100,7 @@ class AnomalyDetector(nn.Module):
         self.uses_units = bool(units)
         self.smoothing_sigma = float(smoothing_sigma)
         self.dropout = nn.Dropout2d(float(dropout))
-        self.facts = {
-            **fingerprint.of_backbone(backbone),
-            **fingerprint.of_head(head),
-            "image_size": list(self.image_size),
-            "foreground": self.foreground.mode,
-            "neighbourhood": self.neighbourhood,
-            "baseline": self.baseline.mode,
-            "units": self.uses_units,
-            "smoothing_sigma": self.smoothing_sigma,
-            "preprocessing": dict(preprocessing or {}),
-            "slices": dict(slices or {}),
-        }
+        self.facts = self._own_facts() | {"preprocessing": dict(preprocessing or {}), "slices": dict(slices or {})}
         self.axcodes = str(self.facts["preprocessing"].get("axcodes", "PLS"))  # in which volumes are cut into slices
         self.register_buffer("fingerprint", fingerprint.encode(self.facts))
         # Of the map, at rates of the foreground's pixels, and of all pixels, as published.
@@ -141,7 +130,7 @@ class AnomalyDetector(nn.Module):
         return self.foreground(image, self.grid_size, threshold)
 
     def prepare(self, embeddings: Tensor) -> Tensor:
-        """What the head is fitted to and scores: embeddings ``[B,C,h,w]``, averaged over the neighbourhood."""
+        """Average embeddings ``[B,C,h,w]`` over the neighbourhood, for fitting and scoring (:meth:`Head.prepare`)."""
         return self.head.prepare(embeddings)
 
     def mask(self, foreground: Tensor | None) -> Tensor | None:
@@ -192,7 +181,7 @@ class AnomalyDetector(nn.Module):
         return F.interpolate(foreground.float(), self.image_size, mode="nearest") > 0
 
     def _outside(self, scores: Tensor, foreground: Tensor) -> Tensor:
-        """The score ``[B,1,1,1]`` of the background, which no threshold is as low as."""
+        """Background score ``[B,1,1,1]``, below every calibrated threshold."""
         if self.uses_units:
             return torch.zeros_like(scores[:, :, :1, :1])
         inside = foreground | ~foreground.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
@@ -219,6 +208,19 @@ class AnomalyDetector(nn.Module):
     def forward(self, image: Tensor, threshold: Tensor | None = None) -> Tensor:
         """``[B,1|3,H,W]`` in [0, 1] to the anomaly map ``[B,1,H,W]`` float32; higher is more anomalous."""
         return self.predict(image, threshold)["pred"]
+
+    def _own_facts(self) -> dict[str, Any]:
+        """What the fingerprint says of the network itself, in the order in which reports list it."""
+        return {
+            **fingerprint.of_backbone(self.backbone),
+            **fingerprint.of_head(self.head),
+            "image_size": list(self.image_size),
+            "foreground": self.foreground.mode,
+            "neighbourhood": self.neighbourhood,
+            "baseline": self.baseline.mode,
+            "units": self.uses_units,
+            "smoothing_sigma": self.smoothing_sigma,
+        }
 
     def state_dict(self, *args, **kwargs) -> dict[str, Any]:
         state = super().state_dict(*args, **kwargs)

@@ -12,17 +12,17 @@ from torch import Tensor
 from dino_uad.backbones import DinoBackbone
 from dino_uad.heads import Head
 
-# Remembered as inference's default, which may choose other slices: a difference makes no map wrong.
+# Stored as the default of inference, which may choose other slices: a difference makes no map wrong.
 NOT_COMPARED = ("slices",)
-# What a model says that was fitted before there were these: steps that it did without.
+# Facts that older models lack, with the values that they were fitted with: the step was not there.
 BEFORE = {"joined": False, "foreground": "none", "neighbourhood": 1, "baseline": 0.0, "units": False}
-# What it does not say, so that it is taken as it comes.
+# Facts that older models lack and whose value is unknown: they are not compared.
 NOT_SAID_BEFORE = ("head", "smoothing_sigma")
 SIZE = 1024  # bytes; a fixed size lets MONAI's `copy_model_state`, which compares shapes, treat it like any tensor
 
 
 def of_backbone(backbone: DinoBackbone) -> dict[str, Any]:
-    """What a backbone says of itself."""
+    """Facts of a backbone: architecture, weights, and which blocks are read how."""
     return {
         "arch": backbone.arch,
         "weights": backbone.identity[:16],
@@ -33,7 +33,7 @@ def of_backbone(backbone: DinoBackbone) -> dict[str, Any]:
 
 
 def of_head(head: Head) -> dict[str, Any]:
-    """Method and those of its settings that decide what a fitted state means."""
+    """Facts of a head: the method, and its settings that decide the scores (:meth:`Head.deciding`)."""
     return {"method": type(head).__name__, "head": head.deciding()}
 
 
@@ -48,7 +48,7 @@ def encode(facts: Mapping[str, Any]) -> Tensor:
 
 
 def decode(encoded: Tensor) -> dict[str, Any]:
-    """Read what :func:`encode` wrote; raises ValueError when the bytes are no names and values of JSON."""
+    """Read what :func:`encode` wrote; raises ValueError if the bytes are no JSON object."""
     facts = json.loads(bytes(encoded.cpu().tolist()).rstrip(b"\0") or b"{}")
     if not isinstance(facts, dict):
         raise ValueError(f"{type(facts).__name__} instead of names and values")
@@ -56,7 +56,7 @@ def decode(encoded: Tensor) -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """One sentence for every fact on which a checkpoint and the network at hand disagree; ``head#…`` are the head's."""
+    """List one sentence for each fact on which checkpoint and network disagree; facts of the head are ``head#…``."""
     unsaid = {name: current[name] for name in NOT_SAID_BEFORE if name in current}
     stored, current = _flat(BEFORE | unsaid | dict(stored)), _flat(current)
     return [

@@ -66,7 +66,7 @@ def load_model(network: nn.Module, path: str | Path) -> None:
 
 
 def not_numbers(state: Mapping[str, Tensor], prefix: str) -> list[str]:
-    """One sentence for every tensor whose name starts so and that holds NaN."""
+    """List one sentence for each tensor with NaN whose name starts with ``prefix``."""
     return [
         f"{key}: NaN found in the checkpoint; it was damaged or its training failed, fit again"
         for key, value in state.items()
@@ -116,7 +116,7 @@ def read_threshold(path: str | Path, point: float | str) -> float:
 
 
 def read_normal_scans(path: str | Path) -> NormalScans:
-    """How image scores of normal scans lie, from a model file; an uncalibrated one where it does not say.
+    """Read the score distributions of normal scans from a model file; uncalibrated ones where it has none.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -15,7 +15,7 @@ ORIENTATIONS = tuple(
 KINDS = ("pictures", "volumes")
 """Scans of one slice, and of several."""
 MARGIN, SLACK = 0.5, 0.1
-"""Beyond the range that was seen, by half its width and a tenth of its upper end, a value still passes."""
+"""A value may lie outside the range that was seen by ``MARGIN`` of its width plus ``SLACK`` of its upper end."""
 
 
 class SeenScans(nn.Module):
@@ -68,7 +68,7 @@ class SeenScans(nn.Module):
         return any(kinds) and not kinds[int(slices > 1)]
 
     def unlike(self, values: Tensor, orientation: str | None) -> list[str]:
-        """Names of what is outside of what was seen, for one scan ``[4]``; nothing where nothing is known."""
+        """Names of the features of one scan ``[4]`` outside the ranges that were seen; none where nothing is known."""
         low, high = self.ranges.cpu().double().T
         margin = MARGIN * (high - low) + SLACK * high
         outside = (values < low - margin) | (values > high + margin)

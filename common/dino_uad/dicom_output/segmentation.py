@@ -13,8 +13,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 import dino_uad
-from dino_uad.dicom_output.source import LPS, SourceScan
-from dino_uad.findings import Finding
+from dino_uad.dicom_output.source import SourceScan
+from dino_uad.findings import LPS_TO_RAS, Finding
 
 MANUFACTURER = "dino-uad"
 logging.getLogger("highdicom").setLevel(logging.WARNING)  # it logs every attribute that it copies
@@ -100,7 +100,7 @@ def _volume(frames: NDArray, affine: NDArray, header: hd.base.Dataset) -> hd.Vol
     """The labels ``[Z,Y,X]`` as highdicom wants a volume: with an affine of that order to DICOM's LPS+ millimetres."""
     return hd.Volume(
         frames,
-        LPS @ affine[:, [2, 1, 0, 3]],
+        LPS_TO_RAS @ affine[:, [2, 1, 0, 3]],
         coordinate_system="PATIENT",
         frame_of_reference_uid=header.FrameOfReferenceUID,
     )

@@ -12,27 +12,28 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between DICOM's millimetres and RAS+, either way
+from dino_uad.findings import LPS_TO_RAS
+
 TOLERANCE = 0.05  # of a voxel, between a frame's position and the slice it became
 
 
 class SourceFrame(Protocol):
-    """What is asked of a frame of :class:`~dino_uad.transforms.dicom.DicomReader`."""
+    """The attributes used here of a frame that :class:`~dino_uad.transforms.dicom.DicomReader` found."""
 
     file: Path
     index: int
-    """Of the frames of its file."""
+    """Index of the frame within its file, from 0."""
     frames: int
     """How many frames its file has."""
     shape: tuple[int, int]
     """Rows and columns."""
     position: tuple[float, ...] | None
-    """Of its first pixel, in DICOM's millimetres; None of a radiograph."""
+    """Position of its first pixel, in DICOM's LPS millimetres; None of a radiograph."""
 
 
 @dataclass(frozen=True)
 class SourceScan:
-    """What a segmentation refers to.
+    """Source images of a segmentation.
 
     Attributes:
         headers: data sets without pixels; one a slice, one enhanced multi-frame object, or one radiograph.
@@ -45,7 +46,7 @@ class SourceScan:
 
     @classmethod
     def of(cls, frames: Sequence[SourceFrame], shape: Sequence[int], affine: NDArray) -> SourceScan:
-        """What an array was read from.
+        """The source of an array.
 
         Args:
             frames: that the reader found, in the order of its slices.
@@ -87,7 +88,7 @@ def _places(frames: Sequence[SourceFrame], depth: int, affine: NDArray) -> list[
         return None
     if frames[0].position is None:
         return [0] if depth == 1 else None
-    voxels = np.array([frame.position for frame in frames]) @ (to_voxel := np.linalg.inv(affine) @ LPS)[:3, :3].T
+    voxels = np.array([frame.position for frame in frames]) @ (to_voxel := np.linalg.inv(affine) @ LPS_TO_RAS)[:3, :3].T
     voxels += to_voxel[:3, 3]
     places = voxels[:, 2].round().astype(int)
     on_grid = np.abs(voxels - np.c_[np.zeros((depth, 2)), places]).max() < TOLERANCE

@@ -57,7 +57,7 @@ class Recipe:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     def draw(self, step: int, count: int, numbers: int) -> tuple[int, list[int], Tensor]:
-        """What a step sees: the side of its images, this rank's slices of ``count``, and random ``numbers`` for each.
+        """Draw a step's image side, this rank's indices of ``count`` slices, and ``numbers`` random numbers for each.
 
         All ranks draw the same, and each takes its share.
         """

@@ -103,7 +103,7 @@ class Trainer:
 
     @torch.no_grad()
     def missed(self, weights: Mapping[str, Tensor]) -> dict[int, float]:
-        """Of each of the teacher's blocks, the share of the variance of unit tokens that a rounded student misses.
+        """By block of the teacher: the share of the variance of unit tokens that a rounded student misses.
 
         Measured on evenly spaced slices in the middle of what :func:`vary` does.
         """

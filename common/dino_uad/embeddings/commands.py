@@ -37,8 +37,8 @@ class CacheCommands:
     ) -> dict[str, Any]:
         """Remove what no run can use or none has used for long, and say how much that was.
 
-        That are files of killed runs and of versions before 0.2, damaged files, embeddings of another version of the
-        package that nobody used for a day, and embeddings unused for ``days``. Files that are not of the cache stay.
+        Removed are files of killed runs and of versions before 0.2, damaged files, embeddings that another version of
+        the package made and nobody used for a day, and embeddings unused for ``days``. Other files in the folder stay.
 
         Args:
             cache_dir: folder of the cache.
@@ -98,7 +98,7 @@ def _layout(files: Sequence[Shard]) -> str:
 
 
 def _condemned(cache_dir: str, days: float, max_gb: float | None) -> Iterator[tuple[Path, int]]:
-    """Files to be removed, and their sizes."""
+    """Yield the files to remove and their sizes in bytes."""
     kept = []
     for folder in stores(cache_dir):
         most = days if read_facts(folder).get("code") == code_version() else min(days, 1)

@@ -122,12 +122,12 @@ class EmbeddingDataset(Dataset):
         return self.data or (self.stand_in.data if self.stand_in is not None else [])
 
     def entry(self, item: int) -> Mapping[str, Any]:
-        """The entry of the data list that slice ``item`` is of."""
+        """Entry of the data list that slice ``item`` was made from."""
         self.build()
         return self.entries[int(self._index[item, 0])]
 
     def group(self, item: int) -> str:
-        """Whom slice ``item`` shows: the entry's ``group`` (patient), or, where it tells none, its file."""
+        """Group of slice ``item``: the entry's ``group`` (patient) or, without one, its file."""
         entry = self.entry(item)
         return str(entry.get("group", entry.get("image")))
 

@@ -47,7 +47,7 @@ def stores(cache_dir: str | Path) -> list[Path]:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What a store says of itself; empty where it says nothing that can be understood."""
+    """Read a store's ``store.json``; empty if it is missing or not understood."""
     with suppress(OSError, ValueError):
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if isinstance(facts, dict) and isinstance(facts.get("backbone"), dict):

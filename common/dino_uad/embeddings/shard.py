@@ -32,7 +32,7 @@ CHECKSUMS = "crc32"
 TYPES = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
 """Names in the file format of the types that records and their checksums have."""
 DAMAGE = (SafetensorError, KeyError, IndexError, TypeError, ValueError)
-"""What reading a damaged file raises; not errors of the system, after which a file may be as it should."""
+"""Errors that reading a damaged file raises; after an OSError the file may be intact."""
 Record = dict[str, Tensor]
 """Slices of one entry: ``embedding`` [S,C,h,w] half, ``cls`` [S,C], ...; empty if the entry gave no slice."""
 
@@ -62,7 +62,7 @@ def write_shard(path: Path, records: Mapping[str, Record]) -> None:
 
 
 def _header(columns: Mapping[str, Sequence[Tensor]], metadata: Mapping[str, str]) -> bytes:
-    """Its length in eight bytes, then names, types, shapes and places as JSON, padded to a multiple of eight."""
+    """Build a safetensors header: 8 bytes of length, then names, types, shapes and offsets as JSON, padded to 8."""
     header: dict[str, Any] = {"__metadata__": metadata}
     start = 0
     for name, parts in columns.items():
@@ -159,7 +159,7 @@ def _names(file: safe_open) -> list[str]:
 
 
 def _checksum(tensors: Record, row: int) -> int:
-    """Of one slice: names, types, shapes and bytes."""
+    """Checksum of one slice: of its names, types, shapes and bytes."""
     result = 0
     for name in sorted(tensors):
         value = tensors[name][row]

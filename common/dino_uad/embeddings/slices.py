@@ -45,7 +45,7 @@ class Slices(Dataset):
 
 
 class Loaded(NamedTuple):
-    """What a worker sends: slices of some entries, joined, since each tensor costs the receiver as much as another.
+    """Message of a worker: slices of some entries, joined, since each tensor costs the receiver the same.
 
     Attributes:
         counts: of each entry, how many slices it has; None if it was skipped.

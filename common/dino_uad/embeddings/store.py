@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
 import mmap
@@ -22,7 +21,7 @@ import torch
 
 from dino_uad.digests import digest_facts
 from dino_uad.embeddings.shard import DAMAGE, Record, count_slices, empty_rows, read_contents, read_rows, write_shard
-from dino_uad.files import atomic_path, remove_leftovers
+from dino_uad.files import remove_leftovers, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +112,7 @@ class EmbeddingStore:
         Raises:
             OSError: it cannot.
         """
-        with atomic_path(self.folder / FACTS) as temporary:
-            temporary.write_text(json.dumps(self.facts, indent=1), encoding="utf-8")
+        write_json(self.facts, self.folder / FACTS)
         try:
             with open(self.folder / FACTS, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
                 pass
@@ -159,7 +157,7 @@ class EmbeddingStore:
             self._pending, self._bytes = {}, 0
 
     def _wait(self, most: int) -> None:
-        """Until at most so many shards are being written; raises what stopped one."""
+        """Block until at most ``most`` writes are pending; re-raises the error of a failed write."""
         while len(self._writing) > most or (self._writing and self._writing[0].done()):
             self._writing.popleft().result()
 

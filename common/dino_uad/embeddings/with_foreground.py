@@ -36,7 +36,7 @@ class WithForeground:
 
 
 def flattened(slices: Any) -> Iterator[dict[str, Any]]:
-    """What a transform made of one entry: a dictionary, or lists of them (the views of the slices of a volume)."""
+    """Yield the dictionaries in a transform's result: one, or (nested) lists, as of the views of a volume's slices."""
     if isinstance(slices, list):
         for part in slices:
             yield from flattened(part)

@@ -2,18 +2,18 @@
 
 from dino_uad.engines.batch import unpack
 from dino_uad.engines.batched_zero_shot import zero_shot
-from dino_uad.engines.embedding_trainer import AutoregressiveLoss, EmbeddingTrainer
+from dino_uad.engines.embedding_trainer import EmbeddingTrainer, PredictionLoss
 from dino_uad.engines.evaluate import DetectorEvaluator, EmbeddingEvaluator, resize_like
 from dino_uad.engines.fit import HeadTrainer
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
 from dino_uad.engines.scan import ScanEvaluator
 
 __all__ = [
-    "AutoregressiveLoss",
     "DetectorEvaluator",
     "EmbeddingEvaluator",
     "EmbeddingTrainer",
     "HeadTrainer",
+    "PredictionLoss",
     "PrepareEmbedding",
     "ScanEvaluator",
     "resize_like",

@@ -18,7 +18,7 @@ from dino_uad.heads import GradientHead
 from dino_uad.settings import require_count
 
 
-class AutoregressiveLoss(nn.Module):
+class PredictionLoss(nn.Module):
     """Mean squared error over the valid patches and channels of the global batch, averaged over the predictions.
 
     A rank's gradient is that of its own squared errors over the *global* number of patches, so that the sum of the
@@ -43,7 +43,7 @@ class EmbeddingTrainer(SupervisedTrainer):
     Adds what DistributedDataParallel cannot give: ranks with fewer images, or none, weigh by their patches. Parameters
     start equal (rank 0's) and gradients are summed between backward and the optimizer's step; with AMP they carry the
     same loss scale on all ranks, so that all skip the same steps. Use no DDP around the network, and
-    :class:`AutoregressiveLoss`, which divides by the global count.
+    :class:`PredictionLoss`, which divides by the global count.
 
     Args:
         prepare_batch: makes inputs and targets, and is told the iteration.

@@ -30,6 +30,9 @@ class PrepareEmbedding(PrepareBatch):
         seed: seed of the run.
     """
 
+    head: GradientHead
+    """The trainer's head, set by :meth:`attach`."""
+
     def __init__(self, noise_scale: float = 0.03, noise_probability: float = 0.2, seed: int = 0) -> None:
         require_number("noise_scale", noise_scale, 0)
         require_number("noise_probability", noise_probability, 0, 1)
@@ -37,10 +40,9 @@ class PrepareEmbedding(PrepareBatch):
         self.noise_probability = noise_probability
         self.seed = seed
         self.iteration = 0
-        self.head: GradientHead | None = None
 
     def settings(self) -> dict[str, float]:
-        """What the noise depends on, apart from the iteration."""
+        """Settings that decide the noise, with the iteration."""
         return {
             "noise_scale": self.noise_scale,
             "noise_probability": self.noise_probability,
@@ -65,7 +67,7 @@ class PrepareEmbedding(PrepareBatch):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return the input ``[B,C,h,w]`` float32, and its target: clean embeddings and valid patches ``[B,1,h,w]``."""
         embeddings, _, mask = unpack(batchdata, batchdata["embedding"].device if device is None else device)
-        clean = embeddings.float() if self.head is None else self.head.standardized(self.head.prepare(embeddings))
+        clean = self.head.standardized(self.head.prepare(embeddings))
         if mask is None:
             mask = torch.ones_like(clean[:, :1], dtype=torch.bool)
         chosen = np.random.default_rng([self.seed, self.iteration]).random() < self.noise_probability
@@ -73,10 +75,7 @@ class PrepareEmbedding(PrepareBatch):
 
     def _noise(self, clean: Tensor) -> Tensor:
         """``[B,C,h,w]`` noise; the row of an image counts from the first rank's first image."""
-        counts = torch.zeros(parallel.world_size(), dtype=torch.int64, device=clean.device)
-        counts[parallel.rank()] = len(clean)
-        parallel.all_reduce_sum(counts)
-        offset = int(counts[: parallel.rank()].sum())
+        offset = parallel.own_place(parallel.counts(len(clean), clean.device)).start
         if not len(clean):
             return clean
         generator = torch.Generator(clean.device)

@@ -167,8 +167,7 @@ def _metadata(files: Mapping[str, bytes | Path], image_size: tuple[int, int]) ->
         content["network_data_format"]["inputs"]["image"],
         content["network_data_format"]["outputs"]["pred"],
     ):
-        if tensor["spatial_shape"] != list(image_size):
-            tensor["spatial_shape"] = list(image_size)
+        tensor["spatial_shape"] = list(image_size)
     return {"configs/metadata.json": _json(content)}
 
 

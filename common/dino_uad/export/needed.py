@@ -19,7 +19,7 @@ ALWAYS = (
     "dino_uad.data.check",
     "dino_uad.embeddings.commands",
 )
-"""What a receiver has besides the configs: ``dino_uad.load``, and the verbs weights, calibrate, check and cache."""
+"""Modules shipped besides those of the configs: ``load``, and the verbs weights, calibrate, check and cache."""
 DATA_SUFFIXES = (".json", ".j2", ".css", ".md")
 
 

@@ -27,7 +27,7 @@ def largest_diameter(voxels: NDArray, grid: ScanGrid) -> float:
 
 
 def largest_slice_diameter(voxels: NDArray, grid: ScanGrid) -> float:
-    """The same within one slice, the largest of all slices: what RECIST 1.1 measures."""
+    """Largest diameter within one slice, over all slices, as in RECIST 1.1; millimetres, pixels in a picture."""
     if grid.slice_axis is None:
         return largest_diameter(voxels, grid)
     plane, at = np.array(grid.in_plane), voxels[:, grid.slice_axis]
@@ -37,7 +37,7 @@ def largest_slice_diameter(voxels: NDArray, grid: ScanGrid) -> float:
 
 
 def run_ends(mask: NDArray[np.bool_], axes: Sequence[int]) -> NDArray[np.bool_]:
-    """Those voxels of a mask that do not lie between two others along any of ``axes``.
+    """Mask of the voxels that do not lie between two others along any of ``axes``.
 
     All vertices of the convex hull are among them, of the whole and of every plane along ``axes``, and few others.
     """
@@ -49,7 +49,7 @@ def run_ends(mask: NDArray[np.bool_], axes: Sequence[int]) -> NDArray[np.bool_]:
 
 
 def _diameter(voxels: NDArray, axes: NDArray, grid: ScanGrid) -> float:
-    """Over the corners of the voxels along ``axes``; the ends of a diameter are vertices of the convex hull."""
+    """Largest distance between corners of the voxels, in the plane or space of ``axes``, from their convex hull."""
     shell = voxels
     for axis in axes:
         shell = _ends(shell, int(axis))

@@ -96,7 +96,7 @@ def extract_findings(
 
 
 def _size(mask: NDArray[np.bool_], grid: ScanGrid, unit: str | None) -> float:
-    """In ``unit``; an area is that in the slice where it is largest."""
+    """Size of a finding in ``unit`` (the grid's when None); an area is that in the slice where it is largest."""
     if unit is None or unit == grid.unit:
         return np.count_nonzero(mask) * grid.voxel_size
     pixels = np.count_nonzero(mask, axis=grid.in_plane).max() if grid.slice_axis is not None else np.count_nonzero(mask)

@@ -8,7 +8,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from monai.data.utils import to_affine_nd
 from numpy.typing import NDArray
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From DICOM's millimetres (left, posterior, superior) to NIfTI's (right, anterior, superior), or back."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class ScanGrid:
         shape = tuple(int(side) for side in meta["scan_shape"])
         if meta["picture"]:
             return cls(shape)
-        affine = _full_affine(np.asarray(meta["scan_affine"], float))
+        affine = to_affine_nd(3, np.asarray(meta["scan_affine"], float))
         if len(shape) == 2:
             return cls(shape, affine)
         codes = nib.aff2axcodes(affine)
@@ -55,7 +59,7 @@ class ScanGrid:
 
     @property
     def unit(self) -> str:
-        """In which the size of a finding is given: ``ml``, ``mm2`` where there is one slice, ``px`` in pictures."""
+        """Unit of a finding's size: ``ml``, ``mm2`` where there is one slice, ``px`` in pictures."""
         return "px" if self.affine is None else "ml" if self.slices > 1 else "mm2"
 
     @property
@@ -65,7 +69,7 @@ class ScanGrid:
 
     @property
     def pixel_area(self) -> float:
-        """Of one pixel of a slice in mm²; 1 in pictures."""
+        """Area of one pixel of a slice in mm²; 1 in pictures."""
         if self.affine is None:
             return 1.0
         first, second = (self.affine[:3, axis] for axis in self.in_plane)
@@ -73,11 +77,11 @@ class ScanGrid:
 
     @property
     def voxel_size(self) -> float:
-        """Of one voxel in :attr:`unit`."""
+        """Size of one voxel, in :attr:`unit`."""
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1e3 if self.unit == "ml" else self.pixel_area
 
     def slice_number(self, index: int) -> int:
-        """The file's slice, counted from 1, that is slice ``index`` (from 0) of the network's volume."""
+        """Number in the file, from 1, of slice ``index`` (from 0) of the network's volume."""
         return self.slices - index if self.reversed_slices else index + 1
 
     def world(self, voxels: NDArray) -> NDArray:
@@ -85,12 +89,3 @@ class ScanGrid:
         if self.affine is None:
             return np.asarray(voxels, float)
         return voxels @ self.affine[:3, : voxels.shape[1]].T + self.affine[:3, 3]
-
-
-def _full_affine(affine: NDArray) -> NDArray:
-    """A ``[4,4]`` affine; one of two axes gets a third of length 1."""
-    if affine.shape == (4, 4):
-        return affine
-    full = np.eye(4)
-    full[:2, :2], full[:2, 3] = affine[:2, :2], affine[:2, 2]
-    return full

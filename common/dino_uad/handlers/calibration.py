@@ -20,12 +20,12 @@ from dino_uad.metrics import ScoreHistogram, ThresholdAtFPR
 from dino_uad.transforms import looks
 
 FILES_SEEN = 24
-"""How many files are looked at again."""
+"""Number of files that are read again for their appearance."""
 
 logger = logging.getLogger(__name__)
 
 Scored = dict[str, Tensor]
-"""What a batch of validation images came to: ``raw_scores``, ``foreground``, and what the batch says of its images."""
+"""Result of a batch of validation images: ``raw_scores``, ``foreground``, and the batch's facts of its images."""
 
 
 @torch.inference_mode()

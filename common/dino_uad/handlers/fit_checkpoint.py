@@ -122,7 +122,7 @@ class FitCheckpoint:
         return parts
 
     def save(self, engine: Engine) -> None:
-        """Take over the state if it is the best so far, and write the checkpoint; of one epoch, its metric alone."""
+        """Keep the state if its metric is the best so far, and write the checkpoint; a fit of one epoch writes none."""
         validation = self.evaluator.state
         if validation.epoch == engine.state.epoch:  # with val_interval > 1 the metric may be of an earlier epoch
             metric = float(validation.metrics[validation.key_metric_name])
@@ -146,7 +146,7 @@ class FitCheckpoint:
         logger.info(f"best epoch {self.best['epoch']} of {engine.state.epoch}: {self.best['metric']:.6g}")
 
     def _states(self, engine: Engine) -> dict[str, Stateful]:
-        """All that the next epoch depends on: what was named, the loss scale of AMP, how long nothing was better."""
+        """Objects whose state is saved: those of ``save_dict``, the loss scaler of AMP and the early stop."""
         # MONAI's handler has no state of its own; ignite's inside it has.
         found = {"scaler": getattr(engine, "scaler", None), "early_stop": getattr(self.early_stop, "_handler", None)}
         return self.save_dict | {name: thing for name, thing in found.items() if thing is not None}
@@ -183,7 +183,7 @@ def _images(loader: EmbeddingLoader) -> list[Any]:
 
 
 def _settings(thing: Any) -> Any:
-    """Of a thing that moves on while it is used, what it says itself."""
+    """Describe a part of the trainer: by its ``settings()``, which leave out what changes, if it has them."""
     return describe(thing.settings() if hasattr(thing, "settings") else thing)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Mapping
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 
 from dino_uad import parallel
 from dino_uad.detector import AnomalyDetector
-from dino_uad.files import atomic_path
-from dino_uad.measure import peak_megabytes
+from dino_uad.files import write_json
+from dino_uad.measure import device_name, peak_megabytes
 from dino_uad.metrics import is_anomalous
 from dino_uad.versions import package_versions
 
@@ -70,12 +68,4 @@ class MetricsJson:
             "versions": package_versions(),
             "machine": {"python": platform.python_version(), "device": device_name(engine.state.device)},
         }
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor with the number of threads torch uses."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        write_json(result, self.path)

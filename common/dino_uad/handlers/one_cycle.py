@@ -43,14 +43,14 @@ class OneCycle:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What a fit must share to go on with another's state, under the name that torch's optimizers have for it."""
+        """Settings that must be equal for a fit to resume from a state; torch's optimizers call them so too."""
         return {"rising": self.rising, "steps": self.scheduler.total_steps} if self.scheduler else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in the cycle it is."""
+        """State of torch's scheduler; empty if not enabled."""
         return self.scheduler.state_dict() if self.scheduler else {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where it was."""
+        """Resume from a state of :meth:`state_dict`."""
         if self.scheduler:
             self.scheduler.load_state_dict(dict(state_dict))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import shlex
@@ -17,9 +16,8 @@ from ignite.engine import Engine, Events
 
 from dino_uad import parallel
 from dino_uad.detector import DRAWN, AnomalyDetector
-from dino_uad.handlers.metrics_json import device_name
-from dino_uad.measure import peak_megabytes
-from dino_uad.report import Collector
+from dino_uad.measure import device_name, peak_megabytes
+from dino_uad.report import Collector, as_text
 from dino_uad.versions import package_versions
 
 logger = logging.getLogger(__name__)
@@ -104,14 +102,10 @@ class ReportHandler:
             },
             "Versions": package_versions() | {"python": platform.python_version()},
         }
-        return {title: {k: _plain(v) for k, v in table.items() if v != {}} for title, table in facts.items() if table}
+        return {title: {k: as_text(v) for k, v in table.items() if v != {}} for title, table in facts.items() if table}
 
     def _command(self) -> str:
         return "" if self.anonymous_names else " ".join(["python", *map(_quoted, sys.orig_argv[1:])])
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _quoted(argument: str) -> str:

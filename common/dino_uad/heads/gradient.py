@@ -32,7 +32,7 @@ class GradientHead(Head):
         return bool(self.batches_seen > 0)
 
     def standardized(self, embeddings: Tensor) -> Tensor:
-        """What the network sees and predicts: ``[B,C,h,w]`` float32, standardised if the head does that."""
+        """Inputs and targets of the network: ``[B,C,h,w]`` float32, standardised if the head does that."""
         return embeddings.float() if self.scale is None else self.scale(embeddings)
 
     def predict(self, embeddings: Tensor) -> Tensor | tuple[Tensor, ...]:

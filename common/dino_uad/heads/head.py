@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,21 @@ from dino_uad.heads.masking import patch_mean
 from dino_uad.heads.neighbourhood import neighbourhood_mean
 
 
-class Head(nn.Module):
+class DynamicBuffers(nn.Module):
+    """A module some of whose buffers have the size of the training data; loading a state dict resizes them."""
+
+    dynamic_buffers: tuple[str, ...] = ()
+    """Names of those buffers, which start empty."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        for name in self.dynamic_buffers:
+            stored, current = state_dict.get(prefix + name), getattr(self, name)
+            if stored is not None and stored.shape != current.shape:
+                self.register_buffer(name, torch.empty(stored.shape, dtype=stored.dtype, device=current.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class Head(DynamicBuffers):
     """Base class of the anomaly detection heads.
 
     A head lives on the output of a frozen backbone. Fitting is streaming: the engine calls :meth:`fit_batch` for every
@@ -26,10 +39,9 @@ class Head(nn.Module):
 
     title: str = ""
     """What pages call the method; its class's name, without ``Head``, when empty."""
-    dynamic_buffers: tuple[str, ...] = ()
     decides: tuple[str, ...] = ()
-    """Settings on which the scores of a fitted head depend and which its tensors do not show: a model file says them,
-    and a head that has others refuses it."""
+    """Constructor settings that decide the scores of a fitted head and that its tensors do not show. They are stored in
+    the fingerprint; a model file with other values is refused."""
     single_pass: bool = False
     """Whether one pass over the data is the whole fit; further epochs would only repeat it."""
     averages_embeddings: bool = True
@@ -53,11 +65,11 @@ class Head(nn.Module):
         return {key: value for key, value in vars(self).items() if not key.startswith("_") and key != "training"}
 
     def deciding(self) -> dict[str, Any]:
-        """The values of :attr:`decides` (JSON types)."""
+        """Return the values of :attr:`decides` (JSON types), for the fingerprint."""
         return {name: getattr(self, name) for name in self.decides}
 
     def prepare(self, embeddings: Tensor) -> Tensor:
-        """What is learned from and scored: embeddings ``[B,C,h,w]``, averaged over neighbours where they may be."""
+        """Average embeddings ``[B,C,h,w]`` over :attr:`neighbourhood`, if the head allows it; else return them."""
         return neighbourhood_mean(embeddings, self.neighbourhood) if self.averages_embeddings else embeddings
 
     @property
@@ -105,15 +117,3 @@ class Head(nn.Module):
         Heads without a density return minus the mean score, which orders models the same way but has no unit.
         """
         return patch_mean(-self.score(embeddings, cls, mask), mask)
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        make_room(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def make_room(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str) -> None:
-    """Give the :attr:`dynamic_buffers` of a module the shapes and types that are about to be loaded into them."""
-    for name in module.dynamic_buffers:
-        stored, current = state_dict.get(prefix + name), getattr(module, name)
-        if stored is not None and stored.shape != current.shape:
-            module.register_buffer(name, torch.empty(stored.shape, dtype=stored.dtype, device=current.device))

@@ -18,7 +18,7 @@ from dino_uad.parallel import gather_rows
 
 REPLICATES_AT_A_TIME = 64
 FEWEST = 2
-"""Of one unit every sample is the same: it says nothing about how far others would differ."""
+"""Units needed for an interval: of one unit, every sample is the same."""
 Group = int | str | Tensor
 """What an image belongs to, such as a patient id."""
 

@@ -23,10 +23,10 @@ REACHES = 16
 
 @dataclass(frozen=True)
 class Candidates:
-    """Of one scan.
+    """The candidates of one scan.
 
     Attributes:
-        scores: ``[n]`` float32, of each candidate.
+        scores: ``[n]`` float32, one a candidate.
         hits: ``[m,2]``, pairs of a candidate and a lesion, both counted from 0, that it hits.
     """
 
@@ -35,7 +35,7 @@ class Candidates:
 
     @property
     def false(self) -> NDArray[np.float32]:
-        """Scores of those that hit no lesion."""
+        """Scores of the candidates that hit no lesion."""
         return np.delete(self.scores, self.hits[:, 0])
 
     def found(self, lesions: int) -> NDArray[np.float32]:
@@ -88,7 +88,7 @@ def _spread(marks: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
 
 
 def highest_around(scores: NDArray, reach: int) -> NDArray[np.bool_]:
-    """Where a score of ``[D,H,W]`` is the highest within ``reach`` of it, in its slice and those beside it."""
+    """Bool ``[D,H,W]``: scores that are the highest within ``reach``, in their slice and those beside it."""
     result = np.empty(scores.shape, dtype=bool)
     for place, highest in _in_slices(scores, reach):
         np.equal(scores[place], highest, out=result[place])
@@ -96,7 +96,7 @@ def highest_around(scores: NDArray, reach: int) -> NDArray[np.bool_]:
 
 
 def shelves(scores: NDArray, highest: NDArray[np.bool_], reach: int) -> Iterator[NDArray[np.bool_]]:
-    """Slice by slice, which of the ``highest`` are near an equal score that is not: flanks, as all their group is."""
+    """Yield for each slice where ``highest`` is within ``reach`` of an equal score that is not: there, a flank."""
     others = (np.where(marks, -np.inf, plane) for plane, marks in zip(scores, highest, strict=True))
     for place, equal in _in_slices(others, reach):
         yield highest[place] & (scores[place] == equal)

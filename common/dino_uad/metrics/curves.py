@@ -63,10 +63,15 @@ def error_bounds(negatives: Tensor, positives: Tensor) -> dict[str, Tensor]:
     return {name: _where_both_classes(bound, n, p) for name, bound in bounds.items()}
 
 
+def score_levels(scores: Tensor) -> tuple[Tensor, int]:
+    """Number ``[N]`` of each of ``scores [N]`` among their K distinct values, from 0, and K (1 without scores)."""
+    _, level = scores.unique(return_inverse=True)
+    return level, int(level.max()) + 1 if len(level) else 1
+
+
 def tied_levels(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Negatives and positives ``[K]`` at the K distinct values of ``scores [N]``, for exact curve numbers."""
-    _, level = scores.unique(return_inverse=True)
-    size = int(level.max()) + 1 if len(level) else 1
+    level, size = score_levels(scores)
     return torch.bincount(level[~labels], minlength=size), torch.bincount(level[labels], minlength=size)
 
 

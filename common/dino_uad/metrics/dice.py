@@ -68,7 +68,7 @@ class DiceAtThresholds(Metric):
 
 
 def dice_sums(scores: Tensor, mask: Tensor, thresholds: Tensor) -> Tensor:
-    """What one image adds, float64 ``[5,T]``: see :func:`dice_of_sums`.
+    """Summands of one image, float64 ``[5,T]``, for :func:`dice_of_sums`.
 
     Args:
         scores: anomaly map of any shape.

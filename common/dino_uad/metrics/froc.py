@@ -19,7 +19,7 @@ from dino_uad.parallel import all_reduce_sum, gather_rows
 FALSE_FINDINGS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False findings a scan that sensitivities are given for."""
 CAMELYON = FALSE_FINDINGS[1:]
-"""Those that ``froc`` is the mean of, as in the CAMELYON16 challenge."""
+"""False findings a scan over whose sensitivities ``froc`` averages, as in the CAMELYON16 challenge."""
 
 
 class FROC(Metric):

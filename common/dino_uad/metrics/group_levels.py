@@ -69,17 +69,17 @@ class GroupLevels:
         tables = [Levels.joined(*(table for _, table in tables)) for tables in self._tables.values()]
         empty = Levels(np.zeros(0, np.float32), np.zeros((self.rows, 0)))
         columns = Levels(
-            *(np.concatenate([getattr(t, n) for t in [empty, *tables]], axis=-1) for n in ("scores", "masses"))
+            *(np.concatenate([getattr(t, n) for t in [empty, *tables]], axis=-1) for n in ("scores", "weights"))
         )
         keys = np.repeat(np.array(self.keys, dtype=np.int64), [len(table.scores) for table in tables])
-        scores, masses, keys = (
+        scores, weights, keys = (
             gather_rows(torch.from_numpy(part).to(self.device)).cpu().numpy()
-            for part in (columns.scores, np.ascontiguousarray(columns.masses.T), keys)
+            for part in (columns.scores, np.ascontiguousarray(columns.weights.T), keys)
         )
         unit = np.unique(keys, return_inverse=True)[1]
-        pooled = Levels.of_pixels(scores, np.ascontiguousarray(masses.T))
-        number = blocks(pooled.masses)[np.searchsorted(pooled.scores, scores)]
+        pooled = Levels.of_pixels(scores, np.ascontiguousarray(weights.T))
+        number = blocks(pooled.weights)[np.searchsorted(pooled.scores, scores)]
         levels = int(number.max()) + 1 if len(number) else 1  # the metrics want at least one
         flat = unit * levels + number
-        dense = [np.bincount(flat, row, units * levels).reshape(units, levels) for row in masses.T]
+        dense = [np.bincount(flat, row, units * levels).reshape(units, levels) for row in weights.T]
         return torch.from_numpy(np.stack(dense, axis=1)).double().to(self.device)

@@ -9,7 +9,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
 from dino_uad.metrics.bootstrap import Group, gather_units, group_keys, percentile_intervals, why_undefined
-from dino_uad.metrics.curves import CURVES
+from dino_uad.metrics.curves import CURVES, score_levels
 from dino_uad.metrics.image_curves import ImageCurves
 from dino_uad.metrics.maps import warn_undefined
 
@@ -56,8 +56,7 @@ class ImageIntervals(ImageCurves):
         """Lower and upper end of each interval over all processes; NaN, with a warning, for one class or one group."""
         scores, labels = self._gathered()
         units, place = gather_units(self._keys, self._device)
-        _, level = scores.unique(return_inverse=True)
-        levels = int(level.max()) + 1 if len(level) else 1
+        level, levels = score_levels(scores)
 
         def metrics(times: Tensor) -> dict[str, Tensor]:
             per_image = times[:, place]

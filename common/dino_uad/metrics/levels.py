@@ -23,15 +23,15 @@ class Levels:
 
     Attributes:
         scores: ``[L]`` float32.
-        masses: ``[rows,L]`` float64: numbers of normal and of anomalous pixels, and further weights.
+        weights: ``[rows,L]`` float64: numbers of normal and of anomalous pixels, and further weights.
     """
 
     scores: NDArray[np.float32]
-    masses: NDArray[np.float64]
+    weights: NDArray[np.float64]
 
     @classmethod
     def of_pixels(cls, scores: NDArray[np.float32], rows: NDArray[np.float64]) -> Levels:
-        """Of pixels ``[n]`` and what each adds, ``[rows,n]``; as many levels as there are scores."""
+        """Make one level of each distinct score of pixels ``[n]``, and add up their ``rows`` ``[rows,n]`` in it."""
         order = np.argsort(scores)
         ordered = scores[order]
         starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
@@ -39,20 +39,22 @@ class Levels:
 
     @classmethod
     def joined(cls, *parts: Levels) -> Levels:
-        """Of all of them together; nothing is lost."""
-        scores, masses = (
-            np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in ("scores", "masses")
+        """Merge the levels of several parts; exact."""
+        scores, weights = (
+            np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in ("scores", "weights")
         )
-        return cls.of_pixels(scores, masses)
+        return cls.of_pixels(scores, weights)
 
     def coarser(self) -> Levels:
-        """With neighbours joined, at the middle one of their scores."""
-        starts = np.flatnonzero(np.diff(blocks(self.masses), prepend=-1))
+        """Merge neighbouring levels (:func:`blocks`), each block at the middle one of its scores."""
+        starts = np.flatnonzero(np.diff(blocks(self.weights), prepend=-1))
         middle = (starts + np.append(starts[1:], len(self.scores))) // 2
-        return Levels(self.scores[middle], np.add.reduceat(self.masses, starts, axis=1) if len(starts) else self.masses)
+        return Levels(
+            self.scores[middle], np.add.reduceat(self.weights, starts, axis=1) if len(starts) else self.weights
+        )
 
 
-def blocks(masses: NDArray[np.float64]) -> NDArray[np.integer]:
+def blocks(weights: NDArray[np.float64]) -> NDArray[np.integer]:
     """Numbers ``[L]``, from 0 upwards, of the blocks in which levels may be joined.
 
     A joined block may not begin and end in different cells of any row. Of counts, the cells are the single numbers up
@@ -61,11 +63,11 @@ def blocks(masses: NDArray[np.float64]) -> NDArray[np.integer]:
     ``SHARES * (1 + ln(n / SHARES))`` cells that n pixels have.
 
     Args:
-        masses: ``[rows,L]`` in ascending order of the score.
+        weights: ``[rows,L]`` in ascending order of the score.
     """
-    reached = masses[:, ::-1].cumsum(axis=1)[:, ::-1]
-    changes = np.zeros(masses.shape[1], dtype=bool)
-    for row, (mass, upto) in enumerate(zip(masses, reached, strict=True)):
+    reached = weights[:, ::-1].cumsum(axis=1)[:, ::-1]
+    changes = np.zeros(weights.shape[1], dtype=bool)
+    for row, (mass, upto) in enumerate(zip(weights, reached, strict=True)):
         first, last = _cells(upto - mass, upto, None if row < COUNTS else mass.sum())
         changes[1:] |= last[:-1] != first[1:]
     return changes.cumsum()

@@ -9,7 +9,6 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from dino_uad import parallel
@@ -80,10 +79,7 @@ class Collector:
 
     def gather(self) -> None:
         """Bring everything together on every rank; the identity outside ``torch.distributed``."""
-        if not parallel.is_distributed():
-            return
-        states: list[Any] = [None] * parallel.world_size()
-        dist.all_gather_object(states, vars(self))
+        states = parallel.gather_objects(vars(self))
         vars(self).update(states[0])
         for other in states[1:]:
             self._merge(other)
@@ -159,7 +155,7 @@ class Collector:
             self.volumes.add(precision, case)
 
     def _dice(self, counts: Tensor) -> float:
-        """Of the counts of :func:`~dino_uad.metrics.overlap_counts`; NaN without a threshold or an anomaly."""
+        """Dice from the counts of :func:`~dino_uad.metrics.overlap_counts`; NaN without a threshold or an anomaly."""
         return float(dice_of_counts(counts)) if counts[2] > 0 and not math.isnan(self.threshold) else math.nan
 
     def _name(self, item: Mapping[str, Any]) -> str:

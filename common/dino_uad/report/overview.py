@@ -55,7 +55,7 @@ def case_picture(case: Case, side: int = panels.PANEL_SIDE) -> panels.Rgb:
 
 
 def case_captions(case: Case, scale: Scale) -> tuple[str, str, str]:
-    """What is seen on each of :func:`case_panels`."""
+    """Captions of the three :func:`case_panels`."""
     truth = "annotation (blue)"
     if case.label is None or not case.label.any():
         truth = "no annotation" if case.label is None else "nothing annotated"

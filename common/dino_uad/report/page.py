@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dino_uad.files import as_utf8, atomic_path, remove_leftovers
 from dino_uad.report.sections import MetricRow, Section
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,31 @@ class Page:
     command: str = ""
 
 
-def write_page(page: Page, path: Path) -> None:
-    """Render ``template.html.j2`` to ``path``, every picture inside it."""
+def template(name: str) -> Template:
+    """A template of this folder, with the filter ``base64`` of bytes and the variable ``now``, the time as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("dino_uad", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
-    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    html = environment.get_template("template.html.j2").render(page=page, now=now)
+    environment.filters["base64"] = as_base64
+    environment.globals["now"] = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    return environment.get_template(name)
+
+
+def as_base64(content: bytes) -> str:
+    """Bytes, such as a picture's, as text that stands in a page."""
+    return base64.b64encode(content).decode()
+
+
+def as_text(value: Any) -> str:
+    """A setting or a fact as the page shows it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Render ``template.html.j2`` to ``path``, every picture inside it."""
+    html = template("template.html.j2").render(page=page)
     with atomic_path(path) as temporary:
         temporary.write_text(as_utf8(html), encoding="utf-8")
 

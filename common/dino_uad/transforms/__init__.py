@@ -26,17 +26,13 @@ from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png
 from dino_uad.transforms.picture_values import values_of
 from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
 from dino_uad.transforms.read_files import files_of
-from dino_uad.transforms.readers import (
-    PICTURE_SUFFIXES,
-    VOLUME_SUFFIXES,
-    UnitPILReader,
-    image_name,
-)
+from dino_uad.transforms.readers import UnitPILReader
 from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
-from dino_uad.transforms.save import SaveMapd, is_picture, on_scan_grid
+from dino_uad.transforms.save import SaveMapd, anonymous_name, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
+from dino_uad.transforms.suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, image_name
 from dino_uad.transforms.threshold import ThresholdMapd
 from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 
@@ -44,6 +40,7 @@ __all__ = [
     "ANNOTATION",
     "MARK",
     "NIFTI_MARK",
+    "NIFTI_SUFFIXES",
     "NOTHING_SCORED",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
@@ -67,6 +64,7 @@ __all__ = [
     "ServedMapd",
     "ThresholdMapd",
     "UnitPILReader",
+    "anonymous_name",
     "bits",
     "dicom_patient",
     "dicom_scans",

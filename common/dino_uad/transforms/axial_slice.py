@@ -6,13 +6,12 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-
-from dino_uad.transforms.label_grid import full_affine
+from monai.data.utils import to_affine_nd
 
 
 def as_axial_slice(image: MetaTensor) -> MetaTensor:
     """Lay a single-slice scan out as ``[1,X,Y,1]`` with an affine that ``Orientationd("PLS")`` turns upright."""
-    affine = full_affine(np.asarray(image.meta["affine"], float))
+    affine = to_affine_nd(3, np.asarray(image.meta["affine"], float))
     shape = tuple(image.shape[1:])
     data = image.as_tensor().reshape(1, *shape, *(1,) * (3 - len(shape)))
     single = 2 if len(shape) == 2 or shape[2] == 1 else shape.index(1)

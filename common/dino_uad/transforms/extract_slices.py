@@ -1,8 +1,8 @@
-"""From volumes to the 2-D slices the networks see, and back."""
+"""From volumes to the 2-D slices the networks see."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ from dino_uad.transforms.slice_choice import (
     source,
 )
 
+LABEL = "label"
+"""Item key of the annotation."""
+
 
 class ExtractSlicesd(MapTransform):
     """Turns a volume ``[C,H,W,D]`` into a list of dictionaries of 2-D slices ``[C,H,W]``, in slice order.
@@ -32,16 +35,15 @@ class ExtractSlicesd(MapTransform):
     A 2-D image ``[C,H,W]`` passes unchanged as a list of one, or of none if it is annotated and ``drop_anomalous`` is
     set; the other arguments concern volumes. Each slice keeps the source file and the affine of its plane in its meta
     data and has ``"slice_index"`` (along ``axis`` of the volume given; None for a 2-D image). The list may be empty.
-    MONAI's ``Compose`` applies the transforms that follow to each slice. :func:`stack_slices` is the way back.
+    MONAI's ``Compose`` applies the transforms that follow to each slice.
 
     Args:
-        keys: image and label; the first is the image.
+        keys: the image, and ``label`` where annotations count; the first is the image.
         axis: spatial axis of the slices, -1 for the last. The others keep their order.
         start: first slice.
         stop: slice before which to stop; None is the end.
         stride: take every stride-th slice.
         min_foreground: leave out slices in which a smaller fraction of the image's pixels is above 0.
-        label_key: the annotation, where ``keys`` holds it.
         drop_anomalous: leave out slices with an annotated anomaly.
         anomalous_above: label values above this are anomalies; labels become binary accordingly.
         organ_masked: set the image to 0 where the label is 0 (outside the organ) and equalise its histogram inside;
@@ -61,7 +63,6 @@ class ExtractSlicesd(MapTransform):
         stop: int | None = None,
         stride: int = 1,
         min_foreground: float = 0.0,
-        label_key: str = "label",
         drop_anomalous: bool = False,
         anomalous_above: float = 0.0,
         organ_masked: bool = False,
@@ -74,7 +75,6 @@ class ExtractSlicesd(MapTransform):
         self.axis = axis % 3
         self.start, self.stop, self.stride = start, stop, stride
         self.min_foreground = min_foreground
-        self.label_key = label_key
         self.drop_anomalous = drop_anomalous
         self.anomalous_above = anomalous_above
         self.organ_masked = organ_masked
@@ -94,7 +94,7 @@ class ExtractSlicesd(MapTransform):
         return kept
 
     def _check_label(self, data: Mapping[Hashable, Any], image: Tensor) -> None:
-        label = data.get(self.label_key) if self.label_key in self.keys else None
+        label = self._label(data)
         if label is None and self.organ_masked:
             raise ValueError(f"{source(image)}: no label found; masking the organ needs one (1 organ, 2 anomaly)")
         if self.organ_masked and getattr(label, "meta", {}).get(BINARY, False):
@@ -110,21 +110,21 @@ class ExtractSlicesd(MapTransform):
 
     def _with_binary_label(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """The whole volume decides what its label marks; where labels above a value count, they say it themselves."""
-        label = data.get(self.label_key) if self.label_key in self.keys else None
+        label = self._label(data)
         if label is None or self.organ_masked or self.anomalous_above:
             return data
-        return {**data, self.label_key: convert_to_dst_type(marked(label), label, dtype=torch.uint8)[0]}
+        return {**data, LABEL: convert_to_dst_type(marked(label), label, dtype=torch.uint8)[0]}
 
     def _slice(self, data: Mapping[Hashable, Any], index: int) -> dict[Hashable, Any]:
         item = {**data, "slice_index": index}
         for key in self.key_iterator(data):
             item[key] = take_slice(data[key], self.axis, index)
-        label = item.get(self.label_key) if self.label_key in self.keys else None
+        label = self._label(item)
         if label is not None:
             if self.organ_masked:
                 key = self.first_key(data)
                 item[key] = self._organ(item[key], label > 0)
-            item[self.label_key] = (label > self.anomalous_above).to(label.dtype)
+            item[LABEL] = (label > self.anomalous_above).to(label.dtype)
         return item
 
     def _organ(self, image: Tensor, organ: Tensor) -> Tensor:
@@ -142,8 +142,11 @@ class ExtractSlicesd(MapTransform):
         reason = little_foreground(float(foreground_share(item[self.first_key(item)])), self.min_foreground)
         return f"{reason} {ANNOTATED}" if reason and annotated else reason
 
+    def _label(self, data: Mapping[Hashable, Any]) -> Tensor | None:
+        return data.get(LABEL) if LABEL in self.keys else None
+
     def _annotated(self, item: Mapping[Hashable, Any]) -> bool:
-        label = item.get(self.label_key) if self.label_key in self.keys else None
+        label = self._label(item)
         return label is not None and bool((label > 0).any())
 
 
@@ -160,24 +163,3 @@ def take_slice(volume: Tensor, axis: int, index: int) -> Tensor:
     order = [other for other in range(3) if other != axis]
     meta = {**volume.meta, "affine": affine[:, [*order, axis, 3]], "spatial_shape": tuple(plane.shape[1:])}
     return MetaTensor(plane, meta=meta)
-
-
-def stack_slices(slices: Sequence[Tensor], indices: Sequence[int], volume: Tensor, axis: int = -1) -> Tensor:
-    """Put slices ``[C,H,W]`` back at ``indices`` along ``axis`` of a volume like ``volume``; other slices are 0.
-
-    The result has the volume's meta data and history of transforms, so that ``Invertd`` goes on from there.
-
-    Raises:
-        ValueError: a slice of another size than the volume's.
-    """
-    axis = axis % 3
-    plane = [side for other, side in enumerate(volume.shape[1:]) if other != axis]
-    channels = slices[0].shape[0] if len(slices) else volume.shape[0]
-    result = torch.zeros((channels, *volume.shape[1:]), dtype=slices[0].dtype if len(slices) else volume.dtype)
-    for index, image in zip(indices, slices, strict=True):
-        if list(image.shape[1:]) != plane:
-            raise ValueError(f"slice {index} is {list(image.shape[1:])}; the volume's slices are {plane}")
-        result.select(1 + axis, index).copy_(image.as_subclass(Tensor))
-    if not isinstance(volume, MetaTensor):
-        return result
-    return MetaTensor(result, meta=dict(volume.meta), applied_operations=list(volume.applied_operations))

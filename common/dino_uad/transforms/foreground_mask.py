@@ -19,7 +19,7 @@ METHODS = ("nonzero", "threshold")
 
 
 class ForegroundMaskd(MapTransform):
-    """Adds the foreground of an image as bool ``[1,H,W]`` (or ``[1,H,W,D]``, closed slice by slice).
+    """Adds ``foreground``, that of an image, as bool ``[1,H,W]`` (or ``[1,H,W,D]``, closed slice by slice).
 
     - ``"nonzero"``: pixels above 0 in any channel, then a morphological closing;
     - ``"threshold"``: pixels above ``threshold``, then the closing.
@@ -28,7 +28,6 @@ class ForegroundMaskd(MapTransform):
 
     Args:
         keys: the image.
-        new_key: where the mask goes.
         method: see above.
         threshold: intensity in [0, 1] for ``"threshold"``.
         closing: radius of the closing in pixels; 0 leaves it out.
@@ -37,7 +36,6 @@ class ForegroundMaskd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection = "image",
-        new_key: str = "foreground",
         method: str = "nonzero",
         threshold: float = 0.05,
         closing: int = 3,
@@ -45,10 +43,9 @@ class ForegroundMaskd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
-            raise ValueError(f"keys are {self.keys}; expected one image, whose mask goes to {new_key!r}")
+            raise ValueError(f"keys are {self.keys}; expected one image")
         require_choice("method", method, METHODS)
         require_count("closing", closing, 0)
-        self.new_key = new_key
         self.method = method
         self.threshold = float(threshold) if method == "threshold" else 0.0
         self.closing = closing
@@ -59,7 +56,7 @@ class ForegroundMaskd(MapTransform):
             image = result[key]
             above = (torch.as_tensor(image).as_subclass(Tensor) > self.threshold).any(dim=0, keepdim=True)
             mask = close(above, self.closing)
-            result[self.new_key] = MetaTensor(mask, meta=dict(image.meta)) if isinstance(image, MetaTensor) else mask
+            result["foreground"] = MetaTensor(mask, meta=dict(image.meta)) if isinstance(image, MetaTensor) else mask
         return result
 
 

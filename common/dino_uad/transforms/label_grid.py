@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+from nibabel.affines import apply_affine
 from scipy.ndimage import affine_transform
 
+from dino_uad.transforms.suffixes import NIFTI_SUFFIXES
 from dino_uad.transforms.units import in_millimetres, nifti_unit
 
 logger = logging.getLogger(__name__)
@@ -37,7 +42,7 @@ class Grid:
             return None
         shape = tuple(int(side) for side in image.meta["scan_shape"])
         path = str(image.meta["filename_or_obj"])
-        return cls((*shape, 1, 1)[:3], full_affine(image.meta["scan_affine"]), path, states_geometry(path))
+        return cls((*shape, 1, 1)[:3], to_affine_nd(3, image.meta["scan_affine"]), path, states_geometry(path))
 
     @classmethod
     def of_nifti(cls, path: str) -> Grid:
@@ -62,7 +67,7 @@ def bring_to_grid(label: MetaTensor, grid: Grid) -> MetaTensor:
     """
     path = str(label.meta["filename_or_obj"])
     shape = (*label.shape[1:], 1, 1)[:3]
-    own = Grid(shape, full_affine(np.asarray(label.meta["affine"], float)), path, states_geometry(path))
+    own = Grid(shape, to_affine_nd(3, np.asarray(label.meta["affine"], float)), path, states_geometry(path))
     require_explained(own, grid)
     values = label.as_tensor().reshape(own.shape).numpy()
     if not same_grid(own, grid):
@@ -111,25 +116,15 @@ def same_grid(label: Grid, image: Grid) -> bool:
     if label.shape != image.shape:
         return False
     corners = _corners(image.shape, 0)
-    return bool(np.abs(_mapped(_image_to_label(label, image), corners) - corners).max() < 0.5)
+    return bool(np.abs(apply_affine(_image_to_label(label, image), corners) - corners).max() < 0.5)
 
 
 def states_geometry(path: str) -> bool:
     """Whether a volume file says where it lies; a NIfTI header may say that this is unknown."""
-    if not path.lower().endswith((".nii", ".nii.gz")):
+    if not path.lower().endswith(NIFTI_SUFFIXES):
         return True
     header = nib.load(path).header
     return bool(header["sform_code"] or header["qform_code"])
-
-
-def full_affine(affine: np.ndarray) -> np.ndarray:
-    """Return a 4x4 affine; a 3x3 one (two axes in the plane) gets a third axis of spacing 1."""
-    affine = np.asarray(affine, float)
-    if affine.shape == (4, 4):
-        return affine
-    full = np.eye(4)
-    full[:2, :2], full[:2, 3] = affine[:2, :2], affine[:2, 2]
-    return full
 
 
 def _message(label: Grid, image: Grid, reason: str) -> str:
@@ -145,19 +140,19 @@ def _image_to_label(label: Grid, image: Grid) -> np.ndarray:
     return np.linalg.solve(label.affine, image.affine)
 
 
+def box_corners(sides: Iterable[tuple[float, float]]) -> np.ndarray:
+    """``[8,3]`` corners of the box between the two ends of each of its 3 sides."""
+    return np.array(list(product(*sides)), float)
+
+
 def _corners(shape: tuple[int, ...], beyond: float) -> np.ndarray:
     """``[8,3]`` corners of the box of all voxel centres, grown by ``beyond`` voxels."""
-    sides = [(-beyond, side - 1 + beyond) for side in shape]
-    return np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 3)
-
-
-def _mapped(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return box_corners((-beyond, side - 1 + beyond) for side in shape)
 
 
 def _box_in_label(label: Grid, image: Grid) -> tuple[np.ndarray, np.ndarray]:
     """The image's box in the label's voxel indices: its lower and upper corner."""
-    corners = _mapped(_image_to_label(label, image), _corners(image.shape, 0.5))
+    corners = apply_affine(_image_to_label(label, image), _corners(image.shape, 0.5))
     return corners.min(axis=0), corners.max(axis=0)
 
 
@@ -178,9 +173,8 @@ def _require_inside(values: np.ndarray, label: Grid, image: Grid) -> None:
     marked = np.argwhere(values)
     if not len(marked):
         return
-    box = np.stack([marked.min(axis=0), marked.max(axis=0)])
-    corners = np.stack(np.meshgrid(*box.T, indexing="ij"), -1).reshape(-1, 3)
-    places = _mapped(np.linalg.inv(_image_to_label(label, image)), corners)
+    corners = box_corners(zip(marked.min(axis=0), marked.max(axis=0), strict=True))
+    places = apply_affine(np.linalg.inv(_image_to_label(label, image)), corners)
     voxel = np.abs(np.linalg.inv(_image_to_label(label, image))[:3, :3]).sum(axis=1)
     beyond = np.maximum(-0.5 - places, places - (np.array(image.shape) - 0.5)) / np.maximum(1, voxel)
     if beyond.max() > HALF:

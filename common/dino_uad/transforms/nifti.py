@@ -7,7 +7,9 @@ import logging
 import nibabel as nib
 import numpy as np
 from monai.data import NibabelReader
+from nibabel.affines import apply_affine
 
+from dino_uad.transforms.label_grid import box_corners
 from dino_uad.transforms.units import MM_PER_UNIT, in_millimetres, nifti_unit
 
 logger = logging.getLogger(__name__)
@@ -22,11 +24,10 @@ def geometry_doubts(image: nib.Nifti1Image) -> list[str]:
         sizes = " x ".join(f"{size * nifti_unit(image):.4g}" for size in header.get_zooms()[:3])
         doubts.append(f"its header counts in {header.get_xyzt_units()[0]}s: voxels of {sizes} mm")
     if header["qform_code"] > 0 and header["sform_code"] > 0:
-        place = nib.affines.apply_affine
-        ends = np.stack(np.meshgrid(*[(0, side - 1) for side in image.shape[:3]], indexing="ij"), -1).reshape(-1, 3)
+        ends = box_corners((0, side - 1) for side in image.shape[:3])
         apart = 0.0
         if ends.shape[1] == 3:
-            apart = float(np.abs(place(image.get_qform(), ends) - place(image.get_sform(), ends)).max())
+            apart = float(np.abs(apply_affine(image.get_qform(), ends) - apply_affine(image.get_sform(), ends)).max())
         if apart > min(header.get_zooms()[:3]):
             millimetres = apart * nifti_unit(image)
             doubts.append(f"qform and sform put its voxels up to {millimetres:.1f} mm apart; the sform is used")

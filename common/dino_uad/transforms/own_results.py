@@ -13,6 +13,8 @@ from pathlib import Path
 from PIL import Image, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
+from dino_uad.transforms.suffixes import NIFTI_SUFFIXES
+
 MARK = "dino_uad result"
 NIFTI_MARK = MARK.encode()
 PNG_KEY, TIFF_TAG = "Software", 305  # both stand for the program that made the picture
@@ -41,7 +43,7 @@ def is_own_result(path: str | os.PathLike[str]) -> bool:
     """
     name = Path(path).name.lower()
     try:
-        if name.endswith((".nii", ".nii.gz")):
+        if name.endswith(NIFTI_SUFFIXES):
             with gzip.open(path) if name.endswith(".gz") else open(path, "rb") as file:
                 return file.read(NIFTI_DESCRIPTION.stop)[NIFTI_DESCRIPTION].startswith(NIFTI_MARK)
         if name.endswith((".png", ".tif", ".tiff")):

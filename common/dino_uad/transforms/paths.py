@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dino_uad.transforms.dicom import is_dicom
 from dino_uad.transforms.readers import UnitPILReader
+from dino_uad.transforms.suffixes import NIFTI_SUFFIXES, VOLUME_SUFFIXES
 
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 EXPECTED = "a picture (PNG, JPEG, BMP, TIFF) or a volume (NIfTI, NRRD, MHA/MHD, a DICOM file or series folder)"
 
 
@@ -26,9 +26,9 @@ def check_path(filename: str | os.PathLike) -> str:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty (0 bytes). Expected {EXPECTED}. Copy or export it again.")
     name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
+    if name.endswith(NIFTI_SUFFIXES):
         _check_compression(path, name)
-    known = UnitPILReader().verify_suffix(name) or name.endswith((".nii", ".nii.gz", ".dcm", *ITK_SUFFIXES))
+    known = UnitPILReader().verify_suffix(name) or name.endswith((*VOLUME_SUFFIXES, ".dcm"))
     if not known and not is_dicom(path):
         raise ValueError(f"{path}: not a supported file type. Expected {EXPECTED}. Convert it.")
     return str(path)

@@ -28,7 +28,7 @@ class Picture:
     unit_range: bool = True
     """Whether the values are in [0, 1]."""
     type_range: float = 255.0
-    """By what stored values were divided."""
+    """Number by which stored values were divided."""
 
 
 def values_of(picture: Image.Image, path: str | os.PathLike[str]) -> Picture:

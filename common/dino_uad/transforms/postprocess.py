@@ -56,26 +56,24 @@ class ServedMapd(MapTransform):
 
 
 class FillLabeld(MapTransform):
-    """Gives an image without a label file an all-zero one, and makes every label binary uint8 (see ``marked``).
+    """Gives an ``image`` without a label file an all-zero one, and makes every label binary uint8 (see ``marked``).
 
     Sets ``has_mask``: False where the data list calls an image anomalous (``anomalous: 1``) but there is no mask, so
     that pixel metrics leave it out.
 
     Args:
         keys: label items.
-        reference_key: the image whose spatial shape a missing label takes, channel first.
 
     Raises:
         ValueError: label and image differ in size; both sizes are named.
     """
 
-    def __init__(self, keys: KeysCollection, reference_key: str = "image") -> None:
+    def __init__(self, keys: KeysCollection) -> None:
         super().__init__(keys, allow_missing_keys=True)
-        self.reference_key = reference_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        image = result[self.reference_key]
+        image = result["image"]
         for key in self.keys:
             if result.get(key) is None:
                 result[key] = (image[:1] * 0).to(torch.uint8)

@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from dino_uad.transforms.suffixes import ITK_SUFFIXES
+
 HEADER_BYTES = 1 << 20
 DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 PAIRS = (".hdr", ".img", ".mat")  # Analyze and two-file NIfTI; SPM keeps an affine in the third
@@ -25,7 +27,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     if suffix in PAIRS:
         beside = (file for file in path.parent.iterdir() if _stem(file)[0] == stem and _stem(file)[1] in PAIRS)
         return sorted({path, *beside})
-    if suffix in (".mhd", ".mha", ".nhdr", ".nrrd"):
+    if suffix in ITK_SUFFIXES:
         return [path, *(file for file in detached_files(path) if file.is_file())]
     return [path]
 

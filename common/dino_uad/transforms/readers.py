@@ -15,9 +15,7 @@ from monai.data.utils import is_supported_format
 
 from dino_uad.transforms.open_picture import opened
 from dino_uad.transforms.picture_values import Picture, values_of
-
-PICTURE_SUFFIXES = ("png", "jpg", "jpeg", "bmp", "tif", "tiff")
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+from dino_uad.transforms.suffixes import PICTURE_SUFFIXES
 
 # Columns run to the patient's left and rows to posterior, so that Orientationd(axcodes="PLS") only transposes
 # MONAI's [W, H] to [H, W]: pictures and axial slices come out the same way up.
@@ -67,11 +65,3 @@ class UnitPILReader(PILReader):
             "type_range": img.type_range,
         }
         return np.moveaxis(img.values, 0, 1), meta
-
-
-def image_name(path: Path) -> str:
-    """The name of an image without its suffix (``.nii.gz`` is one); that of a folder (a DICOM series) is whole."""
-    for suffix in VOLUME_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name if path.is_dir() else path.stem

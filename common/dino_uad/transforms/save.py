@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dino_uad.files import atomic_path
 from dino_uad.transforms.own_results import NIFTI_MARK, is_own_result, png_mark, tiff_mark
-from dino_uad.transforms.readers import image_name
+from dino_uad.transforms.suffixes import image_name
 from dino_uad.transforms.units import nifti_like
 from dino_uad.transforms.unscored import nothing_scored
 
@@ -107,12 +107,22 @@ class SaveMapd(SaveImaged):
 
     def _names(self, source: str, postfix: str, suffix: str) -> tuple[Path, Path]:
         """The two names that the result of a file may have."""
-        digest = hashlib.sha256(_place(source).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        name = f"scan_{digest}" if self.anonymous_names else image_name(Path(source))
-        return tuple(self.output_dir / f"{stem}_{postfix}{suffix}" for stem in (name, f"{name}_{digest}"))
+        name = anonymous_name(source) if self.anonymous_names else image_name(Path(source))
+        return tuple(
+            self.output_dir / f"{stem}_{postfix}{suffix}" for stem in (name, f"{name}_{_place_digest(source)}")
+        )
 
 
-def _place(source: str) -> str:
+def anonymous_name(source: str | Path) -> str:
+    """``scan_`` and a hash of the file's absolute path: how maps and tables call a scan without its name."""
+    return f"scan_{_place_digest(source)}"
+
+
+def _place_digest(source: str | Path) -> str:
+    return hashlib.sha256(_place(source).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def _place(source: str | Path) -> str:
     """A file's path from the root: a list of former results tells that one."""
     return str(Path(source).absolute())
 

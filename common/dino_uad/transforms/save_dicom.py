@@ -101,7 +101,7 @@ class SaveDicomd(SaveImaged):
     def _objects_or_why(
         self, item: Mapping[Hashable, Any], image: MetaTensor, path: Path
     ) -> tuple[dict[str, Any], str]:
-        """What is to be written by its kind, or why nothing is."""
+        """DICOM objects by kind (``seg``, ``sr``) and ``""``, or ``{}`` and the reason why nothing can be written."""
         if find_spec("highdicom") is None:
             return {}, "highdicom is not installed (pip install highdicom)"
         if uneven := image.meta.get("uneven_slices"):

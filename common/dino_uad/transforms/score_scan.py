@@ -11,12 +11,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from dino_uad.detector import FALSE_POSITIVE_RATES, NormalScans, read_normal_scans
+from dino_uad.detector import FALSE_POSITIVE_RATES, SCAN_RATES, NormalScans, flag_name, read_normal_scans
 from dino_uad.findings import ScanGrid
 from dino_uad.inferers import SUMMARY
-
-LEVELS = (0.05, 0.01)
-"""Of false alarms among normal scans, at which a scan is flagged."""
 
 
 class ScoreScand(MapTransform):
@@ -84,6 +81,6 @@ def _named(row: Tensor, p_value: Tensor, table: Any) -> dict[str, Any]:
     values = [None if value != value else value for value in row.tolist()]
     p = float(p_value)
     named = {"image_score": values[0], "p_value": None if p != p else p}
-    named |= {f"flagged_{100 * level:g}": table.flagged(p, level) for level in LEVELS}
+    named |= {flag_name(rate): table.flagged(p, rate) for rate in SCAN_RATES}
     shares = [f"above_{100 * rate:g}" for rate in FALSE_POSITIVE_RATES]
     return named | {"foreground": values[1]} | dict(zip(shares, values[2:], strict=True))

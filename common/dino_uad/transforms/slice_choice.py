@@ -58,7 +58,7 @@ def preset_settings(preset: str | None) -> dict[str, Any]:
 
 
 def choose(candidates: Iterable[T], reason: Callable[[T], str | None], left_out: Counter[str]) -> list[T]:
-    """The candidates for whose being left out there is no reason; the others are counted by theirs."""
+    """Keep the candidates whose ``reason`` is None; count the others by reason in ``left_out``."""
     chosen = []
     for candidate in candidates:
         found = reason(candidate)
@@ -79,7 +79,7 @@ def foreground_share(image: Tensor) -> Tensor:
 
 
 def little_foreground(share: float, min_foreground: float) -> str | None:
-    """What is wrong with a slice that has too small a share of foreground; None if nothing is."""
+    """Reason to leave out a slice whose share of foreground is below ``min_foreground``; None if it is not."""
     if share >= min_foreground:
         return None
     return f"with less than {min_foreground:.3g} of their pixels above 0" if share else EMPTY

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dino_uad.detector import NormalScans
+from dino_uad.detector import SCAN_RATES, NormalScans, flag_name
 from dino_uad.files import as_utf8, atomic_path
-from dino_uad.report import charts
+from dino_uad.report import as_base64, as_text, charts, template
 from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.shift import warnings_of
 
@@ -32,23 +30,16 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
         facts: of the run, as in ``scores.json``.
         normal: scores of normal validation scans.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("dino_uad", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    template = environment.get_template("worklist.html.j2")
     chart = distribution(store, normal)
-    stream = template.stream(
+    stream = template("worklist.html.j2").stream(
         facts=facts,
         tiles=tiles(store, facts),
         warnings=warnings_of(store, facts, normal) + passed_over(facts),
-        chart=None if chart is None else base64.b64encode(chart).decode(),
+        chart=None if chart is None else as_base64(chart),
         rows=(in_script(row) for row in page_rows(store)),
         pictures=thumbnails(store),
         limit=PICTURES,
         run=run_tables(facts),
-        now=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
     stream.enable_buffering(64)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -66,14 +57,14 @@ def passed_over(facts: Mapping[str, Any]) -> list[str]:
 
 
 def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
-    """What the page's table needs of each scan, in short keys."""
+    """Yield each scan's row for the page's table, with keys of one letter."""
     for row in store.rows():
         scan = row["scan"]
         yield {
             "f": as_utf8(scan["file"]),
             "s": scan.get("image_score"),
             "p": scan.get("p_value"),
-            "g": [scan.get("flagged_5"), scan.get("flagged_1")],
+            "g": [scan.get(flag_name(rate)) for rate in SCAN_RATES],
             "n": scan.get("findings"),
             "l": scan.get("largest_size"),
             "u": scan.get("size_unit"),
@@ -100,24 +91,24 @@ def thumbnails(store: RunStore) -> Iterator[str]:
     for number, row in enumerate(store.rows(pictures=True)):
         if number >= PICTURES:
             return
-        yield base64.b64encode(row["picture"]).decode() if row["picture"] else ""
+        yield as_base64(row["picture"]) if row["picture"] else ""
 
 
 def tiles(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Title, number and remark of the tiles."""
     flagged = found = 0
-    unknown = False
+    unknown, rate = False, SCAN_RATES[0]
     for row in store.rows():
-        flagged += row["scan"].get("flagged_5") is True
-        unknown |= row["scan"]["status"] == "scored" and row["scan"].get("flagged_5") is None
+        flagged += row["scan"].get(flag_name(rate)) is True
+        unknown |= row["scan"]["status"] == "scored" and row["scan"].get(flag_name(rate)) is None
         found += bool(row["scan"].get("findings"))
     return [
         ("Scans scored", f"{facts['scored']:,}", f"{facts['failed']:,} could not be scored"),
         ("With findings", f"{found:,}", "at the chosen operating point"),
         (
-            "Flagged at 5 %",
+            f"Flagged at {100 * rate:g} %",
             "–" if unknown else f"{flagged:,}",
-            "too few normal scans to say" if unknown else f"{0.05 * facts['scored']:.0f} expected if all were normal",
+            "too few normal scans to say" if unknown else f"{rate * facts['scored']:.0f} expected if all were normal",
         ),
     ]
 
@@ -147,9 +138,9 @@ def run_tables(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         name: value[0] if isinstance(value, list) and value else value for name, value in facts["options"].items()
     }
     return {
-        "Model": {key: _plain(value) for key, value in facts["model"].items()},
-        "Options": {key: _plain(value) for key, value in options.items()},
-        "Settings": {key: _plain(value) for key, value in facts["settings"].items()},
+        "Model": {key: as_text(value) for key, value in facts["model"].items()},
+        "Options": {key: as_text(value) for key, value in options.items()},
+        "Settings": {key: as_text(value) for key, value in facts["settings"].items()},
         "Thresholds": {
             key: "not calibrated" if value is None else f"{value:.5g}" for key, value in facts["thresholds"].items()
         },
@@ -166,7 +157,3 @@ def run_tables(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def in_script(value: Any) -> str:
     """JSON that may stand in a script element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)

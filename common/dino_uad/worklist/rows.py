@@ -17,10 +17,10 @@ create table if not exists scan (
 create index if not exists by_score on scan (failed, score desc, source);
 """
 NO_LIST = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-"""What SQLite says of a file that something else wrote; all other errors are the system's."""
+"""SQLite's error codes for a file that is no list of ours; others are errors of the system."""
 ORDER = "order by failed, score desc, source"
 STATUS = {"scored": 0, "failed": 1, "passed over": 2}
-"""In which order rows are listed; within the first by falling score."""
+"""Number by which rows are ordered; rows of one number by falling score."""
 SAVED = ("anomaly_map", "label_map", "findings_seg", "findings_sr")
 """Entries of a row that are names of files in the output folder."""
 SAME_NAME = """

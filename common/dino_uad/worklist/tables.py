@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dino_uad.detector import FALSE_POSITIVE_RATES
+from dino_uad.detector import FALSE_POSITIVE_RATES, SCAN_RATES, flag_name
 from dino_uad.files import as_utf8, atomic_path
 from dino_uad.worklist.rows import SAVED, RunStore
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet calculate a cell, and run what a file's name says (OWASP, "CSV injection")."""
 ABOVE = [f"above_{100 * rate:g}" for rate in FALSE_POSITIVE_RATES]
-NUMBERS = ["image_score", "p_value", "flagged_5", "flagged_1", "foreground", *ABOVE]
+NUMBERS = ["image_score", "p_value", *map(flag_name, SCAN_RATES), "foreground", *ABOVE]
 SCAN_COLUMNS = [
     "file",
     "status",

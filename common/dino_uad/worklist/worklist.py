@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,9 +12,9 @@ from typing import Any
 import dino_uad
 from dino_uad.data import ScanList
 from dino_uad.detector import NormalScans
-from dino_uad.digests import digest_file
+from dino_uad.digests import digest_file, digest_json
 from dino_uad.findings import Finding
-from dino_uad.transforms import NOTHING_SCORED, nothing_scored
+from dino_uad.transforms import NOTHING_SCORED, anonymous_name, nothing_scored
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
@@ -64,9 +63,7 @@ class Worklist:
     def store(self) -> RunStore:
         """The rows on disk."""
         facts = [dino_uad.__version__, digest_file(self.model), self.options, self.settings, self.anonymous_names]
-        return RunStore(
-            self.folder, hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-        )
+        return RunStore(self.folder, digest_json(facts, default=str))
 
     def unscored(self, data: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The entries of a data list that are to be scored."""
@@ -169,11 +166,9 @@ class Worklist:
 
     def name(self, source: str | Path) -> str:
         """How a file is called in the tables."""
-        path = Path(source)
         if self.anonymous_names:
-            digest = hashlib.sha256(str(path.absolute()).encode("utf-8", "surrogateescape"))
-            return f"scan_{digest.hexdigest()[:8]}"
-        root = self.dataset_dir.expanduser()
+            return anonymous_name(source)
+        path, root = Path(source), self.dataset_dir.expanduser()
         return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
 
     def _add(self, source: str, row: Mapping[str, Any], *found: Any) -> None:
@@ -190,7 +185,7 @@ class Worklist:
 
 
 def file_state(path: str | Path) -> str:
-    """What changes when a file, or one of those in a DICOM series' folder, is replaced."""
+    """Digest of name, size and time of change of a file, or of all in a DICOM series' folder; "gone" if unreadable."""
     path = Path(path)
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
     try:

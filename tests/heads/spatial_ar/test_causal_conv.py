@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from dense_kernels import load_kernel
 from dino_uad.heads.spatial_ar.causal_conv import TapConv2d, past_taps
 
 
@@ -27,7 +28,7 @@ def test_equals_a_masked_dense_convolution(centre, dilation, kernel_size, revers
     expected = F.conv2d(turned, kernel, dense.bias, padding=dense.padding, dilation=dilation)
 
     taps = TapConv2d(3, 5, past_taps(kernel_size, centre), dilation, reverse)
-    taps.load_kernel(dense.weight, dense.bias)
+    load_kernel(taps, dense.weight, dense.bias)
     found = taps(embeddings.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     assert taps.weight.numel() == mask.sum() * 3 * 5
     torch.testing.assert_close(found, expected.flip(2, 3) if reverse else expected)
@@ -43,7 +44,7 @@ def test_gradients_are_those_of_a_masked_dense_convolution(dilation, reverse, si
     mask = torch.zeros(9, dtype=torch.float64)
     mask[:5] = 1
     taps = TapConv2d(3, 5, past_taps(3, centre=True), dilation, reverse).double()
-    taps.load_kernel(dense.weight, dense.bias)
+    load_kernel(taps, dense.weight, dense.bias)
     one, other = (field(*size).double().requires_grad_() for _ in range(2))
     turned = one.flip(2, 3) if reverse else one
     expected = F.conv2d(turned, dense.weight * mask.view(3, 3), dense.bias, padding=dilation, dilation=dilation)

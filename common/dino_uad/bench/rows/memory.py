@@ -16,7 +16,7 @@ from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import patch_embeddings
 from dino_uad.detector import AnomalyDetector
 from dino_uad.embeddings import EmbeddingDataset, EmbeddingLoader, EmbeddingStore, entry_key, store_facts
-from dino_uad.engines import AutoregressiveLoss, EmbeddingTrainer, HeadTrainer, PrepareEmbedding
+from dino_uad.engines import EmbeddingTrainer, HeadTrainer, PredictionLoss, PrepareEmbedding
 from dino_uad.handlers import FinishFit, MeasureResiduals
 from dino_uad.heads.spatial_ar import SpatialARHead
 from dino_uad.measure import MEGABYTE, peak_extra_megabytes
@@ -106,7 +106,7 @@ class _Fit:
                 train_data_loader=loader,
                 network=head,
                 optimizer=torch.optim.AdamW(head.parameters()),
-                loss_function=AutoregressiveLoss(),
+                loss_function=PredictionLoss(),
                 prepare_batch=PrepareEmbedding(),
             )
         else:

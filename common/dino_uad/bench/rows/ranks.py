@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dino_uad import parallel
-from dino_uad.bench.row import Row
+from dino_uad.bench.row import Figure, Row
 from dino_uad.bench.rows.mixture import start_of_fit
 from dino_uad.bench.rows.neighbours import DIM, POSITIONS, SIDE
 from dino_uad.bench.settings import Settings
@@ -97,8 +97,6 @@ def _threads_of_rank(row: Row) -> int:
 
 
 def _under_torchrun(row: Row) -> tuple[Timing, list, Tensor]:
-    from dino_uad.bench.row import Figure
-
     settings = row.settings
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.pt")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from dino_uad.bench.row import Row
 from dino_uad.bench.settings import Settings
 from dino_uad.bench.synthetic import patch_embeddings
+from dino_uad.bench.timing import interleave
 from dino_uad.heads.anomaly_dino import encode_rows, greedy_coreset, nearest_neighbours, unit_rows
 
 DIM = 384
@@ -45,10 +48,8 @@ def coreset(settings: Settings) -> Row:
 
 def _whole(row: Row, bank: Tensor, start: int) -> None:
     """All of the large coreset by ours, once, beside what the plain loop's constant cost per row comes to."""
-    from dino_uad.bench.timing import interleave
-
     count = len(bank) // 10
-    once = type(row.settings)(row.settings.device, row.settings.threads, 1, row.settings.quick)
+    once = replace(row.settings, repeats=1)
     row.timings.update(interleave({"ours, all of large": lambda: greedy_coreset(bank, count)}, once))
     ours = row.timings["ours, all of large"].wall_median
     plain = row.timings[f"plain loop, {start} of large"].wall_median * count / start

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dino_uad.heads.anomaly_dino.nearest import unit_rows
-from dino_uad.parallel import all_reduce_sum, broadcast, gather_rows, rank, world_size
+from dino_uad.parallel import all_reduce_sum, broadcast, gather_rows, section
 from dino_uad.products import linear
 
 _CANDIDATES = 512
@@ -80,9 +80,8 @@ def greedy_coreset(
 
 def _section(count: int) -> Tensor:
     """Numbers of this rank's rows of a bank that all have: whole blocks, whose products are those of one process."""
-    blocks = -(-count // _ROWS)
-    start, stop = (blocks * part // world_size() * _ROWS for part in (rank(), rank() + 1))
-    return torch.arange(min(start, count), min(stop, count))
+    numbers = torch.arange(count)
+    return torch.cat([numbers[:0], *section(numbers.split(_ROWS))])
 
 
 def _everyones(rows: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ def _find_farthest(nearest: Tensor, bank: Tensor, numbers: Tensor) -> _Farthest:
 
 
 def _select(farthest: _Farthest, limit: int) -> Tensor:
-    """As many greedy steps as the candidates decide among themselves: their places, at least one, as rank 0 finds."""
+    """Greedy steps that the candidates decide among themselves: their indices ``[n]``, 1 to ``limit`` of them."""
     rows = unit_rows(farthest.rows)
     mutual = linear(rows, rows).cpu().numpy()
     similarity = farthest.similarity.cpu().numpy().copy()

@@ -12,10 +12,10 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dino_uad.heads.anomaly_dino.nearest import unit_rows
-from dino_uad.heads.head import make_room
+from dino_uad.heads.head import DynamicBuffers
 from dino_uad.parallel import broadcast, rank
 from dino_uad.unequal_work import unequal_work
 
@@ -27,7 +27,7 @@ _ROWS = 65536  # bank rows decoded at once
 _QUERIES = 1024
 
 
-class FaissIndex(nn.Module):
+class FaissIndex(DynamicBuffers):
     """IVF-PQ index of a memory bank, kept as plain tensors, so that a model file still holds nothing else.
 
     Args:
@@ -113,7 +113,6 @@ class FaissIndex(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         self._built = None
-        make_room(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:

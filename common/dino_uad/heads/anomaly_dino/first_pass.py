@@ -111,7 +111,7 @@ class Int8Pass:
 
 
 def _norms_and_step(section: Tensor, exact: Tensor) -> tuple[list[Tensor], float]:
-    """Lengths of the rows of each slab of a section, and the step in which its unit rows fit into 8 bits."""
+    """Norms of the rows of each slab of a section, and the step by which its unit rows are quantised to 8 bits."""
     norms, highest = [], 0.0
     for slab in _slabs(section):
         rows = exact[: len(slab)].copy_(slab)
@@ -125,7 +125,7 @@ FirstPass = Bfloat16Pass | Int8Pass
 
 @cache
 def fastest(channels: int, scan: Callable[[Tensor, Tensor, int], Any]) -> type[FirstPass] | None:
-    """The pass whose products over a small bank took least time here; None where a plain scan of it took less.
+    """Return the pass that is fastest here over a small bank; None where a plain scan of it is faster.
 
     What a processor multiplies fast depends on more than its instructions, so it is measured, once per process.
     """
@@ -141,7 +141,7 @@ def fastest(channels: int, scan: Callable[[Tensor, Tensor, int], Any]) -> type[F
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    """Of the fastest of two calls after one to warm up."""
+    """Seconds of the faster of two calls, after one warm-up."""
     call()
     seconds = []
     for _ in range(2):
@@ -152,5 +152,5 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _slabs(section: Tensor) -> Iterator[Tensor]:
-    """The first, second, ... row of each group of a section."""
+    """Yield the first row of every group of a section, then the second of every group, and so on: ``[n,C]`` each."""
     return (section[offset::GROUP] for offset in range(GROUP) if offset < len(section))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dino_uad import parallel
 from dino_uad.heads.anomaly_dino.coreset import greedy_coreset
 from dino_uad.heads.anomaly_dino.faiss_index import FaissIndex
 from dino_uad.heads.anomaly_dino.in_step import take_part
@@ -18,13 +19,13 @@ from dino_uad.heads.anomaly_dino.references import References
 from dino_uad.heads.anomaly_dino.retrieval import (
     mean_distance,
     most_similar,
+    patch_rows,
     retrieved_distances,
     sharded_distances,
     traced_distances,
 )
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import fill_background, nonempty_mask
-from dino_uad.parallel import gather_rows, rank, world_size
 from dino_uad.settings import require_choice, require_count, require_number
 from dino_uad.tracing import is_traced
 
@@ -111,16 +112,15 @@ class AnomalyDinoHead(Head):
             warn_short(embeddings)
         mask = nonempty_mask(self._foreground(embeddings, mask), embeddings)[:, 0]
         rows = encode_rows(embeddings.movedim(1, -1)[mask])
-        images = gather_rows(torch.tensor([len(embeddings)], device=embeddings.device)).tolist()
-        counts = gather_rows(mask.sum(dim=(1, 2))).tolist()
-        tokens = gather_rows(functional.normalize(self._class_token(cls, embeddings).float(), dim=1)).half()
-        first = sum(images[: rank()]) if self._divides else 0
+        images = parallel.counts(len(embeddings), embeddings.device)
+        counts = parallel.gather_rows(mask.sum(dim=(1, 2))).tolist()
+        tokens = parallel.gather_rows(functional.normalize(self._class_token(cls, embeddings).float(), dim=1)).half()
+        mine = parallel.own_place(images) if self._divides else slice(0, sum(images))
         if not self._divides:  # as bytes: not every backend moves 16-bit integers
-            rows = gather_rows(rows.view(torch.uint8)).view(torch.int16)
-        here = counts[first : first + images[rank()]] if self._divides else counts
-        parts = iter(rows.split(here))
+            rows = parallel.gather_rows(rows.view(torch.uint8)).view(torch.int16)
+        parts = iter(rows.split(counts[mine]))
         for i, (count, token) in enumerate(zip(counts, tokens, strict=True)):
-            self._references.add(next(parts) if first <= i < first + len(here) else None, count, token)
+            self._references.add(next(parts) if mine.start <= i < mine.stop else None, count, token)
         return {"bank_rows": float(self._references.row_count)}
 
     def end_epoch(self) -> None:
@@ -130,8 +130,7 @@ class AnomalyDinoHead(Head):
         here = torch.tensor([one.rows is not None for one in self._references.kept])
         self.class_tokens = torch.stack([one.token for one in self._references.kept])
         self.bank = self._references.join_rows(self.bank)
-        references = self._references.kept
-        self.ends = torch.tensor([one.count for one in references], device=self.bank.device).cumsum(0)
+        self.ends = torch.tensor([one.count for one in self._references.kept], device=self.bank.device).cumsum(0)
         self._part = Part.of_images(self.ends, here) if self._divides else None
         self._restart()
         if self.coreset is not None:
@@ -144,7 +143,7 @@ class AnomalyDinoHead(Head):
     def _select(self, count: int) -> None:
         """Keep the coreset of ``count`` rows, in their order; all ranks select together."""
         numbers = None if self._part is None else self._part.numbers
-        chosen = greedy_coreset(self.bank, count, self.seed, rank() == 0, numbers).sort().values
+        chosen = greedy_coreset(self.bank, count, self.seed, parallel.rank() == 0, numbers).sort().values
         if self._part is None:
             self.bank, self.ends = self.bank[chosen], torch.searchsorted(chosen, self.ends)
         else:
@@ -173,12 +172,13 @@ class AnomalyDinoHead(Head):
         if self.retrieve is not None:
             distance = self._retrieved(embeddings, self._class_token(cls, embeddings), foreground)
             return fill_background(mean_distance(distance).view(-1, 1, *embeddings.shape[-2:]), foreground)
+        queries = patch_rows(embeddings).flatten(0, 1)
         if self.approximate is not None and not is_traced():
-            distance = self.approximate.search(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)
+            distance = self.approximate.search(queries, self.bank, self.k_neighbors)
         elif self.divided:
-            distance = nearest_neighbours_sharded(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)
+            distance = nearest_neighbours_sharded(queries, self.bank, self.k_neighbors)
         else:
-            distance = nearest_neighbours(_rows(embeddings).flatten(0, 1), self.bank, self.k_neighbors)[0]
+            distance = nearest_neighbours(queries, self.bank, self.k_neighbors)[0]
         scores = distance.mean(dim=-1).view(-1, 1, *embeddings.shape[-2:])
         return fill_background(scores, foreground)
 
@@ -192,7 +192,7 @@ class AnomalyDinoHead(Head):
                 "the bank holds no class tokens to retrieve images by: fit again, or set retrieve to null"
             )
         images = self._most_similar(cls)
-        queries = _rows(embeddings)
+        queries = patch_rows(embeddings)
         if is_traced():
             longest = queries.shape[1] * self.views
             return traced_distances(queries, images, self.bank, self.ends, self.k_neighbors, longest)
@@ -216,19 +216,7 @@ class AnomalyDinoHead(Head):
 
     @property
     def _divides(self) -> bool:
-        return self.sharded and world_size() > 1
-
-    def shard_bank(self) -> None:
-        """Keep only this rank's part of the bank.
-
-        Every rank must call it, and from then on :meth:`score` equally often, or :meth:`end_scoring` at the end; and
-        ``state_dict``, which has the whole bank on rank 0.
-        """
-        if self.approximate is not None:
-            raise RuntimeError("a bank with a faiss index is searched whole: leave index out to divide it over ranks")
-        if world_size() > 1 and self._part is None:
-            self._part = Part.of_rank(self.ends, len(self.bank))
-            self.bank, self.ends = self.bank[self._part.numbers], self._part.local_ends
+        return self.sharded and parallel.world_size() > 1
 
     def _restart(self) -> None:
         self._references = References(self.shots, self.views, self.seed)
@@ -261,8 +249,3 @@ class AnomalyDinoHead(Head):
             whole = self._part.whole(self.bank)
             destination[prefix + "bank"] = self.bank if whole is None else whole
             destination[prefix + "ends"] = self._part.ends
-
-
-def _rows(embeddings: Tensor) -> Tensor:
-    """``[B,C,h,w]`` to ``[B,h*w,C]``."""
-    return embeddings.flatten(2).transpose(1, 2)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from dino_uad.heads.anomaly_dino import first_pass
 from dino_uad.heads.anomaly_dino.first_pass import FirstPass
 from dino_uad.heads.cosine import cosine_distance
-from dino_uad.parallel import gather_rows, is_distributed, rank
+from dino_uad.parallel import counts, gather_rows, is_distributed, own_place
 from dino_uad.tracing import is_traced
 
 _QUERIES = 1024  # queries searched together; bounds every buffer
@@ -87,15 +87,13 @@ def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Te
     """
     if not is_distributed():
         return nearest_neighbours(queries, shard, k)[0]
-    counts = gather_rows(torch.tensor([len(queries)], device=queries.device)).tolist()
     everyone = gather_rows(queries)
     found = min(k, len(shard))
     mine = queries.new_empty(0, len(everyone), dtype=torch.float32)
     if found:
         mine = nearest_neighbours(everyone, shard, found)[0].T.contiguous()
     merged = gather_rows(mine)
-    start = sum(counts[: rank()])
-    own = merged[:, start : start + len(queries)]
+    own = merged[:, own_place(counts(len(queries), queries.device))]
     return own.topk(min(k, len(own)), dim=0, largest=False).values.T
 
 

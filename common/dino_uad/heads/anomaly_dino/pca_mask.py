@@ -10,7 +10,9 @@ from monai.transforms.utils_morphological_ops import dilate, erode
 from torch import Tensor
 
 THRESHOLD = 10.0
-"""On the projection, as published: for embeddings of the last block with its norm (of FLAIR slices 43 to 53 long)."""
+"""On the projection, as published: for embeddings of the last block with its norm (43 to 53 long in FLAIR slices)."""
+CENTRAL_SHARE = 0.35
+"""Share of the central crop that the object is expected to exceed, as published."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +31,11 @@ def warn_short(embeddings: Tensor) -> None:
         )
 
 
-def pca_foreground(
-    embeddings: Tensor, threshold: float = THRESHOLD, border: float = 0.2, central_share: float = 0.35
-) -> Tensor:
+def pca_foreground(embeddings: Tensor, threshold: float = THRESHOLD, border: float = 0.2) -> Tensor:
     """Patches whose first principal component exceeds ``threshold``, dilated and closed on the grid.
 
-    The component's sign is arbitrary, and the object is expected in the middle: where no more than ``central_share`` of
-    the central crop is above the threshold, the patches below minus the threshold are taken. Unlike the published code,
+    The component's sign is arbitrary, and the object is expected in the middle: where no more than 35 % of the
+    central crop is above the threshold, the patches below minus the threshold are taken. Unlike the published code,
     which dilates the flattened list of patches and so joins the end of a row with the start of the next, neighbours are
     those on the grid. An image where nothing remains is all foreground.
 
@@ -43,7 +43,6 @@ def pca_foreground(
         embeddings: ``[B,C,h,w]``, not normalised: the threshold is in their unit.
         threshold: on the projection.
         border: share of the height and width that is cut off on every side to get the central crop.
-        central_share: of the central crop.
 
     Returns:
         ``[B,1,h,w]`` bool.
@@ -53,7 +52,7 @@ def pca_foreground(
     above = component > threshold
     top, left = int(height * border), int(width * border)
     centre = above[..., top : int(height * (1 - border)), left : int(width * (1 - border))]
-    flip = centre.float().mean(dim=(2, 3), keepdim=True) <= central_share
+    flip = centre.float().mean(dim=(2, 3), keepdim=True) <= CENTRAL_SHARE
     mask = torch.where(flip, -component > threshold, above)
     return erode(dilate(dilate(mask))) | ~mask.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
 

@@ -11,12 +11,15 @@ from dino_uad.heads.growing import GrowingRows
 
 
 class Reference(NamedTuple):
-    """An image: the random key by which references are drawn, its rows if they are here, their number, its token."""
+    """One reference image."""
 
     key: float
+    """Random number by which references are drawn; all views of one share it."""
     rows: Tensor | None
+    """``[count,C]``; None on a rank that does not hold them."""
     count: int
     token: Tensor | None
+    """Class token ``[C]``; None once the bank is made."""
 
 
 class References:
@@ -39,7 +42,7 @@ class References:
         self._key = 0.0
 
     def add(self, rows: Tensor | None, count: int, token: Tensor) -> None:
-        """Take the next image, whose ``count`` rows may be on another rank, and forget one if there are too many."""
+        """Add the next image, with its ``count`` rows (None if another rank holds them); drop one beyond ``shots``."""
         if self._seen % self.views == 0:
             self._key = torch.rand((), generator=self._generator, dtype=torch.float64).item()
         self._seen += 1
@@ -53,11 +56,11 @@ class References:
 
     @property
     def row_count(self) -> int:
-        """Rows of the images that are kept, on all ranks."""
+        """Number of rows of the images that are kept, on all ranks together."""
         return sum(one.count for one in self.kept)
 
     def join_rows(self, empty: Tensor) -> Tensor:
-        """All rows that are here, ``[M,C]`` like ``empty``; which are forgotten, and so are the tokens."""
+        """Return all rows of this rank, ``[M,C]`` like ``empty``, and drop them and the class tokens."""
         here = [one.rows for one in self.kept if one.rows is not None]
         self.kept = [one._replace(rows=None, token=None) for one in self.kept]
         return self._rows.take() if len(self._rows) else torch.cat([empty[:0], *here])

@@ -13,7 +13,12 @@ from torch.nn import functional
 
 from dino_uad.heads.anomaly_dino.nearest import nearest_neighbours, unit_rows
 from dino_uad.heads.anomaly_dino.part import row_counts
-from dino_uad.parallel import gather_rows, is_distributed, rank
+from dino_uad.parallel import counts, gather_rows, is_distributed, own_place
+
+
+def patch_rows(embeddings: Tensor) -> Tensor:
+    """``[B,C,h,w]`` to ``[B,h*w,C]``."""
+    return embeddings.flatten(2).transpose(1, 2)
 
 
 def most_similar(cls: Tensor, tokens: Tensor, count: int, ends: Tensor) -> Tensor:
@@ -74,12 +79,10 @@ def sharded_distances(
     """:func:`retrieved_distances` where every rank holds the rows of some images; all ranks must call it."""
     if not is_distributed():
         return retrieved_distances(queries, wanted, images, bank, ends, k, here)
-    counts = gather_rows(torch.tensor([len(queries)], device=queries.device)).tolist()
     everyones = (gather_rows(queries), gather_rows(wanted.to(torch.uint8)).bool(), gather_rows(images))
     mine = retrieved_distances(*everyones, bank, ends, k, here)
     merged = gather_rows(mine[None].contiguous())  # [ranks,B,P,k]
-    start = sum(counts[: rank()])
-    own = merged[:, start : start + len(queries)].movedim(0, -2).flatten(-2)
+    own = merged[:, own_place(counts(len(queries), queries.device))].movedim(0, -2).flatten(-2)
     return own.topk(k, dim=-1, largest=False).values
 
 

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours
-from dino_uad.heads.masking import fill_background, nonempty_mask
 
 
-def batched_zero_shot_scores(embeddings: Tensor, mask: Tensor | None = None, quantile: float = 0.001) -> Tensor:
+def batched_zero_shot_scores(embeddings: Tensor, quantile: float = 0.001) -> Tensor:
     """Score every patch against the patches of all other images of the batch.
 
     Normal patches have many near neighbours among the others, anomalous ones few. A single neighbour would clear an
@@ -20,7 +19,6 @@ def batched_zero_shot_scores(embeddings: Tensor, mask: Tensor | None = None, qua
 
     Args:
         embeddings: ``[N,C,h,w]`` of ``N >= 2`` images, mostly normal.
-        mask: ``[N,1,h,w]`` bool, patches to compare; the others get the lowest score of their image's foreground.
         quantile: share of the other images' patches to average over.
 
     Returns:
@@ -30,13 +28,11 @@ def batched_zero_shot_scores(embeddings: Tensor, mask: Tensor | None = None, qua
         raise ValueError(f"batched zero-shot compares at least 2 images with each other, found {len(embeddings)}")
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must be in (0, 1], found {quantile}")
-    foreground = nonempty_mask(mask, embeddings)[:, 0]
-    bank = encode_rows(embeddings.movedim(1, -1)[foreground])
-    ends = foreground.sum(dim=(1, 2)).cumsum(0).tolist()
+    bank, patches = encode_rows(embeddings.movedim(1, -1).flatten(0, 2)), embeddings.shape[-2:].numel()
     scores = []
-    for image, start, end in zip(embeddings, [0, *ends[:-1]], ends, strict=True):
-        others = torch.cat([bank[:start], bank[end:]])
+    for i, image in enumerate(embeddings):
+        others = torch.cat([bank[: i * patches], bank[(i + 1) * patches :]])
         k = max(1, int(quantile * len(others)))
         distance, _ = nearest_neighbours(image.flatten(1).T, others, k)
         scores.append(distance.mean(dim=1).view(1, *image.shape[1:]))
-    return fill_background(torch.stack(scores), mask)
+    return torch.stack(scores)

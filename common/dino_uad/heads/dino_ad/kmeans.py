@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dino_uad.exact import running_sum
+from dino_uad.heads.plus_plus import plus_plus
+
+STARTS = 4
+ITERATIONS = 300  # at most
 
 
 class Clusters(NamedTuple):
@@ -31,8 +34,6 @@ def kmeans(
     n_clusters: int,
     mask: Tensor | None = None,
     init: Tensor | None = None,
-    restarts: int = 4,
-    max_iter: int = 300,
     seed: int = 0,
 ) -> Clusters:
     """Cluster the rows of every image; the best of several k-means++ starts is kept.
@@ -44,8 +45,6 @@ def kmeans(
         n_clusters: number of clusters ``K``. Where fewer distinct rows are unmasked, some centroids coincide.
         mask: ``[B,P]`` bool, the rows that count, at least one per image; all when None.
         init: ``[B,K,C]`` centroids to start from instead of k-means++.
-        restarts: number of k-means++ starts.
-        max_iter: iterations at most; it stops when no row changes its cluster.
         seed: of the k-means++ starts.
     """
     if n_clusters < 1:
@@ -62,9 +61,9 @@ def kmeans(
         starts = [init.float() - centre]
     else:
         generator = torch.Generator().manual_seed(seed)
-        uniform = torch.rand(restarts, n_clusters, generator=generator).to(rows)
-        starts = [_plus_plus(rows, norms, mask, u) for u in uniform]
-    best = reduce(_better, (_lloyd(rows, norms, mask, start, max_iter) for start in starts))
+        drawn = (plus_plus(rows, uniform, mask) for uniform in torch.rand(STARTS, n_clusters, generator=generator))
+        starts = (rows.take_along_dim(index[..., None].to(rows.device), dim=1) for index in drawn)
+    best = reduce(_better, (_lloyd(rows, norms, mask, start) for start in starts))
     return best._replace(centroids=best.centroids + centre)
 
 
@@ -76,26 +75,12 @@ def _better(first: Clusters, second: Clusters) -> Clusters:
     )
 
 
-def _plus_plus(rows: Tensor, norms: Tensor, mask: Tensor, uniform: Tensor) -> Tensor:
-    """Starting centroids ``[B,K,C]``, each drawn with probability ∝ squared distance to those before (k-means++)."""
-    weight = mask.to(rows)
-    centroids: list[Tensor] = []
-    for u in uniform:
-        cumulative = running_sum(weight)
-        index = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).clamp_max(rows.shape[1] - 1)
-        # All remaining rows coincide with a centroid: any unmasked row will do.
-        index = torch.where(cumulative[:, -1:] > 0, index, mask.to(torch.uint8).argmax(dim=1, keepdim=True))
-        centroids.append(rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2])))
-        distance = _squared_distance(rows, norms, centroids[-1])[..., 0] * mask
-        weight = distance if len(centroids) == 1 else weight.minimum(distance)
-    return torch.cat(centroids, dim=1)
-
-
-def _lloyd(rows: Tensor, norms: Tensor, mask: Tensor, centroids: Tensor, max_iter: int) -> Clusters:
+def _lloyd(rows: Tensor, norms: Tensor, mask: Tensor, centroids: Tensor) -> Clusters:
+    """Move centroids ``[B,K,C]`` to the means of their rows until no row changes its cluster."""
     result = centroids.clone()
     moving = torch.arange(len(rows), device=rows.device)  # images that go on: most stop long before the last one
     some, lengths, counted, assignment = rows, norms, mask, None
-    for _ in range(max_iter):
+    for _ in range(ITERATIONS):
         distance = _squared_distance(some, lengths, centroids)
         previous, assignment = assignment, distance.argmin(dim=2)
         if previous is not None:

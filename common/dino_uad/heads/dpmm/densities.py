@@ -30,7 +30,7 @@ _FEWEST = 64  # components below which a first product in bfloat16 saves nothing
 
 
 class ChunkDensities(NamedTuple):
-    """What is known of a chunk of ``n`` rows, until the next one.
+    """Densities of one chunk of ``n`` rows; the next call overwrites ``factors``.
 
     The responsibilities of components that are not listed underflow in every row, as do those given as -inf.
     """
@@ -65,7 +65,7 @@ class Densities:
         self.factors = center.new_zeros(0, 2 * len(center))
 
     def __call__(self, chunk: Tensor) -> ChunkDensities:
-        """Those of rows ``[n,D]`` under all components that matter to one of them."""
+        """Log joint densities of rows ``[n,D]``, for the components that are not negligible for every row."""
         n_rows = len(chunk)
         factors = self._factors(chunk)
         columns = self._all if self.screen is None else self._of(self.screen.near(factors[:n_rows]))
@@ -93,7 +93,7 @@ class Densities:
         return self._of(torch.arange(len(self.order), device=self.order.device))
 
     def _of(self, numbers: Tensor) -> _Columns:
-        """Filled up with the first component, whose columns are cut off again."""
+        """Terms of components ``numbers`` ``[m]``, padded with component 0 (:func:`recurring`); the caller drops it."""
         filling = recurring(len(numbers), COLUMNS) - len(numbers)
         filled = F.pad(numbers, (0, filling))
         return _Columns(numbers, self.offset[filled], self.coefficients[filled])
@@ -102,7 +102,7 @@ class Densities:
         """Replace the sharp components' columns ``rough`` by exact values, or by -inf far away."""
         reach = torch.maximum(self.squared_norm[narrow], squares.sum(1).amax())
         error = 32 * torch.finfo(torch.float32).eps * self.precision[narrow] * reach
-        # The best of the lower bounds; a wide component's value is exact enough to be its own.
+        # Best guaranteed density of each row; values of components that are not sharp need no margin for error.
         best = torch.cat([others, rough - error], dim=1).amax(1)
         near = rough > (best + UNDERFLOW).unsqueeze(1) - error
         rough.fill_(-torch.inf)
@@ -113,7 +113,7 @@ class Densities:
 
 
 class _Columns(NamedTuple):
-    """Some components as a product takes them."""
+    """Terms of selected components, padded for the matrix product."""
 
     numbers: Tensor  # [m]
     offset: Tensor  # [m + filling]

@@ -75,7 +75,8 @@ def batch_sums(
     Args:
         rows: embeddings.
         components: of the mixture.
-        prepare: what is done to rows first, some of them at a time: a second array of all would cost more than it.
+        prepare: applied to rows before the E step; chunk by chunk for variances ``[K,D]``, so that no second copy of
+            all rows is held.
         images: how many rows each image has, in turn; one image when None. What is rounded depends on the images,
             not on how they are split over ranks.
         wide: whether all is in float64, not only components that are too narrow for float32.
@@ -172,7 +173,7 @@ def _weighted(weights: Tensor, factors: Tensor) -> Tensor:
 
 
 def _groups(images: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Rows of the images of a chunk, which has at most ``most``; of larger images pieces, cut from their start."""
+    """Yield for each chunk how many rows it has of each of its images, at most ``most`` in all; larger ones are cut."""
     group: list[int] = []
     for rows in images:
         for piece in [most] * (rows // most) + [rows % most]:
@@ -185,8 +186,9 @@ def _groups(images: Sequence[int], most: int) -> Iterator[list[int]]:
 
 
 def _sums_at_once(rows: Tensor, components: Components, prepare: Callable[[Tensor], Tensor]) -> tuple[Sums, Tensor]:
-    """:func:`_sums_diagonal` for a GPU, which float64 throughout and columns of zeros cost less than finding out where
-    float32 would do and which components take part.
+    """:func:`_sums_diagonal` for a GPU: float64 for all components, those of weight 0 included.
+
+    Selecting the components that need float64, and those that take part, would cost more.
     """
     components = components.to(torch.float64)
     center = components.means.mean(0)

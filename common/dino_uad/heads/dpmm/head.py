@@ -24,16 +24,14 @@ from dino_uad import parallel
 from dino_uad.exact import full_float32, without_autocast
 from dino_uad.heads.dpmm import gaussian, sticks
 from dino_uad.heads.dpmm.expectation import Sums, batch_sums, count_rows, log_density
-from dino_uad.heads.dpmm.init import INITIALISERS, first_covariance
-from dino_uad.heads.dpmm.maximisation import Moments, update_shapes, update_shares, with_slack
+from dino_uad.heads.dpmm.init import COVARIANCES, INITIALISERS, first_covariance
+from dino_uad.heads.dpmm.maximisation import SCHEDULES, Moments, update_shapes, update_shares, with_slack
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
 from dino_uad.settings import require_choice, require_count, require_number
 from dino_uad.transfer import packed_on
 
-COVARIANCES = ("diag", "full", "spherical")
-SCHEDULES = ("ema", "exp")
 _SLACK = torch.finfo(torch.float32).eps
 
 
@@ -149,18 +147,17 @@ class DPMMHead(Head):
 
     def _em_step(self, rows: Tensor, n_rows: int, images: list[int] | None) -> dict[str, float]:
         components = self.components
-        log_weights = components.log_weights
         if self.reference:  # the published code exponentiates them, which loses the late sticks
-            log_weights = torch.where(log_weights.exp() > 0, log_weights, -torch.inf)
+            log_weights = components.log_weights.where(components.log_weights.exp() > 0, -torch.inf)
         else:
-            log_weights = log_weights.log_softmax(0)
+            log_weights = components.log_weights.log_softmax(0)
         components = components._replace(log_weights=log_weights)
         sums, center = batch_sums(rows, components, self._prepare, images, wide=self.reference)
         sums = Sums(*parallel.all_reduce_sum(*(tensor.contiguous() for tensor in sums)))
         # What is one number a component is computed on the host, where it takes no time: dozens of small operations.
         vectors = sums.counts, sums.log_likelihood, self.resp_mean.double(), self.concentration.double()
         counts, log_likelihood, resp, concentration = packed_on(vectors, "cpu")
-        step_size = self.step_size if self.schedule == "ema" else (int(self.step) + 1) ** -self.step_size
+        step_size = SCHEDULES[self.schedule](self.step_size, int(self.step))
         resp, gain = update_shares(resp, counts, n_rows, step_size)
         resp = resp.to(self.resp_mean.dtype).double()
         log_weights, concentration = self._weights(resp, concentration, n_rows)
@@ -240,15 +237,14 @@ class DPMMHead(Head):
         return F.normalize(rows, dim=1) if self.normalize else rows
 
     def _to_grid(self, values: Tensor, embeddings: Tensor) -> Tensor:
-        if values.is_floating_point():
-            values = values.to(self.running_means.dtype)
+        values = values.to(self.running_means.dtype) if values.is_floating_point() else values
         return values.reshape(embeddings.shape[0], 1, embeddings.shape[2], embeddings.shape[3])
 
     def _refresh_active(self, *_: Any) -> None:
         self.active = self._above_threshold(self.log_weights)[: None if self.step > 0 else 0]
 
     def _above_threshold(self, log_weights: Tensor) -> Tensor:
-        """Numbers of the components whose weights are above ``weight_threshold``."""
+        """Indices ``[n]`` of the components with weight > ``weight_threshold``."""
         unscaled = self.reference and self.score_type == "likelihood"
         weights = log_weights.exp() if unscaled else log_weights.softmax(0)
         return torch.nonzero(weights > self.weight_threshold).squeeze(1)

@@ -7,11 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dino_uad.heads.plus_plus import plus_plus
+
+COVARIANCES = ("diag", "full", "spherical")
+
 
 def kmeans_plus_plus(rows: Tensor, n_means: int, generator: torch.Generator) -> Tensor:
     """Rows drawn with probability proportional to their squared distance from the nearest one drawn before.
 
-    Arthur & Vassilvitskii, SODA 2007. When the distinct rows run out, the rest is drawn uniformly.
+    See :func:`~dino_uad.heads.plus_plus.plus_plus`.
 
     Args:
         rows: ``[N,D]``.
@@ -21,23 +25,8 @@ def kmeans_plus_plus(rows: Tensor, n_means: int, generator: torch.Generator) -> 
     Returns:
         ``[K,D]`` copies of rows.
     """
-    draws = torch.rand(n_means, generator=generator, dtype=torch.float64).tolist()
-    centred = rows - rows.mean(0)
-    norms = centred.square().sum(1)
-    # Below this, a distance is rounding noise of the expanded square: the row has been drawn already.
-    noise = 1e-6 * norms.max()
-    nearest = torch.full_like(norms, torch.inf)
-    chosen = []
-    for draw in draws:
-        weights = torch.where(nearest > noise, nearest, 0).cpu().double() if chosen else torch.ones(len(rows)).double()
-        total = weights.cumsum(0)
-        if float(total[-1]) == 0:
-            total = torch.ones_like(weights).cumsum(0)
-        index = int(torch.searchsorted(total, draw * total[-1], right=True).clamp_max(len(rows) - 1))
-        chosen.append(index)
-        distance = norms + norms[index] - 2 * (centred @ centred[index])
-        nearest = torch.minimum(nearest, distance.clamp_min_(0))
-    return rows[chosen]
+    uniform = torch.rand(n_means, generator=generator, dtype=torch.float64)
+    return rows[plus_plus((rows - rows.mean(0))[None], uniform)[0].to(rows.device)]
 
 
 def random_rows(rows: Tensor, n_means: int, generator: torch.Generator) -> Tensor:
@@ -51,12 +40,15 @@ def first_rows(rows: Tensor, n_means: int, generator: torch.Generator) -> Tensor
 
 
 def first_covariance(rows: Tensor, covariance: str, reg_covar: float) -> Tensor:
-    """That of all rows ``[N,D]``, for every component: a variance ``[D]``, "full" has it on the diagonal of ``[D,D]``.
+    """Initial covariance: the variance ``[D]`` of all rows ``[N,D]``, the same for each component.
 
     Args:
         rows: of the first batch, from all ranks.
         covariance: "diag", "full", or "spherical", where each channel has the mean of the variances.
         reg_covar: added to every variance.
+
+    Returns:
+        ``[D]``; for "full" ``[D,D]`` with it on the diagonal.
     """
     variance = rows.double().var(0, correction=min(1, len(rows) - 1)) + reg_covar
     if covariance == "spherical":

@@ -8,6 +8,7 @@ to ``E[x²] − μ²`` and a decaying component keeps its shape.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,12 @@ from dino_uad.heads.dpmm.expectation import Sums
 
 # Below this count, products of responsibilities and squared embeddings underflow in float32: the component is empty.
 EMPTY_COUNT = 1e-30
+
+SCHEDULES: dict[str, Callable[[float, int], float]] = {
+    "ema": lambda step_size, step: step_size,
+    "exp": lambda step_size, step: (step + 1) ** -step_size,
+}
+"""Weight γ of the batch of each step, counted from 0, by the setting ``step_size``."""
 
 
 class Moments(NamedTuple):

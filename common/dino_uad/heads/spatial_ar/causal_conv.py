@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,14 +55,6 @@ class TapConv2d(nn.Linear):
             return super().forward(gather(tokens, offsets))
         return tap_product(tokens, self.weight.to(tokens.dtype), self.bias.to(tokens.dtype), offsets)
 
-    @torch.no_grad()
-    def load_kernel(self, kernel: Tensor, bias: Tensor) -> None:
-        """Take the live taps of a dense kernel ``[out_channels,in_channels,k,k]``."""
-        centre = kernel.shape[-1] // 2
-        live = [kernel[:, :, centre + row, centre + column] for row, column in self.taps]
-        self.weight.copy_(torch.cat(live, dim=1))
-        self.bias.copy_(bias)
-
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, taps={self.taps}, step={self.step}"
 
@@ -96,19 +88,3 @@ class TapCNN(nn.ModuleList):
         for i, layer in enumerate(self):
             tokens = layer(tokens.relu() if i else tokens)
         return tokens
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load a checkpoint of the published code (eerdil/spatial-ar-dinov3-uad).
-
-        Its layers are ``net.0, net.2, ...`` with dense ``weight`` ``[O,I,k,k]``, ``bias`` and the 0/1 ``mask``, which
-        the taps replace.
-
-        Raises:
-            ValueError: the checkpoint has other layers than this network.
-        """
-        found = {key for key in state_dict if key.endswith(".weight")}
-        expected = {f"net.{2 * i}.weight" for i in range(len(self))}
-        if found != expected:
-            raise ValueError(f"layers {sorted(found)} found in the reference checkpoint, {sorted(expected)} expected")
-        for i, layer in enumerate(self):
-            layer.load_kernel(state_dict[f"net.{2 * i}.weight"], state_dict[f"net.{2 * i}.bias"])

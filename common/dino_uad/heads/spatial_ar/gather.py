@@ -55,7 +55,7 @@ def shifted_back(gradient: Tensor, offsets: Taps) -> Tensor:
 
 
 def _within(size: int, offset: int) -> slice:
-    """The places of a grid's edge that lie ``offset`` from one of its places."""
+    """Slice of the indices i in [0, size) with ``0 <= i - offset < size``."""
     return slice(max(0, offset), max(0, size + min(0, offset)))
 
 

@@ -53,8 +53,9 @@ class SpatialARHead(GradientHead):
             norm of the residual, over the number of channels, under the covariance of the training residuals. Before
             the norm, the residuals are averaged over the detector's neighbourhood: of the *embeddings* an average would
             tell the network what it is to predict.
-        own_share: of the patch itself in that average, besides its part in the neighbourhood's mean. 0 hides what is
-            odd in single patches, which ultrasound shows; 1 what many have in common, as in most tumours.
+        own_share: weight w of the patch's own residual in that average: ``w * own + (1 - w) * mean of the
+            neighbourhood``. 0 hides anomalies of single patches, as in ultrasound; 1 those that many patches share, as
+            in most tumours.
         position_calibration: whether ``unit`` scores are scaled down where the mean error on normal validation images
             is above that of the whole grid.
         standardize: whether the network sees and predicts channels of zero mean and unit variance, as measured on the
@@ -141,7 +142,7 @@ class SpatialARHead(GradientHead):
         Args:
             embeddings: of the images.
             mask: ``[B,1,h,w]`` bool, the patches that count; all when None.
-            scored: whether to the covariance of what is scored, too; the likelihood does without.
+            scored: whether to update the covariance that scores use, too; the likelihood needs only the other.
         """
         residuals = self.residuals(embeddings)
         self.density.measure(residuals, mask)
@@ -160,7 +161,7 @@ class SpatialARHead(GradientHead):
         return residuals.square().sum(dim=2) if self.scored is None else self.scored.squared_norm(residuals)
 
     def _averaged(self, residuals: Tensor) -> Tensor:
-        """Residuals ``[B,D,C,h,w]``, ``own_share`` of them their own, the rest their neighbourhood's mean."""
+        """Blend residuals ``[B,D,C,h,w]`` with the mean of their neighbourhood, as ``own_share`` says."""
         flat = residuals.flatten(0, 1)
         return torch.lerp(box_mean(flat, self.neighbourhood), flat, self.own_share).unflatten(0, residuals.shape[:2])
 

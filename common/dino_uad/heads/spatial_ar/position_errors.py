@@ -19,7 +19,7 @@ class PositionErrors:
         self._sums: Tensor | None = None
 
     def add(self, error: Tensor, mask: Tensor | None = None) -> None:
-        """Take in error maps ``[B,1,h,w]``; of ``mask``, bool of the same shape, the positions that count."""
+        """Add error maps ``[B,1,h,w]``, at the positions where ``mask`` (bool, same shape) is true; all when None."""
         error = error.double()
         weight = torch.ones_like(error) if mask is None else mask.to(error)
         sums = torch.cat([(error * weight).sum(dim=0), weight.sum(dim=0)])

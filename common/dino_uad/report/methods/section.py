@@ -29,7 +29,7 @@ NORMAL_SCORES = "mean patch score of normal test images"
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method's section may use.
+    """Inputs of a method's section.
 
     Attributes:
         network: the evaluated detector.

@@ -15,7 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 ANNOTATION = "DICOM annotation"
-"""How the words of :data:`NO_IMAGES` begin for what marks places in images."""
+"""Prefix in :data:`NO_IMAGES` of objects that mark places in images."""
 # Objects that are no image of the body, with pixels or without.
 NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.4": f"{ANNOTATION} (segmentation)",
@@ -72,9 +72,9 @@ class Frame:
     """Rows and columns."""
     samples: int
     spacing: tuple[float, float]
-    """Between rows, and between columns."""
+    """Distance between rows, and between columns, in mm."""
     gap: float
-    """To the next slice, where a stack has no other."""
+    """Slice distance in mm from the header, for a stack of one frame."""
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     precision: float

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dino_uad.findings import LPS_TO_RAS
 from dino_uad.transforms.dicom.frames import Frame
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TILT = 0.5  # degrees
 
 
@@ -22,7 +22,7 @@ class Spacing:
     deviation: float
     """The largest distance of a slice from where even steps would put it, mm."""
     tolerance: float
-    """What of it rounding explains, mm."""
+    """The largest deviation that rounded positions explain, mm."""
     tilt: float
     """Angle between the step and the slices' normal, degrees."""
 

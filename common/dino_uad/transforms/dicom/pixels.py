@@ -50,7 +50,7 @@ def frame_values(data: Dataset, frame: Frame) -> np.ndarray:
 
 
 def _padded(data: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Which pixels say only that nothing was imaged there; zeros of a picture whose zero is black need no care."""
+    """Mask of padding pixels, where nothing was imaged; none where they are 0 and 0 is black."""
     value = data.get("PixelPaddingValue")
     if value in (None, "") or (value == 0 and data.PhotometricInterpretation != "MONOCHROME1"):
         return np.zeros(stored.shape, bool)
@@ -116,7 +116,7 @@ def _pixels(data: Dataset, index: int) -> np.ndarray:
 
 
 def _frame(data: Dataset, stored: int, index: int) -> np.ndarray:
-    """What pydicom gives where it is told of so many bits."""
+    """Decode a frame with ``BitsStored`` set to ``stored``, and the header put back."""
     told = data.get("BitsStored")
     if stored and stored != told:
         data.BitsStored = stored

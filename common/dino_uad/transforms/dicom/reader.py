@@ -10,9 +10,10 @@ import numpy as np
 import pydicom
 from monai.data.image_reader import ImageReader
 
+from dino_uad.findings import LPS_TO_RAS
 from dino_uad.transforms.dicom.folder import choose
 from dino_uad.transforms.dicom.frames import is_dicom
-from dino_uad.transforms.dicom.geometry import LPS_TO_RAS, TILT, affine_of
+from dino_uad.transforms.dicom.geometry import TILT, affine_of
 from dino_uad.transforms.dicom.pixels import colour_values, frame_values
 from dino_uad.transforms.dicom.stacks import Stack
 

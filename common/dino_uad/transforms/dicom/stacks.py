@@ -29,11 +29,11 @@ class Stack:
 
     frames: tuple[Frame, ...]
     marks: tuple[tuple[str, str], ...] = ()
-    """What tells it from other stacks of its series."""
+    """Header values that tell it from other stacks of its series."""
 
     @property
     def name(self) -> str:
-        """What it is, for choosing: series number, modality, plane, images, marks. No text that a person typed in."""
+        """Name to choose it by: series number, modality, plane, size, marks; no text that a person typed in."""
         first = self.frames[0]
         size = f"{len(self.frames)} x {first.shape[1]}x{first.shape[0]}"
         parts = [f"series {first.series_number or '?'}", first.modality, plane(first), size]
