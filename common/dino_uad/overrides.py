@@ -17,12 +17,12 @@ from typing import Any
 from dino_uad.settings import require_count
 
 EXPRESSION = ("$", "@", "%")  # of MONAI's config language
-FOLDERS = ("dataset_dir", "output_dir", "ckpt_dir", "cache_dir", "bundle_root")
+PLACES = ("dataset_dir", "output_dir", "ckpt_dir", "model_file", "cache_dir", "bundle_root")
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a dictionary"}
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
-    """Refuse unknown keys and values of another kind than the config's; read names of folders as they were typed.
+    """Refuse unknown keys and values of another kind than the config's; read names of places as they were typed.
 
     Args:
         argv: command line of a process; this one's when None. Anything but ``monai.bundle run`` is not looked at.
@@ -41,7 +41,7 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     for key, value in options.items():
         if key not in inspect.signature(monai.bundle.run).parameters:
             check_override(key.lstrip("+~"), value, config)
-    _read_folders_as_typed(argv[2:])
+    _read_places_as_typed(argv[2:])
 
 
 def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: int) -> None:
@@ -78,8 +78,8 @@ def option_words(tokens: Sequence[str]) -> list[tuple[str, str | None]]:
     return options
 
 
-def _read_folders_as_typed(tokens: Sequence[str]) -> None:
-    """Undo what python-fire made of the names of folders: it reads ``2024`` as a number and ``case#7`` as ``case``.
+def _read_places_as_typed(tokens: Sequence[str]) -> None:
+    """Undo what python-fire made of the names of places: it reads ``2024`` as a number and ``case#7`` as ``case``.
 
     The config that runs is that of the parser which is resolving the ``initialize`` step that led here.
     """
@@ -89,7 +89,7 @@ def _read_folders_as_typed(tokens: Sequence[str]) -> None:
     while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
         frame = frame.f_back
     kept = ("", "None", *EXPRESSION, "'", '"')  # values that are no plain text, and quotes, which python-fire takes off
-    words = [(key, text or "") for key, text in option_words(tokens) if key in FOLDERS]
+    words = [(key, text or "") for key, text in option_words(tokens) if key in PLACES]
     typed = {key: text for key, text in words if text not in kept and text[0] not in kept}
     if frame is not None:
         parser = frame.f_locals["self"]

@@ -94,9 +94,10 @@ def write_page(
 def fitted(bundle: str, folder: Path, dataset_dir: str, image_size: int, overrides: dict[str, Any]) -> ConfigParser:
     """The bundle's training, after it ran; a model that is already in ``folder`` is taken."""
     parser = configured(bundle, "train", folder, dataset_dir, image_size, **overrides)
-    load, orient, scale, extract, *resize = parser["train#preprocessing#transforms"]
+    steps = list(parser["train#preprocessing#transforms"])
+    at = next(number for number, step in enumerate(steps) if "drop_anomalous" in step)
     fill = {"_target_": "dino_uad.transforms.FillLabeld", "keys": "label"}
-    steps = [load, orient, scale, {**extract, "drop_anomalous": False}, fill, *resize]
+    steps[at : at + 1] = [{**steps[at], "drop_anomalous": False}, fill]
     parser["all_slices"] = {"_target_": "Compose", "transforms": steps}
     if (folder / "model.pt").is_file():
         parser["network_def#checkpoint"] = str(folder / "model.pt")

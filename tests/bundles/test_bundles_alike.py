@@ -1,17 +1,22 @@
 """The four bundles' configs are whole files, since a shared zip stands alone; here they are held together."""
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from monai.bundle import ConfigParser
+from monai.handlers import MLFlowHandler
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 REFERENCE = "dpmm"
 NAMES = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/metadata.json"))
 OTHERS = [name for name in NAMES if name != REFERENCE]
+FILES = sorted(BUNDLES.glob("*/configs/*.json"))
 
 OF_ONE_METHOD = {"anomaly_dino": {"zero_shot.json"}}
 """Configs that one method has and the others cannot have."""
@@ -32,6 +37,7 @@ MAY_DIFFER = {
         "patience",
         "amp",
         "rotations",
+        "mask_method",
         "train#preprocessing#transforms#5",  # the foreground, where the method needs one
         "train#dataset#transform",  # rotated copies
         "train#dataloader#batch_size",
@@ -52,10 +58,11 @@ MAY_DIFFER = {
         "train#trainer#inferer",
         "train#trainer#prepare_batch",
         "train#trainer#amp",
-        "validate#handlers#2",  # early stopping
+        "validate#early_stop",
+        "validate#handlers#2",
         "run",
     },
-    "inference.json": NETWORK,
+    "inference.json": NETWORK | {"zero_shot", *(f"postprocessing#transforms#{i}#_disabled_" for i in (0, 3, 4))},
     "metadata.json": {"name", "description", "references"},
 }
 
@@ -118,7 +125,61 @@ def test_shared_keys_stand_in_the_same_order(bundle: str, file: str):
     assert all(place[first] < place[second] for first, second in pairwise(shared))
 
 
+LISTS = {
+    part.lstrip("+")
+    for path in FILES
+    for key, _ in leaves(json.loads(path.read_text()))
+    for part, after in pairwise(key.split("#"))
+    if after.isdecimal()
+}
+PAGES = [
+    *BUNDLES.glob("*/docs/*.md"),
+    *(BUNDLES.parent / "common" / "docs").rglob("*.md"),
+    *BUNDLES.parent.glob("*.md"),
+]
+
+
+@pytest.mark.parametrize("path", [*FILES, *PAGES], ids=lambda path: path.relative_to(BUNDLES.parent).as_posix())
+def test_nothing_is_found_by_its_place_in_a_list(path: Path):
+    """A step that somebody inserts, as MONAI Label does before the handlers, would have it mean another one."""
+    assert {"transforms", "handlers", "run"} <= LISTS
+    assert not re.findall(rf"\b(?:{'|'.join(LISTS)})(?:#|::)\d[\w#]*", path.read_text())
+
+
 @pytest.mark.parametrize("bundle", NAMES)
-def test_no_training_handler_is_found_by_its_position(bundle):
-    """MONAI Label puts one before them."""
-    assert not [value for _, value in leaves(config(bundle, "train.json")) if "@train#handlers#" in str(value)]
+def test_ranks_after_the_first_leave_out_tensorboard_wherever_it_stands(bundle: str, tmp_path: Path):
+    inserted = config(bundle, "train.json")
+    inserted["train"]["handlers"].insert(0, {"_target_": "CheckpointLoader"})
+    (tmp_path / "train.json").write_text(json.dumps(inserted))
+    joined = ConfigParser.load_config_files(
+        [str(tmp_path / "train.json"), str(BUNDLES / bundle / "configs" / "multi_gpu_train.json")]
+    )
+    assert joined["rank"] == {"_target_": "dino_uad.parallel.rank"}
+    for part in ("train", "validate"):
+        handlers = [handler for handler in joined[part]["handlers"] if isinstance(handler, dict)]
+        left_out = {handler["_target_"]: handler["_disabled_"] for handler in handlers if "_disabled_" in handler}
+        assert left_out == {"TensorBoardStatsHandler": "$@rank > 0"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parents[1].name}/{path.name}")
+def test_a_plain_reference_is_no_expression_and_the_models_file_is_named_once(path: Path):
+    values = [str(value) for _, value in leaves(json.loads(path.read_text()))]
+    assert not [value for value in values if re.fullmatch(r"\$@[\w#]+", value)]
+    assert [value for value in values if "model.pt" in value] in ([], ["$@ckpt_dir + '/model.pt'"])
+
+
+def test_an_evaluation_ends_the_run_of_its_tracking_and_touches_no_other_handler():
+    class Tracking(MLFlowHandler):
+        closed = False
+
+        def __init__(self):
+            pass
+
+        def close(self):
+            self.closed = True
+
+    tracking, other = Tracking(), SimpleNamespace(closed=False, close=None)
+    finalize = json.loads((BUNDLES / REFERENCE / "configs" / "evaluate.json").read_text())["finalize"]
+    parser = ConfigParser({"validate": {"handlers": [other, tracking]}, "finalize": finalize})
+    parser.get_parsed_content("finalize")
+    assert tracking.closed and not other.closed

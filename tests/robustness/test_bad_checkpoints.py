@@ -189,6 +189,7 @@ def test_bad_weights(case, tmp_path):
     ("kind", "key"),
     [
         ("train", "ckpt_dir"),
+        ("train", "model_file"),
         ("train", "output_dir"),
         ("train", "cache_dir"),
         ("evaluate", "output_dir"),
@@ -197,10 +198,11 @@ def test_bad_weights(case, tmp_path):
 )
 def test_output_that_cannot_be_written(kind, key, copy):
     (copy / "file").write_text("in the way")
+    place = copy / "file" / "folder"
     with pytest.raises(Exception) as caught:
-        run("dpmm", copy, kind, **{key: str(copy / "file" / "folder")})
+        run("dpmm", copy, kind, **{key: str(place / "model.pt" if key == "model_file" else place)})
     message = explain(caught.value)
-    assert "cannot" in message and str(copy / "file" / "folder") in message and "another folder" in message, message
+    assert "cannot" in message and str(place) in message and "another folder" in message, message
 
 
 @pytest.fixture

@@ -69,9 +69,9 @@ def test_no_gpu_is_said_in_words(tmp_path):
 
 def test_names_of_folders_are_read_as_they_are_typed(tmp_path):
     """python-fire reads a number, a tuple, and what stands before a comment."""
-    places = {"dataset_dir": "1e5", "ckpt_dir": "a,b", "output_dir": "2024", "cache_dir": "case#7"}
+    places = {"dataset_dir": "1e5", "ckpt_dir": "a,b", "output_dir": "2024", "cache_dir": "case#7", "model_file": "7,8"}
     labelled_pictures(tmp_path / "1e5")
     done = subprocess.run(command("dpmm", tmp_path, **places), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "a,b" / "model.pt").is_file() and list((tmp_path / "case#7").iterdir())
+    assert (tmp_path / "a,b").is_dir() and (tmp_path / "7,8").is_file() and list((tmp_path / "case#7").iterdir())
     assert (tmp_path / "2024").is_dir() and not (tmp_path / "case").exists()

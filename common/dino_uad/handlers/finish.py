@@ -7,11 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ignite.engine import Engine, Events
+from monai.handlers import ValidationHandler
 
 from dino_uad import parallel
 from dino_uad.detector import AnomalyDetector, fingerprint
 from dino_uad.files import save_torch
 from dino_uad.handlers.calibration import calibrate
+from dino_uad.handlers.epoch_seed import EpochSeed
+from dino_uad.handlers.fit_checkpoint import FitCheckpoint
+from dino_uad.handlers.measure_residuals import MeasureResiduals
+from dino_uad.handlers.order import names, registered, require_order
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +24,14 @@ logger = logging.getLogger(__name__)
 class FinishFit:
     """Calibrates the fitted network when the trainer completes, and writes it to ``path`` atomically.
 
-    Attach it after :class:`~dino_uad.handlers.fit_checkpoint.FitCheckpoint`, which restores the best epoch.
+    Attach it last: after :class:`~dino_uad.handlers.fit_checkpoint.FitCheckpoint`, which restores the best epoch, and
+    :class:`~dino_uad.handlers.measure_residuals.MeasureResiduals`, without which some heads have no scores.
 
     Args:
         network: the detector.
         loader: embeddings of normal validation images.
         path: the model file.
-        checkpoint: the fit's checkpoint, removed when the model is safely written.
+        checkpoint: the file of ``FitCheckpoint``, removed when the model is safely written; None where there is none.
     """
 
     def __init__(self, network: AnomalyDetector, loader: Iterable, path: str, checkpoint: str | None = None) -> None:
@@ -35,7 +41,23 @@ class FinishFit:
         self.checkpoint = Path(checkpoint) if checkpoint else None
 
     def attach(self, engine: Engine) -> None:
-        """Register on the trainer's ``COMPLETED``."""
+        """Register on the trainer's ``COMPLETED``.
+
+        Raises:
+            ValueError: what it needs is not registered yet, or handlers before it stand in an order in which the model
+                would be another one without a word.
+        """
+        head, needed = self.network.head, [FitCheckpoint] if self.checkpoint else []
+        if hasattr(head, "measure_residuals") and head.density is not None:
+            needed.append(MeasureResiduals)
+        missing = [kind for kind in needed if kind not in registered(engine, Events.COMPLETED)]
+        if missing:
+            raise ValueError(
+                f"train#handlers has no {names(missing)} before FinishFit; expected {names(needed)} there, as in "
+                "train.json"
+            )
+        require_order(engine, Events.COMPLETED, (EpochSeed, FitCheckpoint, MeasureResiduals))
+        require_order(engine, Events.EPOCH_COMPLETED, (ValidationHandler, FitCheckpoint))
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
