@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 
 from dino_uad.transforms.axial_slice import as_axial_slice
 from dino_uad.transforms.label_grid import Grid, bring_to_grid
+from dino_uad.transforms.nifti_geometry import NIFTI_FORMS
 from dino_uad.transforms.units import MM_PER_UNIT
 
 # What the project reads from the meta data. The rest (DICOM tags, NIfTI and NRRD text fields) may identify a patient.
@@ -25,6 +26,7 @@ META_KEYS = (
     "scan_affine",
     "scan_shape",
     MM_PER_UNIT,
+    NIFTI_FORMS,
     "uneven_slices",
 )
 

@@ -6,12 +6,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from scipy.ndimage import affine_transform
 
+from dino_uad.transforms.nifti_geometry import load_nifti
 from dino_uad.transforms.units import in_millimetres, nifti_unit
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Grid:
     @classmethod
     def of_nifti(cls, path: str) -> Grid:
         """The grid of a NIfTI file, from its header."""
-        image = nib.load(path)
+        image = load_nifti(path)
         affine = in_millimetres(np.asarray(image.affine, float), nifti_unit(image))
         return cls((*image.shape, 1, 1)[:3], affine, path, states_geometry(path))
 
@@ -118,7 +118,7 @@ def states_geometry(path: str) -> bool:
     """Whether a volume file says where it lies; a NIfTI header may say that this is unknown."""
     if not path.lower().endswith((".nii", ".nii.gz")):
         return True
-    header = nib.load(path).header
+    header = load_nifti(path).header
     return bool(header["sform_code"] or header["qform_code"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -48,17 +47,3 @@ def in_millimetres(affine: np.ndarray, mm_per_unit: float) -> np.ndarray:
     """A 4x4 affine of a file, in millimetres."""
     scale = np.diag([*[mm_per_unit] * (len(affine) - 1), 1.0])
     return scale @ affine if mm_per_unit != 1 else affine
-
-
-def nifti_like(array: np.ndarray, meta: Mapping) -> nib.Nifti1Image:
-    """A NIfTI image with the shape of the file that was read, and its affine in its own unit, which the header names.
-
-    A viewer then lays it on the file whether it heeds units or not. NIfTI has no name for centimetres and nanometres:
-    what was read from those is in millimetres.
-    """
-    affine, factor = np.asarray(meta["scan_affine"], float), float(meta.get(MM_PER_UNIT, 1.0))
-    unit = next((name for known, name in NIFTI.items() if np.isclose(known, factor)), None)
-    image = nib.Nifti1Image(array, in_millimetres(affine, 1 / factor) if unit else affine)
-    if factor != 1:
-        image.header.set_xyzt_units(unit or "mm")
-    return image
