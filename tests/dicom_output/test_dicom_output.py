@@ -176,6 +176,16 @@ def test_a_radiograph_without_geometry(tmp_path):
     assert {m.name.meaning for m in group.get_measurements()} == {"Area", "Diameter", "Peak anomaly score"}
 
 
+def test_files_that_share_their_uid_cannot_be_referred_to(tmp_path):
+    folder = write_series(tmp_path / "s", np.zeros(SHAPE), np.diag([-1.0, -1, 3, 1]))
+    for path in folder.iterdir():
+        data = dcmread(path)
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        data.save_as(path)
+    with pytest.raises(ValueError, match="share a SOPInstanceUID"):
+        source_of(folder, SHAPE, np.diag([-1.0, -1, 3, 1]))
+
+
 def test_another_size_is_said(made):
     with pytest.raises(ValueError, match="no DICOM image of 20 x 16 pixels found, but one of 16 x 20"):
         source_of(made[0] / "series", (16, 20, 3), np.eye(4))

@@ -75,7 +75,7 @@ def forms_of(image: nib.Nifti1Image) -> np.ndarray:
     kept["pixdim"][:4] = image.header["pixdim"][:4]
     for name in FORMS:
         kept[name] = image.header[name]
-    return np.frombuffer(kept.binaryblock, np.uint8)
+    return np.frombuffer(kept.binaryblock, np.uint8).copy()
 
 
 def nifti_like(array: np.ndarray, meta: Mapping) -> nib.Nifti1Image:

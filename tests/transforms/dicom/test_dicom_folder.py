@@ -1,9 +1,10 @@
 """What a folder of DICOM files is: one scan, several stacks, single pictures, and what has no image."""
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_files import CORONAL, SAGITTAL, counted, dataset, write, write_slices
 from dino_uad.data import datalist
@@ -128,6 +129,33 @@ def test_patients_exported_into_one_folder_are_listed(tmp_path, folders):
 def test_copies_of_a_file_count_once(tmp_path):
     folder = write_slices(tmp_path / "s", VALUES)
     (folder / "02 (copy).dcm").write_bytes((folder / "02.dcm").read_bytes())
+    np.testing.assert_array_equal(LoadScan()(folder)[0], VALUES)
+
+
+@pytest.mark.parametrize("kind", ["slices", "radiographs", "frames"])
+def test_files_of_one_uid_are_no_copies_if_they_show_something_else(tmp_path, caplog, kind):
+    """As anonymisers leave them that write one UID into every file."""
+    if kind == "slices":
+        write_slices(tmp_path / "s", VALUES, SOPInstanceUID="1.9")
+        (tmp_path / "s" / "copy.dcm").write_bytes((tmp_path / "s" / "02.dcm").read_bytes())
+        np.testing.assert_array_equal(LoadScan()(tmp_path / "s")[0], VALUES)
+        lost = 5
+    else:
+        for k in range(3):
+            pixels = VALUES[..., k : k + 2].T if kind == "frames" else VALUES[..., k]
+            write(tmp_path / "s" / f"{k}.dcm", dataset(pixels, "DX", SOPInstanceUID="1.9"))
+        (tmp_path / "s" / "copy.dcm").write_bytes((tmp_path / "s" / "2.dcm").read_bytes())
+        scans, _ = dicom_scans(tmp_path / "s")
+        assert [scan.path.name for scan in scans] == ["0.dcm", "1.dcm", "2.dcm"]
+        lost = 2
+    assert f"s: {lost} DICOM files have the SOPInstanceUID of another" in caplog.text
+
+
+def test_a_copy_that_is_packed_otherwise_counts_once(tmp_path):
+    folder = write_slices(tmp_path / "s", VALUES)
+    data = pydicom.dcmread(folder / "02.dcm")
+    data.compress(RLELossless, generate_instance_uid=False)
+    data.save_as(folder / "packed.dcm")
     np.testing.assert_array_equal(LoadScan()(folder)[0], VALUES)
 
 

@@ -7,15 +7,20 @@ orientation; where several lie at one position, by the attributes that tell them
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 
 import numpy as np
 
 from dino_uad.transforms.dicom.frames import MARKS, Frame
 from dino_uad.transforms.dicom.geometry import Spacing, spacing_of
+from dino_uad.transforms.dicom.pixels import same_pixels
+
+logger = logging.getLogger(__name__)
 
 SAME_DIRECTION = 1e-3  # of direction cosines: 0.3 mm at the end of a 300 mm row
 SAME_PLACE = 0.01  # mm
@@ -62,12 +67,7 @@ def plane(frame: Frame) -> str:
 def stacks_of(frames: Iterable[Frame]) -> list[Stack]:
     """Group frames to stacks, in the order of series numbers; copies of one file count once."""
     groups: list[list[Frame]] = []
-    seen: set[tuple] = set()
-    for frame in frames:
-        copy = (*_belongs_to(frame), frame.uid, frame.index)
-        if frame.uid and copy in seen:
-            continue
-        seen.add(copy)
+    for frame in _without_copies(frames):
         group = None if frame.position is None and frame.frames == 1 else _group(frame, groups)
         if group is None:
             groups.append([frame])
@@ -75,6 +75,34 @@ def stacks_of(frames: Iterable[Frame]) -> list[Stack]:
             group.append(frame)
     stacks = [stack for group in groups for stack in _split(group)]
     return _told_apart(sorted(stacks, key=lambda stack: (stack.frames[0].series_number.zfill(6), -len(stack.frames))))
+
+
+def _without_copies(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames, of several that are one only the first: equal in their UID, and in place, number and pixels as well.
+
+    Careless anonymising gives all slices one UID.
+    """
+    seen: dict[tuple, list[Frame]] = defaultdict(list)
+    same, shared = cache(same_pixels), []
+    for frame in frames:
+        known = seen[*_belongs_to(frame), frame.uid, frame.index] if frame.uid else []
+        if any(_same_place(frame, other) and same(frame.file, other.file) for other in known):
+            continue
+        if known:
+            shared.append(frame.file)
+        known.append(frame)
+        yield frame
+    if files := list(dict.fromkeys(shared)):
+        logger.warning(
+            "%s: %d DICOM files have the SOPInstanceUID of another, but another position, number or other pixels; each "
+            "is taken for an image of its own",
+            files[0].parent,
+            len(files),
+        )
+
+
+def _same_place(one: Frame, other: Frame) -> bool:
+    return (one.position, one.orientation, one.instance) == (other.position, other.orientation, other.instance)
 
 
 def _belongs_to(frame: Frame) -> tuple[str, str, str]:
