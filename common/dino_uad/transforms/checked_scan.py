@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from dino_uad.findings import NO_SPACING
 from dino_uad.transforms.axial_slice import as_axial_slice
 from dino_uad.transforms.label_grid import Grid, bring_to_grid
 from dino_uad.transforms.nifti_geometry import NIFTI_FORMS
@@ -28,6 +29,7 @@ META_KEYS = (
     MM_PER_UNIT,
     NIFTI_FORMS,
     "uneven_slices",
+    NO_SPACING,
 )
 
 
@@ -58,6 +60,7 @@ def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> Meta
     image.meta.setdefault("unit_range", False)
     image.meta.setdefault(MM_PER_UNIT, 1.0)
     image.meta.setdefault("uneven_slices", "")
+    image.meta.setdefault(NO_SPACING, "")
     image.meta["scan_shape"], image.meta["scan_affine"] = np.asarray(shape), affine
     if grid is not None and not picture:
         image = small_integers(bring_to_grid(image, grid))

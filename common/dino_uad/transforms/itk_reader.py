@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 
 from monai.data import ITKReader
 
+from dino_uad.findings import NO_SPACING
 from dino_uad.transforms.read_files import detached_files, files_of
-from dino_uad.transforms.units import MM_PER_UNIT, in_millimetres, nrrd_unit
+from dino_uad.transforms.units import MM_PER_UNIT, in_millimetres, nrrd_unit, states_spacing
 
 
 class AnyNameITKReader(ITKReader):
@@ -27,7 +28,7 @@ class AnyNameITKReader(ITKReader):
         absent = [file for file in detached_files(Path(name)) if not file.is_file()]
         if absent:
             raise ValueError(f"the file that holds its values, {absent[0].name}, is missing beside it")
-        self._mm_per_unit = nrrd_unit(Path(name))
+        self._mm_per_unit, self._stated = nrrd_unit(Path(name)), states_spacing(Path(name))
         import itk
 
         try:
@@ -40,7 +41,8 @@ class AnyNameITKReader(ITKReader):
             raise ValueError(str(error).partition("\nReason:")[0]) from error
 
     def _get_meta_dict(self, img) -> dict:
-        return super()._get_meta_dict(img) | {MM_PER_UNIT: self._mm_per_unit}
+        no_spacing = "" if self._stated else "its header states no voxel sizes"
+        return super()._get_meta_dict(img) | {MM_PER_UNIT: self._mm_per_unit, NO_SPACING: no_spacing}
 
     def _get_affine(self, img, lps_to_ras: bool = True):
         return in_millimetres(super()._get_affine(img, lps_to_ras), self._mm_per_unit)

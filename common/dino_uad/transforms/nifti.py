@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 from monai.data import NibabelReader
 
-from dino_uad.transforms.nifti_geometry import NIFTI_FORMS, forms_of, geometry_doubts, load_nifti
+from dino_uad.findings import NO_SPACING
+from dino_uad.transforms.nifti_geometry import NIFTI_FORMS, forms_of, geometry_doubts, load_nifti, states_spacing
 from dino_uad.transforms.units import MM_PER_UNIT, in_millimetres, nifti_unit
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class FloatNibabelReader(NibabelReader):
 
     def _get_meta_dict(self, img) -> dict:
         geometry = {NIFTI_FORMS: forms_of(img)} if isinstance(img.header, nib.Nifti1Header) else {}
+        geometry[NO_SPACING] = "" if states_spacing(img) else "its header states no voxel sizes"
         return super()._get_meta_dict(img) | {MM_PER_UNIT: nifti_unit(img)} | geometry
 
     def _get_affine(self, img) -> np.ndarray:

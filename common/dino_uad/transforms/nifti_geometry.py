@@ -63,6 +63,14 @@ def geometry_doubts(image: nib.Nifti1Image) -> list[str]:
     return doubts
 
 
+def states_spacing(image: nib.Nifti1Image) -> bool:
+    """Whether a NIfTI file tells how large a voxel is, by its sform or along all sides of more than one voxel."""
+    if not isinstance(image.header, nib.Nifti1Header) or image.header["sform_code"] > 0:
+        return True
+    sizes = written_header(image)["pixdim"][1:4]
+    return all(size != 0 and np.isfinite(size) for size, side in zip(sizes, image.shape, strict=False) if side > 1)
+
+
 def written_header(image: nib.Nifti1Image) -> nib.Nifti1Header:
     """The header as it lies in the file: nibabel mends what it reads."""
     with nib.openers.ImageOpener(image.get_filename()) as file:

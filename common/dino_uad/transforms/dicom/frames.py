@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.11.1": "DICOM presentation state",
 }
 IDENTITY = (("PatientID", "IssuerOfPatientID"), ("PatientName", "PatientBirthDate"), ("StudyInstanceUID",))
+CENTIMETRES = 3  # a value of PhysicalUnitsXDirection
 DIRECTORY = "1.2.840.10008.1.3.10"
 
 # What may tell frames at one position apart, from the plainest to the least: name, functional group, attribute.
@@ -72,7 +74,9 @@ class Frame:
     """Rows and columns."""
     samples: int
     spacing: tuple[float, float]
-    """Between rows, and between columns."""
+    """Between rows, and between columns, mm; 1 where none is stated."""
+    no_spacing: bool
+    """Whether none is stated."""
     gap: float
     """To the next slice, where a stack has no other."""
     position: tuple[float, ...] | None
@@ -162,9 +166,7 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
     position = find("PlanePositionSequence", "ImagePositionPatient")
     orientation = find("PlaneOrientationSequence", "ImageOrientationPatient")
     lies = position is not None and orientation is not None and len(position) == 3 and len(orientation) == 6
-    spacing = find("PixelMeasuresSequence", "PixelSpacing")
-    for name in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        spacing = spacing or header.get(name)
+    spacing = _stated_spacing(header, find("PixelMeasuresSequence", "PixelSpacing"))
     gap = find("PixelMeasuresSequence", "SpacingBetweenSlices") or find("PixelMeasuresSequence", "SliceThickness")
     marks: dict[str, str] = {}
     for mark, group, name in MARKS:
@@ -184,7 +186,8 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
         instance=int(header.get("InstanceNumber") or 0),
         shape=(int(header.Rows), int(header.Columns)),
         samples=3 if str(header.get("PhotometricInterpretation")).startswith("PALETTE") else _samples(header),
-        spacing=(float(spacing[0]), float(spacing[1])) if spacing and all(spacing) else (1.0, 1.0),
+        spacing=spacing or (1.0, 1.0),
+        no_spacing=spacing is None,
         gap=abs(float(gap)) if gap else 1.0,
         position=tuple(map(float, position)) if lies else None,
         orientation=tuple(map(float, orientation)) if lies else None,
@@ -193,6 +196,29 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
         mosaic="MOSAIC" in (header.get("ImageType") or ()),
         marks=marks,
     )
+
+
+def _stated_spacing(header: Dataset, spacing: Any) -> tuple[float, float] | None:
+    """Millimetres between rows and between columns by one attribute or another; None where the file states none."""
+    for found in (spacing, header.get("ImagerPixelSpacing"), header.get("NominalScannedPixelSpacing")):
+        if found and len(found) == 2 and all(float(value) and math.isfinite(float(value)) for value in found):
+            return float(found[0]), float(found[1])
+    return _ultrasound_spacing(header)
+
+
+def _ultrasound_spacing(header: Dataset) -> tuple[float, float] | None:
+    """That of an ultrasound image's one region, if it is counted in centimetres and covers the whole image."""
+    regions = header.get("SequenceOfUltrasoundRegions") or ()
+    if len(regions) != 1:
+        return None
+    region = regions[0]
+    box = [region.get(f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+    units = [region.get(f"PhysicalUnits{axis}Direction") for axis in "YX"]
+    steps = [abs(float(region.get(f"PhysicalDelta{axis}") or 0)) * 10 for axis in "YX"]
+    if None in box or units != [CENTIMETRES] * 2 or not all(steps):
+        return None
+    whole = box[0] <= 0 and box[1] <= 0 and box[2] >= header.Columns - 1 and box[3] >= header.Rows - 1
+    return (steps[0], steps[1]) if whole else None
 
 
 def _samples(header: Dataset) -> int:
