@@ -8,7 +8,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_files import CORONAL, SAGITTAL, counted, dataset, write, write_slices
 from dino_uad.data import datalist
-from dino_uad.transforms import LoadScan, LoadScand, dicom_patient, dicom_scans
+from dino_uad.transforms import LoadScan, LoadScand, dicom_patient, dicom_patients, dicom_scans
 
 VALUES = counted()
 
@@ -208,3 +208,29 @@ def test_patient_is_a_hash_that_scans_share(tmp_path):
     nobody = write(tmp_path / "d.dcm", dataset(VALUES[..., 0], "DX", PatientID="", PatientName=""))
     assert dicom_patient(one) == dicom_patient(other) != dicom_patient(stranger)
     assert "J7" not in dicom_patient(one) and dicom_patient(nobody) == "" == dicom_patient(__file__)
+
+
+@pytest.mark.parametrize(
+    ("tag", "values", "expected"),
+    [
+        ("IssuerOfPatientID", ("", "A", "A"), "111"),
+        ("IssuerOfPatientID", ("A", "", ""), "111"),
+        ("IssuerOfPatientID", ("", "A", "B"), "123"),  # two people: whose the first is, is not known
+        ("PatientBirthDate", ("19700101", "", "19700101"), "111"),
+        ("PatientBirthDate", ("19700101", "", "19700102"), "123"),
+    ],
+)
+def test_what_some_exports_leave_out_makes_no_second_patient(tmp_path, tag, values, expected):
+    own = {} if tag == "IssuerOfPatientID" else {"PatientID": ""}
+    pixels = VALUES[..., 0]
+    scans = [write(tmp_path / f"{k}.dcm", dataset(pixels, "DX", **own, **{tag: v})) for k, v in enumerate(values)]
+    stranger = write(tmp_path / "x.dcm", dataset(pixels, "DX", PatientID="J8"))
+    *patients, other, nobody = dicom_patients([*scans, stranger, None])
+    numbers = {patient: str(number) for number, patient in enumerate(dict.fromkeys(patients), 1)}
+    distinct = "".join(numbers[patient] for patient in patients)
+    assert distinct == expected and other not in patients and nobody == ""
+
+
+def test_slices_of_which_some_lack_the_issuer_are_one_scan(tmp_path):
+    write_slices(tmp_path, VALUES, IssuerOfPatientID=lambda k: "A" if k % 2 else "")
+    np.testing.assert_array_equal(LoadScan()(tmp_path)[0], VALUES)

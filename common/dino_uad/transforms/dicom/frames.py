@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+
+from dino_uad.transforms.dicom.patient import patient_of
 
 ANNOTATION = "DICOM annotation"
 """How the words of :data:`NO_IMAGES` begin for what marks places in images."""
@@ -27,7 +28,6 @@ NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.481.5": "DICOM radiotherapy plan",
     "1.2.840.10008.5.1.4.1.1.11.1": "DICOM presentation state",
 }
-IDENTITY = (("PatientID", "IssuerOfPatientID"), ("PatientName", "PatientBirthDate"), ("StudyInstanceUID",))
 CENTIMETRES = 3  # a value of PhysicalUnitsXDirection
 DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -63,7 +63,7 @@ class Frame:
     index: int
     uid: str
     patient: str
-    """A hash; see :func:`patient_of`."""
+    """A hash; see :func:`~dino_uad.transforms.dicom.patient.patient_of`."""
     study: str
     series: str
     series_number: str
@@ -133,19 +133,6 @@ def read_frames(path: Path) -> list[Frame] | str:
         return [_frame(path, header, index) for index in range(int(header.get("NumberOfFrames") or 1))]
     except (TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"its DICOM header is damaged: {error}") from error
-
-
-def patient_of(header: Dataset) -> str:
-    """A hash of PatientID with its issuer, else of PatientName and PatientBirthDate, else of the study; "" without.
-
-    The values themselves are never shown or kept.
-    """
-    for names in IDENTITY:
-        told = [str(header.get(name) or "").strip() for name in names]
-        if told[0]:
-            digest = hashlib.sha256(repr(told).encode("utf-8", "backslashreplace")).hexdigest()
-            return f"patient-{digest[:10]}"
-    return ""
 
 
 def functional(header: Dataset, index: int, group: str | None, name: str) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from dino_uad.transforms.dicom.frames import MARKS, Frame
 from dino_uad.transforms.dicom.geometry import Spacing, spacing_of
+from dino_uad.transforms.dicom.patient import with_issuers
 from dino_uad.transforms.dicom.pixels import same_pixels
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,10 @@ def plane(frame: Frame) -> str:
 def stacks_of(frames: Iterable[Frame]) -> list[Stack]:
     """Group frames to stacks, in the order of series numbers; copies of one file count once."""
     groups: list[list[Frame]] = []
-    for frame in _without_copies(frames):
+    frames = list(frames)
+    patients = with_issuers([frame.patient for frame in frames])
+    known = (replace(frame, patient=patient) for frame, patient in zip(frames, patients, strict=True))
+    for frame in _without_copies(known):
         group = None if frame.position is None and frame.frames == 1 else _group(frame, groups)
         if group is None:
             groups.append([frame])
