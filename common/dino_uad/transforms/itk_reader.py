@@ -1,4 +1,4 @@
-"""NRRD and MetaImage through MONAI's reader, whatever their names: ITK takes none that is not UTF-8."""
+"""NRRD and MetaImage through MONAI's reader, whatever their names: ITK takes none that is not UTF-8, or ends in MHA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AnyNameITKReader(ITKReader):
     """MONAI's ``ITKReader`` of one file."""
 
     def read(self, data: Sequence[str] | str, **kwargs):
-        """Read the file as float32, where its name is not UTF-8 through a link to it.
+        """Read the file as float32, where ITK does not take its name through a link to it.
 
         Raises:
             ValueError: its values are missing or damaged, or a voxel has several.
@@ -69,17 +69,14 @@ def _require_one_value(path: str) -> None:
 
 @contextmanager
 def utf8_name(path: str | os.PathLike[str]) -> Iterator[str]:
-    """The path, or if it is not UTF-8 that of a link, beside links to the files that hold its values."""
+    """The path; if it is not UTF-8, or ends in capitals, that of a link, beside links to the files with its values."""
     name = os.fspath(path)
-    try:
-        name.encode("utf-8")
+    source = Path(name).absolute()
+    if name == name.encode("utf-8", "replace").decode() and source.suffix == source.suffix.lower():
         yield name
         return
-    except UnicodeEncodeError:
-        pass
-    source = Path(name).absolute()
     with TemporaryDirectory() as folder:
-        link = Path(folder) / f"scan{source.suffix}"
+        link = Path(folder) / f"scan{source.suffix.lower()}"
         link.symlink_to(source)
         for other in files_of(source)[1:]:
             beside = Path(folder) / os.path.relpath(other.absolute(), source.parent)

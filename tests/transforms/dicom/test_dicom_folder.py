@@ -234,3 +234,36 @@ def test_what_some_exports_leave_out_makes_no_second_patient(tmp_path, tag, valu
 def test_slices_of_which_some_lack_the_issuer_are_one_scan(tmp_path):
     write_slices(tmp_path, VALUES, IssuerOfPatientID=lambda k: "A" if k % 2 else "")
     np.testing.assert_array_equal(LoadScan()(tmp_path)[0], VALUES)
+
+
+def test_stacks_of_one_name_are_listed_with_what_differs(tmp_path):
+    write_slices(tmp_path / "s", VALUES[..., :3], name="a{k}")
+    write_slices(tmp_path / "s", VALUES[..., 3:], name="b{k}", PixelSpacing=["1.5", "0.5"])
+    listed = r"axial, 3 x 5x4, pixels 2 x 3 mm; .*axial, 3 x 5x4, pixels 0\.5 x 1\.5 mm; expected one"
+    with pytest.raises(ValueError, match=listed):
+        LoadScan()(tmp_path / "s")
+    np.testing.assert_array_equal(LoadScan()(tmp_path / "s", series="*0.5 x 1.5 mm*")[0], VALUES[..., 3:])
+
+
+def test_pictures_of_one_name_are_listed_by_their_files(tmp_path):
+    for name in "ab":
+        write(tmp_path / name, dataset(VALUES[..., 0], "DX", ViewPosition=name))
+    with pytest.raises(ValueError, match=r"no position, 1 x 4x5, first file a; .* 1 x 4x5, first file b; expected one"):
+        LoadScan()(tmp_path)
+    assert LoadScan()(tmp_path, series="*first file b").shape == (1, 4, 5, 1)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"ImageOrientationPatient": ["0"] * 6},
+        {"ImageOrientationPatient": ["1", "0", "0", "1", "0", "0"]},
+        {"ImagePositionPatient": ["1", "nan", "0"]},
+    ],
+)
+def test_a_place_that_is_none_is_told_with_its_file(tmp_path, tags):
+    write_slices(tmp_path / "s", VALUES, **{name: lambda k, v=value: v for name, value in tags.items()})
+    ((name, value),) = tags.items()
+    said = rf"s: cannot be read: 00\.dcm: found .*{name} {'/'.join(value)}.*; expected a place, and two directions"
+    with pytest.raises(ValueError, match=said):
+        LoadScan()(tmp_path / "s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -153,6 +153,8 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
     position = find("PlanePositionSequence", "ImagePositionPatient")
     orientation = find("PlaneOrientationSequence", "ImageOrientationPatient")
     lies = position is not None and orientation is not None and len(position) == 3 and len(orientation) == 6
+    if lies:
+        _require_plane(position, orientation)
     spacing = _stated_spacing(header, find("PixelMeasuresSequence", "PixelSpacing"))
     gap = find("PixelMeasuresSequence", "SpacingBetweenSlices") or find("PixelMeasuresSequence", "SliceThickness")
     marks: dict[str, str] = {}
@@ -185,10 +187,19 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
     )
 
 
+def _require_plane(position: Sequence[Any], orientation: Sequence[Any]) -> None:
+    """Raise ValueError where a position is no number, or the directions of rows and columns make no plane."""
+    across = np.cross(*np.reshape(np.array(orientation, float), (2, 3)))
+    if not np.isfinite(np.array(position, float)).all() or not np.linalg.norm(across) > 0.5:
+        told = {"ImagePositionPatient": position, "ImageOrientationPatient": orientation}
+        said = ", ".join(f"{name} {'/'.join(map(str, values))}" for name, values in told.items())
+        raise ValueError(f"found {said}; expected a place, and two directions at right angles. Export the series again")
+
+
 def _stated_spacing(header: Dataset, spacing: Any) -> tuple[float, float] | None:
     """Millimetres between rows and between columns by one attribute or another; None where the file states none."""
     for found in (spacing, header.get("ImagerPixelSpacing"), header.get("NominalScannedPixelSpacing")):
-        if found and len(found) == 2 and all(float(value) and math.isfinite(float(value)) for value in found):
+        if found and len(found) == 2 and all(0 < float(value) < math.inf for value in found):
             return float(found[0]), float(found[1])
     return _ultrasound_spacing(header)
 

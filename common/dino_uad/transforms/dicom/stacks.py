@@ -115,13 +115,34 @@ def _belongs_to(frame: Frame) -> tuple[str, str, str]:
 
 
 def _told_apart(stacks: list[Stack]) -> list[Stack]:
-    """The stacks, with a number for the patient, or the study, where they are of several."""
+    """The stacks, with a number for the patient, or the study, where they are of several, and no two of one name."""
     for name in ("patient", "study"):
         owners = list(dict.fromkeys(getattr(stack.frames[0], name) for stack in stacks))
         if len(owners) > 1:
             numbers = {owner: str(number) for number, owner in enumerate(owners, 1)}
             told = (((name, numbers[getattr(stack.frames[0], name)]), *stack.marks) for stack in stacks)
-            return [Stack(stack.frames, marks) for stack, marks in zip(stacks, told, strict=True)]
+            stacks = [Stack(stack.frames, marks) for stack, marks in zip(stacks, told, strict=True)]
+            break
+    return _named_apart(stacks)
+
+
+def _named_apart(stacks: list[Stack]) -> list[Stack]:
+    """The stacks, those of one name with the size of their pixels, or, if that is the same, with their first file."""
+    marks = {
+        "pixels": lambda frame: " x ".join(f"{size:g}" for size in frame.spacing[::-1]) + " mm",
+        "first file": lambda frame: frame.file.name,
+    }
+    for word, told in marks.items():
+        count = Counter(stack.name for stack in stacks)
+        values = defaultdict(set)
+        for stack in stacks:
+            values[stack.name].add(told(stack.frames[0]))
+        stacks = [
+            Stack(stack.frames, (*stack.marks, (word, told(stack.frames[0]))))
+            if count[stack.name] > 1 and len(values[stack.name]) > 1
+            else stack
+            for stack in stacks
+        ]
     return stacks
 
 
