@@ -57,9 +57,12 @@ def geometry_doubts(image: nib.Nifti1Image) -> list[str]:
             doubts.append(f"qform and sform put its voxels up to {apart * unit:.1f} mm apart; the sform is used")
     elif (sizes := written["pixdim"][1:4]).min() <= 0:
         said, taken = (" x ".join(f"{size:g}" for size in three) for three in (sizes, header.get_zooms()[:3]))
-        doubts.append(
-            f"voxel sizes of {said} mm in its header, taken for {taken}; millimetres and millilitres may be wrong"
+        then = (
+            "millimetres and millilitres may be wrong"
+            if states_spacing(image)
+            else "nothing is measured in millimetres"
         )
+        doubts.append(f"voxel sizes of {said} mm in its header, taken for {taken}; {then}")
     return doubts
 
 

@@ -128,11 +128,7 @@ def _told_apart(stacks: list[Stack]) -> list[Stack]:
 
 def _named_apart(stacks: list[Stack]) -> list[Stack]:
     """The stacks, those of one name with the size of their pixels, or, if that is the same, with their first file."""
-    marks = {
-        "pixels": lambda frame: " x ".join(f"{size:g}" for size in frame.spacing[::-1]) + " mm",
-        "first file": lambda frame: frame.file.name,
-    }
-    for word, told in marks.items():
+    for word, told in (("pixels", _pixel_size), ("first file", lambda frame: frame.file.name)):
         count = Counter(stack.name for stack in stacks)
         values = defaultdict(set)
         for stack in stacks:
@@ -144,6 +140,10 @@ def _named_apart(stacks: list[Stack]) -> list[Stack]:
             for stack in stacks
         ]
     return stacks
+
+
+def _pixel_size(frame: Frame) -> str:
+    return "of no stated size" if frame.no_spacing else " x ".join(f"{size:g}" for size in frame.spacing[::-1]) + " mm"
 
 
 def _group(frame: Frame, groups: Sequence[list[Frame]]) -> list[Frame] | None:
