@@ -162,12 +162,13 @@ def test_a_resampled_scan_may_have_more_findings_than_a_byte_counts(tmp_path):
     assert numbers.tolist() == list(range(1, 281)) and set(counts) == {1}
 
 
-def test_a_radiograph_without_geometry(tmp_path):
+@pytest.mark.parametrize("no_spacing", ["", "its DICOM header states no pixel spacing"])
+def test_a_radiograph_without_geometry(tmp_path, no_spacing):
     path = write_radiograph(tmp_path / "chest.dcm", 30, 20)
     values = np.zeros((30, 20), np.float32)
     values[4:9, 6:8] = 2
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    labels, findings = extract_findings(values, ScanGrid((30, 20), affine), 1.0)
+    labels, findings = extract_findings(values, ScanGrid((30, 20), affine, no_spacing=no_spacing), 1.0)
     source = source_of(path, labels.shape, affine)
     segmentation = findings_segmentation(source, labels, affine, findings, "dpmm")
     report = findings_report(source, findings, "dpmm", segmentation)
@@ -175,7 +176,18 @@ def test_a_radiograph_without_geometry(tmp_path):
     report.save_as(tmp_path / "sr.dcm")
     np.testing.assert_array_equal(dcmread(tmp_path / "seg.dcm").pixel_array.squeeze() > 0, labels.T > 0)
     (group,) = hd.sr.srread(tmp_path / "sr.dcm").content.get_volumetric_roi_measurement_groups()
-    assert {m.name.meaning for m in group.get_measurements()} == {"Area", "Diameter", "Peak anomaly score"}
+    measured = set() if no_spacing else {"Area", "Diameter"}
+    assert {m.name.meaning for m in group.get_measurements()} == {"Peak anomaly score"} | measured
+
+
+def test_files_that_share_their_uid_cannot_be_referred_to(tmp_path):
+    folder = write_series(tmp_path / "s", np.zeros(SHAPE), np.diag([-1.0, -1, 3, 1]))
+    for path in folder.iterdir():
+        data = dcmread(path)
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        data.save_as(path)
+    with pytest.raises(ValueError, match="share a SOPInstanceUID"):
+        source_of(folder, SHAPE, np.diag([-1.0, -1, 3, 1]))
 
 
 def test_another_size_is_said(made):

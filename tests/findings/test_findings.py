@@ -72,6 +72,7 @@ def test_pictures_and_single_slices_have_their_own_units() -> None:
     affine = np.diag([0.5, 2.0, 7.0, 1])
     _, (single,) = extract_findings(scores[..., None], grid_of((9, 8, 1), affine), threshold=1)
     assert (single.size, single.unit, single.slice) == (6, "mm2", 1)
+    assert single.diameter == single.slice_diameter == pytest.approx(math.hypot(1.5, 4))  # whatever its thickness
     _, (flat,) = extract_findings(scores, grid_of((9, 8), affine), threshold=1)
     assert (flat.size, flat.unit, flat.slice, flat.diameter) == (6, "mm2", 1, pytest.approx(math.hypot(1.5, 4)))
 

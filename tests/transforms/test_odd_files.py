@@ -30,6 +30,15 @@ def test_names_that_are_not_utf8(tmp_path, suffix):
     assert count_values(Path(name)) == 2
 
 
+@pytest.mark.parametrize("name", ["x.MHA", "x.NRRD", "x.Mhd", "x.NHDR"])
+def test_endings_in_capitals(tmp_path, name):
+    """ITK knows some of them by the ending's small letters only."""
+    write_itk(tmp_path / name.lower(), VALUES).rename(tmp_path / name)
+    loaded = LoadScan()(tmp_path / name)
+    np.testing.assert_array_equal(loaded[0], VALUES)
+    assert loaded.meta["filename_or_obj"] == str(tmp_path / name) and loaded.meta["no_spacing"] == ""
+
+
 def test_a_dicom_folder_that_is_not_utf8(tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/s\xe9rie"))
     dicom_files.write_slices(folder, VALUES.astype("u2"))

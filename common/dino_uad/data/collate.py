@@ -10,6 +10,7 @@ import torch
 from monai.data.utils import is_supported_format
 from torch import Tensor
 
+from dino_uad.findings import NO_SPACING
 from dino_uad.transforms import PICTURE_SUFFIXES
 
 
@@ -52,9 +53,9 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
 
 
 def spacing(image: Tensor) -> tuple[float, float, float] | None:
-    """Millimetres per row, column and slice of a ``MetaTensor`` ``[C,H,W]`` of a scan; None for a picture."""
+    """Millimetres per row, column and slice of a ``MetaTensor`` ``[C,H,W]`` of a scan, None where none are stated."""
     meta = getattr(image, "meta", {})
-    if meta.get("picture", True):
+    if meta.get("picture", True) or meta.get(NO_SPACING):
         return None
     columns = torch.as_tensor(meta["affine"])[:3, :3].double()
     return tuple(columns.norm(dim=0).tolist())

@@ -22,7 +22,7 @@ from dino_uad.data.words import (
     is_normal,
     words,
 )
-from dino_uad.transforms import dicom_patient
+from dino_uad.transforms import dicom_patients
 
 COUNTED = r"(?:slice|slc|sl|s|z|img|image|im|frame|f|layer)"
 SLICE_NUMBER = re.compile(
@@ -82,7 +82,7 @@ def find_patients(
     """
     if pattern:
         return Patients([_matched(pattern, image) for image in images], f"told by group_pattern {pattern}")
-    identified = [dicom_patient(image.path) if image.volume else "" for image in images]
+    identified = dicom_patients(image.path if image.volume else None for image in images)
     if all(identified) and len(set(identified)) > 1:
         return Patients(identified, "told by the patient ids of DICOM files, hashed")
     people = _counted({folder for image in images for folder in image.branch})

@@ -23,10 +23,12 @@ from dino_uad.transforms import (
     opened,
     require_explained,
     stored_size,
+    turned,
 )
 
 logger = logging.getLogger(__name__)
 
+SIDEWAYS = (5, 6, 7, 8)  # values of EXIF's Orientation that exchange rows and columns
 Identity = tuple[Path, int, int]
 """A file's path, size and time of change."""
 
@@ -105,18 +107,48 @@ def refuse_blank(items: list[dict]) -> None:
 def check_sizes(items: list[dict]) -> None:
     """Raise ValueError where a mask does not lie on its image, as far as headers tell.
 
-    Pictures and their masks have equal sizes. Volumes may lie on different grids where their affines explain it.
+    Pictures and their masks have equal sizes. Volumes may lie on different grids where their affines explain it. Masks
+    that may lie on their picture as it is shown, not as it is stored, are told of.
     """
+    shown: list[str] = []
     for item in items:
         for path in labels_of_item(item):
             image, label = _header(item["image"]), _header(path)
             if isinstance(image, Grid) and isinstance(label, Grid):
                 require_explained(label, image)
-            elif isinstance(image, tuple) and isinstance(label, tuple) and image != label:
-                raise ValueError(
-                    f"{path}: the mask is {label}, its image {item['image']} is {image}; "
-                    "expected equal sizes. Resample the mask to the image's grid."
-                )
+            elif isinstance(image, tuple) and isinstance(label, tuple):
+                turn = _turn(item["image"])
+                if image != label:
+                    raise ValueError(_sizes_differ(path, label, item["image"], image, turn))
+                if turn != 1 and _turn(path) == 1:
+                    shown.append(item["image"])
+    if shown:
+        logger.warning(
+            "%d images with a mask say that they are to be turned or mirrored when they are shown (EXIF's Orientation; "
+            "such as %s), and their masks do not. The tag is ignored: look whether the masks lie on the pixels as they "
+            "are stored",
+            len(shown),
+            shown[0],
+        )
+
+
+def _sizes_differ(path: str, label: tuple[int, ...], of: str, image: tuple[int, ...], turn: int) -> str:
+    said = f"{path}: the mask is {label}, its image {of} is {image}"
+    if turn in SIDEWAYS and label == image[::-1]:
+        return (
+            f"{said} as it is stored, and says that it is to be turned when it is shown (EXIF's Orientation {turn}), "
+            "which is ignored; expected a mask on the stored pixels. Turn the mask, or save the image turned and "
+            "without the tag."
+        )
+    return f"{said}; expected equal sizes. Resample the mask to the image's grid."
+
+
+def _turn(path: str | Path) -> int:
+    """How a picture is to be turned when it is shown; 1 of a volume."""
+    if not UnitPILReader().verify_suffix(str(path)):
+        return 1
+    with opened(path) as picture:
+        return turned(picture)
 
 
 def _header(path: str | Path) -> tuple[int, ...] | Grid | None:

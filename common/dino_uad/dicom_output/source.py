@@ -54,7 +54,7 @@ class SourceScan:
             affine: ``[4,4]``, voxel indices to millimetres, RAS+.
 
         Raises:
-            ValueError: the frames have another size.
+            ValueError: the frames have another size, or files share a UID.
         """
         rows, columns = frames[0].shape
         if (columns, rows) != tuple(shape[:2]):
@@ -64,6 +64,8 @@ class SourceScan:
             )
         files = list(dict.fromkeys(frame.file for frame in frames))
         headers = tuple(_header(file) for file in files)
+        if len({header.SOPInstanceUID for header in headers}) < len(headers):
+            raise ValueError("files of the series share a SOPInstanceUID, so that none can be referred to")
         places = _places(frames, int(shape[2]) if len(shape) > 2 else 1, affine)
         whole = len(files) == len(frames) or (len(files) == 1 and len(frames) == frames[0].frames)
         if places is None or not whole:

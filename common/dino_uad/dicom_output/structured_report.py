@@ -27,6 +27,7 @@ def findings_report(
 ) -> Comprehensive3DSR:
     """A measurement report (DICOM PS3.16, TID 1500): size, largest diameter and peak score of each finding.
 
+    Sizes and diameters are left out where they are not in millimetres, for want of a pixel size in the source.
     A first group tells how many findings the scan has, so that one without any has a report, too.
 
     Args:
@@ -79,8 +80,11 @@ def _scan_group(source: SourceScan, count: int, method: str) -> hd.sr.Measuremen
 def _group(
     finding: Finding, series: str, method: str, segmentation: Segmentation
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    size, unit = SIZES.get(finding.unit, (codes.SCT.Area, CodedConcept("{pixels}", "UCUM", "pixels")))
-    length = codes.UCUM.Millimeter if finding.diameter_unit == "mm" else CodedConcept("{pixels}", "UCUM", "pixels")
+    measurements = [Measurement(name=PEAK, value=finding.peak, unit=codes.UCUM.NoUnits)]
+    if finding.diameter_unit == "mm":
+        size, unit = SIZES[finding.unit]
+        measurements.append(Measurement(name=size, value=finding.size, unit=unit))
+        measurements.append(Measurement(name=codes.SCT.Diameter, value=finding.diameter, unit=codes.UCUM.Millimeter))
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
             uid=tracking_uid(series, finding, method), identifier=f"Finding {finding.number}"
@@ -94,9 +98,5 @@ def _group(
         finding_type=codes.SCT.Lesion,
         finding_category=codes.SCT.MorphologicallyAbnormalStructure,
         algorithm_id=hd.sr.AlgorithmIdentification(f"{MANUFACTURER} {method}", dino_uad.__version__),
-        measurements=[
-            Measurement(name=size, value=finding.size, unit=unit),
-            Measurement(name=codes.SCT.Diameter, value=finding.diameter, unit=length),
-            Measurement(name=PEAK, value=finding.peak, unit=codes.UCUM.NoUnits),
-        ],
+        measurements=measurements,
     )

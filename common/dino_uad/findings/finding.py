@@ -25,13 +25,14 @@ class Finding:
         number: from 1, by falling peak; its value in a numbered label map.
         voxels: how many voxels (pixels) it has.
         size: volume or area in ``unit``; None where slices are not evenly spaced, whose distances an affine lacks.
-        unit: ``ml``; ``mm2`` in a scan of one slice; ``px`` in a picture.
-        diameter: largest distance between two of its points, in ``diameter_unit``; None as ``size``.
+        unit: ``ml``; ``mm2`` in a scan of one slice; ``px`` in a picture. Where the file states no size of its voxels:
+            ``voxels``, and ``px`` in a scan of one slice.
+        diameter: largest distance between two of its points, in ``diameter_unit``; None as ``size``, and in ``voxels``.
         slice_diameter: the same within one slice, as RECIST 1.1 measures.
-        diameter_unit: ``mm``, or ``px`` in a picture.
+        diameter_unit: ``mm``, or ``px`` as above.
         peak: highest score.
         voxel: indices of the peak in the file's array, from 0: ``(x, y)`` or ``(x, y, z)``.
-        world: millimetres ``(x, y, z)`` of the peak, RAS+ as in NIfTI; None in a picture, and as ``size``.
+        world: millimetres ``(x, y, z)`` of the peak, RAS+ as in NIfTI; None where none are stated, and as ``size``.
         slice: slice of the peak in the file, from 1 as viewers count; None in a picture.
         first_slice: lowest slice it is seen in.
         last_slice: highest slice it is seen in.
@@ -66,7 +67,8 @@ def extract_findings(
         grid: of the file.
         threshold: score that a finding reaches somewhere.
         grow: score down to which it extends; ``threshold`` when None.
-        min_size: smaller ones are left out; none where that is a volume and slices are not evenly spaced.
+        min_size: smaller ones are left out; none where that is a volume and slices are not evenly spaced, or in
+            millimetres that the file of a scan does not state.
 
     Returns:
         labels like ``scores``: 0, or the number of the finding; and the findings by falling peak.
@@ -82,7 +84,7 @@ def extract_findings(
         raise ValueError("anomaly map with NaN found, expected numbers: no finding would not mean that it is normal")
     min_size.require_fits(grid)
     labels, count = components(scores, threshold, grow)
-    if grid.uneven and min_size.unit in (None, "ml"):
+    if (grid.uneven and min_size.unit in (None, "ml")) or (grid.no_spacing and min_size.unit in ("ml", "mm2")):
         min_size = ALL_SIZES  # rather a finding too many than one that was taken for smaller than it is
     found = []
     for label, place in enumerate(ndimage.find_objects(labels), start=1):
@@ -110,18 +112,19 @@ def _measured(
     start = np.array([side.start for side in place])
     at = start + np.unravel_index(int(np.argmax(mask & (scores == peak))), mask.shape)
     rim = np.argwhere(run_ends(mask, grid.in_plane)) + start
-    picture, axis = grid.affine is None, grid.slice_axis
+    picture, axis, unknown = grid.affine is None, grid.slice_axis, bool(grid.uneven) or not grid.measured
+    across = largest_slice_diameter(rim, grid)  # how thick a single slice is, few files tell
     return Finding(
         number=number,
         voxels=int(np.count_nonzero(mask)),
         size=None if grid.uneven else _size(mask, grid, None),
         unit=grid.unit,
-        diameter=None if grid.uneven else largest_diameter(rim, grid),
-        slice_diameter=largest_slice_diameter(rim, grid),
-        diameter_unit="px" if picture else "mm",
+        diameter=across if grid.slices == 1 else None if unknown else largest_diameter(rim, grid),
+        slice_diameter=across,
+        diameter_unit="mm" if grid.measured else "px",
         peak=peak,
         voxel=tuple(int(index) for index in at),
-        world=None if picture or grid.uneven else tuple(float(value) for value in grid.world(at[None])[0]),
+        world=None if unknown else tuple(float(value) for value in grid.world(at[None])[0]),
         slice=None if picture else 1 if axis is None else int(at[axis]) + 1,
         first_slice=None if picture else 1 if axis is None else place[axis].start + 1,
         last_slice=None if picture else 1 if axis is None else place[axis].stop,

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's millimetres (left, posterior, superior) to NIfTI's (right, anterior, superior), or back."""
+NO_SPACING = "no_spacing"
+"""The meta data entry: why the file's affine has no millimetres; empty where it has."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class ScanGrid:
         slice_axis: axis of the array across the slices; None of a picture and of a file of shape ``(X, Y)``.
         reversed_slices: whether the network's slices count the other way than the file's.
         uneven: why the affine does not tell where all slices lie (a DICOM series that lacks some); empty where it does.
+        no_spacing: why the affine has no millimetres (a header that states no pixel size); empty where it has.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +35,7 @@ class ScanGrid:
     slice_axis: int | None = None
     reversed_slices: bool = False
     uneven: str = ""
+    no_spacing: str = ""
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], axcodes: str) -> ScanGrid:
@@ -45,12 +49,13 @@ class ScanGrid:
         if meta["picture"]:
             return cls(shape)
         affine = to_affine_nd(3, np.asarray(meta["scan_affine"], float))
+        no_spacing = meta.get(NO_SPACING, "")
         if len(shape) == 2:
-            return cls(shape, affine)
+            return cls(shape, affine, no_spacing=no_spacing)
         codes = nib.aff2axcodes(affine)
         pair = next(pair for pair in ("LR", "AP", "IS") if axcodes[2] in pair)
         axis = shape.index(1) if 1 in shape else next(i for i, code in enumerate(codes) if code in pair)
-        return cls(shape, affine, axis, codes[axis] != axcodes[2], meta.get("uneven_slices", ""))
+        return cls(shape, affine, axis, codes[axis] != axcodes[2], meta.get("uneven_slices", ""), no_spacing)
 
     @property
     def slices(self) -> int:
@@ -58,9 +63,19 @@ class ScanGrid:
         return 1 if self.slice_axis is None else self.shape[self.slice_axis]
 
     @property
+    def measured(self) -> bool:
+        """Whether the file states the size of its voxels."""
+        return self.affine is not None and not self.no_spacing
+
+    @property
     def unit(self) -> str:
-        """Unit of a finding's size: ``ml``, ``mm2`` where there is one slice, ``px`` in pictures."""
-        return "px" if self.affine is None else "ml" if self.slices > 1 else "mm2"
+        """Unit of a finding's size: ``ml``, ``mm2`` where there is one slice.
+
+        Where the file states no millimetres it is ``voxels`` and ``px``, as in pictures.
+        """
+        if self.measured:
+            return "ml" if self.slices > 1 else "mm2"
+        return "voxels" if self.slices > 1 else "px"
 
     @property
     def in_plane(self) -> tuple[int, ...]:
@@ -69,8 +84,8 @@ class ScanGrid:
 
     @property
     def pixel_area(self) -> float:
-        """Area of one pixel of a slice in mm²; 1 in pictures."""
-        if self.affine is None:
+        """Area of one pixel of a slice in mm²; 1 where that is not stated."""
+        if not self.measured:
             return 1.0
         first, second = (self.affine[:3, axis] for axis in self.in_plane)
         return float(np.linalg.norm(np.cross(first, second)))
@@ -85,7 +100,7 @@ class ScanGrid:
         return self.slices - index if self.reversed_slices else index + 1
 
     def world(self, voxels: NDArray) -> NDArray:
-        """Voxel indices ``[n,d]`` to millimetres ``[n,3]``; of a picture the indices themselves."""
-        if self.affine is None:
+        """Voxel indices ``[n,d]`` to millimetres ``[n,3]``; where none are stated the indices themselves."""
+        if not self.measured:
             return np.asarray(voxels, float)
         return voxels @ self.affine[:3, : voxels.shape[1]].T + self.affine[:3, 3]

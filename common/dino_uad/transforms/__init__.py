@@ -6,6 +6,7 @@ from dino_uad.transforms.dicom import (
     DicomReader,
     DicomScan,
     dicom_patient,
+    dicom_patients,
     dicom_scans,
     is_dicom,
     require_one_stack,
@@ -19,7 +20,7 @@ from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
 from dino_uad.transforms.mask_values import marked
-from dino_uad.transforms.open_picture import bits, opened, stored_size
+from dino_uad.transforms.open_picture import bits, opened, stored_size, turned
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
@@ -67,6 +68,7 @@ __all__ = [
     "anonymous_name",
     "bits",
     "dicom_patient",
+    "dicom_patients",
     "dicom_scans",
     "files_of",
     "first_line",
@@ -86,6 +88,7 @@ __all__ = [
     "stored_values",
     "tiff_mark",
     "to_patches",
+    "turned",
     "utf8_name",
     "values_of",
 ]

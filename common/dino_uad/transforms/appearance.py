@@ -31,5 +31,5 @@ def looks(slices: Tensor, meta: Mapping[str, Any], axcodes: str) -> tuple[Tensor
     if grid.affine is None:
         return torch.tensor([torch.nan, torch.nan, *intensity], dtype=torch.float64), None
     thickness = abs(float(torch.linalg.det(torch.as_tensor(grid.affine[:3, :3])))) / grid.pixel_area
-    spacing = [grid.pixel_area**0.5, thickness if grid.slices > 1 else torch.nan]
+    spacing = [grid.pixel_area**0.5, thickness if grid.slices > 1 else torch.nan] if grid.measured else [torch.nan] * 2
     return torch.tensor([*spacing, *intensity], dtype=torch.float64), "".join(nib.aff2axcodes(grid.affine))

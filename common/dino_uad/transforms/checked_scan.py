@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from dino_uad.findings import NO_SPACING
 from dino_uad.transforms.axial_slice import as_axial_slice
 from dino_uad.transforms.label_grid import Grid, bring_to_grid
+from dino_uad.transforms.nifti_geometry import NIFTI_FORMS
 from dino_uad.transforms.units import MM_PER_UNIT
 
 # What the project reads from the meta data. The rest (DICOM tags, NIfTI and NRRD text fields) may identify a patient.
@@ -26,7 +28,9 @@ META_KEYS = (
     "scan_affine",
     "scan_shape",
     MM_PER_UNIT,
+    NIFTI_FORMS,
     "uneven_slices",
+    NO_SPACING,
 )
 
 
@@ -57,6 +61,7 @@ def checked_scan(image: MetaTensor, path: str, grid: Grid | None = None) -> Meta
     image.meta["unit_range"] = picture and image.meta["unit_range"]
     image.meta.setdefault(MM_PER_UNIT, 1.0)
     image.meta.setdefault("uneven_slices", "")
+    image.meta.setdefault(NO_SPACING, "")
     image.meta["scan_shape"], image.meta["scan_affine"] = np.asarray(shape), affine
     if grid is not None and not picture:
         image = small_integers(bring_to_grid(image, grid))

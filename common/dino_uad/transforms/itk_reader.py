@@ -1,4 +1,4 @@
-"""NRRD and MetaImage through MONAI's reader, whatever their names: ITK takes none that is not UTF-8."""
+"""NRRD and MetaImage through MONAI's reader, whatever their names: ITK takes none that is not UTF-8, or ends in MHA."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from tempfile import TemporaryDirectory
 
 from monai.data import ITKReader
 
+from dino_uad.findings import NO_SPACING
 from dino_uad.transforms.read_files import detached_files, files_of
-from dino_uad.transforms.units import MM_PER_UNIT, in_millimetres, nrrd_unit
+from dino_uad.transforms.units import MM_PER_UNIT, in_millimetres, nrrd_unit, states_spacing
 
 
 class AnyNameITKReader(ITKReader):
     """MONAI's ``ITKReader`` of one file."""
 
     def read(self, data: Sequence[str] | str, **kwargs):
-        """Read the file as float32, where its name is not UTF-8 through a link to it.
+        """Read the file as float32, where ITK does not take its name through a link to it.
 
         Raises:
             ValueError: its values are missing or damaged, or a voxel has several.
@@ -27,7 +28,7 @@ class AnyNameITKReader(ITKReader):
         absent = [file for file in detached_files(Path(name)) if not file.is_file()]
         if absent:
             raise ValueError(f"the file that holds its values, {absent[0].name}, is missing beside it")
-        self._mm_per_unit = nrrd_unit(Path(name))
+        self._mm_per_unit, self._stated = nrrd_unit(Path(name)), states_spacing(Path(name))
         import itk
 
         try:
@@ -41,7 +42,9 @@ class AnyNameITKReader(ITKReader):
 
     def _get_meta_dict(self, img) -> dict:
         # A header's own fields come first: one of them may be called like what we ask for.
-        return super()._get_meta_dict(img) | {MM_PER_UNIT: self._mm_per_unit, "picture": False}
+        no_spacing = "" if self._stated else "its header states no voxel sizes"
+        said = {MM_PER_UNIT: self._mm_per_unit, NO_SPACING: no_spacing, "picture": False}
+        return super()._get_meta_dict(img) | said
 
     def _get_affine(self, img, lps_to_ras: bool = True):
         return in_millimetres(super()._get_affine(img, lps_to_ras), self._mm_per_unit)
@@ -68,17 +71,14 @@ def _require_one_value(path: str) -> None:
 
 @contextmanager
 def utf8_name(path: str | os.PathLike[str]) -> Iterator[str]:
-    """The path, or if it is not UTF-8 that of a link, beside links to the files that hold its values."""
+    """The path; if it is not UTF-8, or ends in capitals, that of a link, beside links to the files with its values."""
     name = os.fspath(path)
-    try:
-        name.encode("utf-8")
+    source = Path(name).absolute()
+    if name == name.encode("utf-8", "replace").decode() and source.suffix == source.suffix.lower():
         yield name
         return
-    except UnicodeEncodeError:
-        pass
-    source = Path(name).absolute()
     with TemporaryDirectory() as folder:
-        link = Path(folder) / f"scan{source.suffix}"
+        link = Path(folder) / f"scan{source.suffix.lower()}"
         link.symlink_to(source)
         for other in files_of(source)[1:]:
             beside = Path(folder) / os.path.relpath(other.absolute(), source.parent)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -16,6 +15,7 @@ from monai.data.utils import to_affine_nd
 from nibabel.affines import apply_affine
 from scipy.ndimage import affine_transform
 
+from dino_uad.transforms.nifti_geometry import load_nifti
 from dino_uad.transforms.suffixes import NIFTI_SUFFIXES
 from dino_uad.transforms.units import in_millimetres, nifti_unit
 
@@ -47,7 +47,7 @@ class Grid:
     @classmethod
     def of_nifti(cls, path: str) -> Grid:
         """The grid of a NIfTI file, from its header."""
-        image = nib.load(path)
+        image = load_nifti(path)
         affine = in_millimetres(np.asarray(image.affine, float), nifti_unit(image))
         return cls((*image.shape, 1, 1)[:3], affine, path, states_geometry(path))
 
@@ -123,7 +123,7 @@ def states_geometry(path: str) -> bool:
     """Whether a volume file says where it lies; a NIfTI header may say that this is unknown."""
     if not path.lower().endswith(NIFTI_SUFFIXES):
         return True
-    header = nib.load(path).header
+    header = load_nifti(path).header
     return bool(header["sform_code"] or header["qform_code"])
 
 

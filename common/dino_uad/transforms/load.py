@@ -37,7 +37,8 @@ class LoadScan(LoadImage):
     - ``picture``: whether it is one (PNG, JPEG, BMP, TIFF, colour DICOM), which has no millimetres; its reader knows;
     - ``unit_range``: values are in [0, 1] already (8-bit and 16-bit pictures);
     - ``scan_shape``, ``scan_affine``: the file's own shape and affine, for saving on the same grid;
-    - ``uneven_slices``: why that affine does not tell where all slices lie; empty where it does.
+    - ``uneven_slices``: why that affine does not tell where all slices lie; empty where it does;
+    - ``no_spacing``: why it has no millimetres, the size of a voxel being made up; empty where it has.
 
     A volume file of a single slice, ``(X,Y)`` or with one axis of size 1, is laid out as ``[1,X,Y,1]``. Where that
     slice is sagittal or coronal, ``affine`` is one of an axial slice

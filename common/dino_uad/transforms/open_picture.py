@@ -64,6 +64,16 @@ def stored_size(picture: Image.Image) -> tuple[int, int]:
     return tags.get(TiffImagePlugin.IMAGEWIDTH, picture.width), tags.get(TiffImagePlugin.IMAGELENGTH, picture.height)
 
 
+def turned(picture: Image.Image) -> int:
+    """How the picture says that it is to be turned or mirrored when it is shown (EXIF's Orientation); 1: not at all."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1  # Pillow would decode it all to look behind the pixels
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1)) or 1
+    except Exception:  # as in ``_tiff_samples``
+        return 1
+
+
 def bits(picture: Image.Image) -> int:
     """How many bits a sample has in the file, before it is loaded; Pillow's modes have 8 for all colours."""
     if hasattr(picture, "tag_v2"):

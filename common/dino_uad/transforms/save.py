@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from dino_uad.files import atomic_path
+from dino_uad.transforms.nifti_geometry import nifti_like
 from dino_uad.transforms.own_results import NIFTI_MARK, is_own_result, png_mark, tiff_mark
 from dino_uad.transforms.suffixes import image_name
-from dino_uad.transforms.units import nifti_like
 from dino_uad.transforms.unscored import nothing_scored
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ class SaveMapd(SaveImaged):
 
     - of a picture: a float map ``[1,W,H]`` as 32-bit float TIFF, a mask (bool or uint8) as PNG with 0 and 255,
       numbered findings (int16) as 16-bit PNG;
-    - of a volume: NIfTI with the input's shape and affine, float32, uint8 or int16.
+    - of a volume: NIfTI with the input's shape and affine, float32, uint8 or int16; of a NIfTI file with its own qform
+      and sform.
 
     The name is ``<input>_<postfix>.<ext>``. When inputs of one name come from different folders, later ones get the
     first 8 digits of their path's sha256 added, never an overwritten result. Files appear only whole. The path is also

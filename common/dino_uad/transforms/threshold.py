@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dino_uad.detector import read_threshold
-from dino_uad.findings import Finding, MinSize, ScanGrid, extract_findings
+from dino_uad.findings import NO_SPACING, Finding, MinSize, ScanGrid, extract_findings
 from dino_uad.transforms.choices import growth, operating_point, output_kind
 from dino_uad.transforms.save import is_on_scan_grid, on_scan_grid
 
@@ -23,6 +23,7 @@ NUMBERS = "finding_numbers"
 """Item key of the numbered label map, an int16 array in the shape of the file."""
 
 UNMEASURED = "findings have no volume, diameter or place in millimetres, and the maps' affine is approximate"
+UNSTATED = "findings are measured in pixels or voxels and have no place in millimetres"
 
 
 class ThresholdMapd(MapTransform):
@@ -31,7 +32,8 @@ class ThresholdMapd(MapTransform):
     Each finding is a connected place that reaches the operating point's threshold somewhere, extends down to that of
     ``grow``, and is not smaller than ``min_size``. The list is put into the item as ``findings``, of
     :class:`~dino_uad.findings.Finding`, whatever ``output`` is, and their numbers as :data:`NUMBERS`. Where slices are
-    not evenly spaced, ``notes`` of the item say that they have no sizes.
+    not evenly spaced, ``notes`` of the item say that they have no sizes, and where the file states no size of its
+    voxels, that they have no millimetres.
 
     The thresholds are read from the model file when the first map arrives: MONAI Label builds postprocessing apart from
     the network, so there is no loaded network to ask.
@@ -91,6 +93,8 @@ class ThresholdMapd(MapTransform):
             result[NUMBERS], result["findings"] = self._findings(result[key])
             if uneven := result[key].meta.get("uneven_slices"):
                 result["notes"] = [*result.get("notes", []), f"{uneven}: {UNMEASURED}"]
+            if no_spacing := result[key].meta.get(NO_SPACING):
+                result["notes"] = [*result.get("notes", []), f"{no_spacing}: {UNSTATED}"]
             if self.output != "anomaly map":
                 dtype = torch.int16 if self.output == "numbered findings" else torch.uint8
                 labels = torch.from_numpy(result[NUMBERS])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +15,10 @@ NIFTI = {1e-3: "micron", 1.0: "mm", 1e3: "meter"}
 WORDS = {1e-6: ("nm",), 1e-3: ("um", "µm", "μm", "micron", "microns"), 1.0: ("mm",), 10.0: ("cm",), 1e3: ("m", "meter")}
 OF_WORD = {word: factor for factor, words in WORDS.items() for word in words}
 NRRD_UNITS = re.compile(rb"^space units:(.*)$", re.IGNORECASE | re.MULTILINE)
+NRRD_SIZES = re.compile(
+    rb"^(?:dimension:\s*(\d+)|spacings:(.*)|(space directions):.*)\r?$", re.IGNORECASE | re.MULTILINE
+)
+METAIMAGE_SIZES = re.compile(rb"^\s*Element(?:Spacing|Size)\s*=", re.IGNORECASE | re.MULTILINE)
 HEADER_BYTES = 1 << 16
 
 
@@ -35,8 +39,7 @@ def nrrd_unit(path: Path) -> float:
     """
     if path.suffix.lower() not in (".nrrd", ".nhdr"):
         return 1.0
-    with open(path, "rb") as file:
-        found = NRRD_UNITS.search(file.read(HEADER_BYTES).partition(b"\n\n")[0])
+    found = NRRD_UNITS.search(_head(path))
     words = re.findall(r'"([^"]*)"', found[1].decode("utf-8", "replace")) if found else []
     factors = {OF_WORD.get(word.strip(), 1.0) for word in words}
     if len(factors) > 1:
@@ -44,21 +47,28 @@ def nrrd_unit(path: Path) -> float:
     return factors.pop() if factors else 1.0
 
 
+def states_spacing(path: Path) -> bool:
+    """Whether the header of an NRRD or MetaImage file tells how large a voxel is; ITK takes 1 mm where it does not."""
+    head = _head(path)
+    if path.suffix.lower() in (".mha", ".mhd"):
+        return bool(METAIMAGE_SIZES.search(head))
+    dimension = 3
+    for axes, spacings, directions in NRRD_SIZES.findall(head):
+        if directions:
+            return True
+        dimension = int(axes or dimension)
+        if len([one for one in spacings.split() if float(one) and math.isfinite(float(one))]) >= min(3, dimension):
+            return True
+    return False
+
+
+def _head(path: Path) -> bytes:
+    """The lines of an NRRD or MetaImage header, without the values behind them."""
+    with open(path, "rb") as file:
+        return re.split(rb"\r?\n\r?\n|ElementDataFile", file.read(HEADER_BYTES), maxsplit=1)[0]
+
+
 def in_millimetres(affine: np.ndarray, mm_per_unit: float) -> np.ndarray:
     """A 4x4 affine of a file, in millimetres."""
     scale = np.diag([*[mm_per_unit] * (len(affine) - 1), 1.0])
     return scale @ affine if mm_per_unit != 1 else affine
-
-
-def nifti_like(array: np.ndarray, meta: Mapping) -> nib.Nifti1Image:
-    """A NIfTI image with the shape of the file that was read, and its affine in its own unit, which the header names.
-
-    A viewer then lays it on the file whether it heeds units or not. NIfTI has no name for centimetres and nanometres:
-    what was read from those is in millimetres.
-    """
-    affine, factor = np.asarray(meta["scan_affine"], float), float(meta.get(MM_PER_UNIT, 1.0))
-    unit = next((name for known, name in NIFTI.items() if np.isclose(known, factor)), None)
-    image = nib.Nifti1Image(array, in_millimetres(affine, 1 / factor) if unit else affine)
-    if factor != 1:
-        image.header.set_xyzt_units(unit or "mm")
-    return image

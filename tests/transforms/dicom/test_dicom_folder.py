@@ -1,13 +1,14 @@
 """What a folder of DICOM files is: one scan, several stacks, single pictures, and what has no image."""
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_files import CORONAL, SAGITTAL, counted, dataset, write, write_slices
 from dino_uad.data import datalist
-from dino_uad.transforms import LoadScan, LoadScand, dicom_patient, dicom_scans
+from dino_uad.transforms import LoadScan, LoadScand, dicom_patient, dicom_patients, dicom_scans
 
 VALUES = counted()
 
@@ -131,6 +132,33 @@ def test_copies_of_a_file_count_once(tmp_path):
     np.testing.assert_array_equal(LoadScan()(folder)[0], VALUES)
 
 
+@pytest.mark.parametrize("kind", ["slices", "radiographs", "frames"])
+def test_files_of_one_uid_are_no_copies_if_they_show_something_else(tmp_path, caplog, kind):
+    """As anonymisers leave them that write one UID into every file."""
+    if kind == "slices":
+        write_slices(tmp_path / "s", VALUES, SOPInstanceUID="1.9")
+        (tmp_path / "s" / "copy.dcm").write_bytes((tmp_path / "s" / "02.dcm").read_bytes())
+        np.testing.assert_array_equal(LoadScan()(tmp_path / "s")[0], VALUES)
+        lost = 5
+    else:
+        for k in range(3):
+            pixels = VALUES[..., k : k + 2].T if kind == "frames" else VALUES[..., k]
+            write(tmp_path / "s" / f"{k}.dcm", dataset(pixels, "DX", SOPInstanceUID="1.9"))
+        (tmp_path / "s" / "copy.dcm").write_bytes((tmp_path / "s" / "2.dcm").read_bytes())
+        scans, _ = dicom_scans(tmp_path / "s")
+        assert [scan.path.name for scan in scans] == ["0.dcm", "1.dcm", "2.dcm"]
+        lost = 2
+    assert f"s: {lost} DICOM files have the SOPInstanceUID of another" in caplog.text
+
+
+def test_a_copy_that_is_packed_otherwise_counts_once(tmp_path):
+    folder = write_slices(tmp_path / "s", VALUES)
+    data = pydicom.dcmread(folder / "02.dcm")
+    data.compress(RLELossless, generate_instance_uid=False)
+    data.save_as(folder / "packed.dcm")
+    np.testing.assert_array_equal(LoadScan()(folder)[0], VALUES)
+
+
 def test_radiographs_of_one_series_are_single_pictures(tmp_path):
     for view in ("PA", "LL"):
         write(tmp_path / "p" / view, dataset(VALUES[..., 0], "DX", ViewPosition=view))
@@ -180,3 +208,62 @@ def test_patient_is_a_hash_that_scans_share(tmp_path):
     nobody = write(tmp_path / "d.dcm", dataset(VALUES[..., 0], "DX", PatientID="", PatientName=""))
     assert dicom_patient(one) == dicom_patient(other) != dicom_patient(stranger)
     assert "J7" not in dicom_patient(one) and dicom_patient(nobody) == "" == dicom_patient(__file__)
+
+
+@pytest.mark.parametrize(
+    ("tag", "values", "expected"),
+    [
+        ("IssuerOfPatientID", ("", "A", "A"), "111"),
+        ("IssuerOfPatientID", ("A", "", ""), "111"),
+        ("IssuerOfPatientID", ("", "A", "B"), "123"),  # two people: whose the first is, is not known
+        ("PatientBirthDate", ("19700101", "", "19700101"), "111"),
+        ("PatientBirthDate", ("19700101", "", "19700102"), "123"),
+    ],
+)
+def test_what_some_exports_leave_out_makes_no_second_patient(tmp_path, tag, values, expected):
+    own = {} if tag == "IssuerOfPatientID" else {"PatientID": ""}
+    pixels = VALUES[..., 0]
+    scans = [write(tmp_path / f"{k}.dcm", dataset(pixels, "DX", **own, **{tag: v})) for k, v in enumerate(values)]
+    stranger = write(tmp_path / "x.dcm", dataset(pixels, "DX", PatientID="J8"))
+    *patients, other, nobody = dicom_patients([*scans, stranger, None])
+    numbers = {patient: str(number) for number, patient in enumerate(dict.fromkeys(patients), 1)}
+    distinct = "".join(numbers[patient] for patient in patients)
+    assert distinct == expected and other not in patients and nobody == ""
+
+
+def test_slices_of_which_some_lack_the_issuer_are_one_scan(tmp_path):
+    write_slices(tmp_path, VALUES, IssuerOfPatientID=lambda k: "A" if k % 2 else "")
+    np.testing.assert_array_equal(LoadScan()(tmp_path)[0], VALUES)
+
+
+def test_stacks_of_one_name_are_listed_with_what_differs(tmp_path):
+    write_slices(tmp_path / "s", VALUES[..., :3], name="a{k}")
+    write_slices(tmp_path / "s", VALUES[..., 3:], name="b{k}", PixelSpacing=["1.5", "0.5"])
+    listed = r"axial, 3 x 5x4, pixels 2 x 3 mm; .*axial, 3 x 5x4, pixels 0\.5 x 1\.5 mm; expected one"
+    with pytest.raises(ValueError, match=listed):
+        LoadScan()(tmp_path / "s")
+    np.testing.assert_array_equal(LoadScan()(tmp_path / "s", series="*0.5 x 1.5 mm*")[0], VALUES[..., 3:])
+
+
+def test_pictures_of_one_name_are_listed_by_their_files(tmp_path):
+    for name in "ab":
+        write(tmp_path / name, dataset(VALUES[..., 0], "DX", ViewPosition=name))
+    with pytest.raises(ValueError, match=r"no position, 1 x 4x5, first file a; .* 1 x 4x5, first file b; expected one"):
+        LoadScan()(tmp_path)
+    assert LoadScan()(tmp_path, series="*first file b").shape == (1, 4, 5, 1)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"ImageOrientationPatient": ["0"] * 6},
+        {"ImageOrientationPatient": ["1", "0", "0", "1", "0", "0"]},
+        {"ImagePositionPatient": ["1", "nan", "0"]},
+    ],
+)
+def test_a_place_that_is_none_is_told_with_its_file(tmp_path, tags):
+    write_slices(tmp_path / "s", VALUES, **{name: lambda k, v=value: v for name, value in tags.items()})
+    ((name, value),) = tags.items()
+    said = rf"s: cannot be read: 00\.dcm: found .*{name} {'/'.join(value)}.*; expected a place, and two directions"
+    with pytest.raises(ValueError, match=said):
+        LoadScan()(tmp_path / "s")

@@ -54,6 +54,31 @@ def test_a_high_bit_that_the_values_deny_is_refused(tmp_path):
             load(tmp_path, dataset(values, BitsStored=12, HighBit=high))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "values"), [("u2", [4500, 7]), ("i2", [-3000, 7]), ("i2", [3000, -1]), ("i2", [3000, -3000])]
+)
+def test_values_beyond_the_bits_stored_are_refused(tmp_path, kind, values, packed):
+    data = dataset(np.array([values], kind), BitsStored=12, HighBit=11)
+    if packed:
+        data.compress(RLELossless, generate_instance_uid=False)
+    with pytest.raises(ValueError, match=r"12 bits end at bit 11, but higher bits are in use.*Export it again"):
+        load(tmp_path, data)
+
+
+@pytest.mark.parametrize("kind", ["u2", "i2"])
+def test_an_overlay_in_the_bits_above_is_left_out(tmp_path, kind):
+    values = np.array([[0, 1, 1024], [2047, 5, 600]], kind)
+    drawn = np.array([[0, 1, 0], [1, 0, 1]], kind) << 12
+    data = dataset(values | drawn, BitsStored=12, HighBit=11)
+    data.add_new(0x60000100, "US", 16)
+    data.add_new(0x60000102, "US", 12)
+    np.testing.assert_array_equal(load(tmp_path, data)[0, :, :, 0], values.T)
+    data[0x60000102].value = 0  # in an element of its own
+    with pytest.raises(ValueError, match="no overlay is declared in them"):
+        load(tmp_path, data)
+
+
 def test_padding_is_as_dark_as_the_darkest_pixel(tmp_path):
     values = np.array([[63536, 24, 1000], [1100, 63536, 2000]], "u2")
     image = load(tmp_path, dataset(values, "CT", PixelPaddingValue=63536, RescaleIntercept="-1024"))

@@ -1,6 +1,13 @@
 """DICOM as it lies on disks: which files hold images, which frames make one scan, their values and their geometry."""
 
-from dino_uad.transforms.dicom.folder import DicomScan, choose, dicom_patient, dicom_scans, require_one_stack
+from dino_uad.transforms.dicom.folder import (
+    DicomScan,
+    choose,
+    dicom_patient,
+    dicom_patients,
+    dicom_scans,
+    require_one_stack,
+)
 from dino_uad.transforms.dicom.frames import ANNOTATION, is_dicom
 from dino_uad.transforms.dicom.pixels import stored_values
 from dino_uad.transforms.dicom.reader import DicomReader
@@ -11,6 +18,7 @@ __all__ = [
     "DicomScan",
     "choose",
     "dicom_patient",
+    "dicom_patients",
     "dicom_scans",
     "is_dicom",
     "require_one_stack",

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 
 import pydicom
 
-from dino_uad.transforms.dicom.frames import IDENTITY, Frame, is_dicom, patient_of, read_frames
+from dino_uad.transforms.dicom.frames import Frame, is_dicom, read_frames
+from dino_uad.transforms.dicom.patient import TAGS, patient_of, with_issuers
 from dino_uad.transforms.dicom.stacks import Stack, stacks_of
 from dino_uad.transforms.own_results import is_own_result
 
@@ -83,8 +83,17 @@ def require_one_stack(path: str | os.PathLike[str], series: str | None = None) -
             raise ValueError(f"{path}: {error}") from None
 
 
+def dicom_patients(paths: Iterable[str | os.PathLike[str] | None]) -> list[str]:
+    """Hashes that are the same for all scans of one patient (:func:`~dino_uad.transforms.dicom.patient.patient_of`).
+
+    Scans of a data set belong into one call: it tells whether a missing issuer of the patient's id matters. A hash is
+    "" where the file or folder does not tell, or there is None. Files that cannot be read are left to loading.
+    """
+    return with_issuers(["" if path is None else dicom_patient(path) for path in paths])
+
+
 def dicom_patient(path: str | os.PathLike[str]) -> str:
-    """A hash that is the same for all scans of one patient (:func:`~dino_uad.transforms.dicom.frames.patient_of`).
+    """A hash for a scan (see :func:`dicom_patients`).
 
     It is "" where the file or folder does not tell. Files that cannot be read are left to loading.
     """
@@ -92,8 +101,7 @@ def dicom_patient(path: str | os.PathLike[str]) -> str:
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.is_file() and is_dicom(file):
             with suppress(Exception):  # as in ``_parsed``
-                tags = [*chain(*IDENTITY)]
-                return patient_of(pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags))
+                return patient_of(pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=TAGS))
     return ""
 
 

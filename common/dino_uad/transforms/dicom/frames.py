@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+
+from dino_uad.transforms.dicom.patient import patient_of
 
 ANNOTATION = "DICOM annotation"
 """Prefix in :data:`NO_IMAGES` of objects that mark places in images."""
@@ -26,7 +28,7 @@ NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.481.5": "DICOM radiotherapy plan",
     "1.2.840.10008.5.1.4.1.1.11.1": "DICOM presentation state",
 }
-IDENTITY = (("PatientID", "IssuerOfPatientID"), ("PatientName", "PatientBirthDate"), ("StudyInstanceUID",))
+CENTIMETRES = 3  # a value of PhysicalUnitsXDirection
 DIRECTORY = "1.2.840.10008.1.3.10"
 
 # What may tell frames at one position apart, from the plainest to the least: name, functional group, attribute.
@@ -61,7 +63,7 @@ class Frame:
     index: int
     uid: str
     patient: str
-    """A hash; see :func:`patient_of`."""
+    """A hash; see :func:`~dino_uad.transforms.dicom.patient.patient_of`."""
     study: str
     series: str
     series_number: str
@@ -72,7 +74,9 @@ class Frame:
     """Rows and columns."""
     samples: int
     spacing: tuple[float, float]
-    """Distance between rows, and between columns, in mm."""
+    """Distance between rows, and between columns, in mm; 1 where none is stated."""
+    no_spacing: bool
+    """Whether none is stated."""
     gap: float
     """Slice distance in mm from the header, for a stack of one frame."""
     position: tuple[float, ...] | None
@@ -131,19 +135,6 @@ def read_frames(path: Path) -> list[Frame] | str:
         raise ValueError(f"its DICOM header is damaged: {error}") from error
 
 
-def patient_of(header: Dataset) -> str:
-    """A hash of PatientID with its issuer, else of PatientName and PatientBirthDate, else of the study; "" without.
-
-    The values themselves are never shown or kept.
-    """
-    for names in IDENTITY:
-        told = [str(header.get(name) or "").strip() for name in names]
-        if told[0]:
-            digest = hashlib.sha256(repr(told).encode("utf-8", "backslashreplace")).hexdigest()
-            return f"patient-{digest[:10]}"
-    return ""
-
-
 def functional(header: Dataset, index: int, group: str | None, name: str) -> Any:
     """An attribute of a frame: from its own functional groups, else from the shared ones, else from the file."""
     if group is not None:
@@ -162,9 +153,9 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
     position = find("PlanePositionSequence", "ImagePositionPatient")
     orientation = find("PlaneOrientationSequence", "ImageOrientationPatient")
     lies = position is not None and orientation is not None and len(position) == 3 and len(orientation) == 6
-    spacing = find("PixelMeasuresSequence", "PixelSpacing")
-    for name in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        spacing = spacing or header.get(name)
+    if lies:
+        _require_plane(position, orientation)
+    spacing = _stated_spacing(header, find("PixelMeasuresSequence", "PixelSpacing"))
     gap = find("PixelMeasuresSequence", "SpacingBetweenSlices") or find("PixelMeasuresSequence", "SliceThickness")
     marks: dict[str, str] = {}
     for mark, group, name in MARKS:
@@ -184,7 +175,8 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
         instance=int(header.get("InstanceNumber") or 0),
         shape=(int(header.Rows), int(header.Columns)),
         samples=3 if str(header.get("PhotometricInterpretation")).startswith("PALETTE") else _samples(header),
-        spacing=(float(spacing[0]), float(spacing[1])) if spacing and all(spacing) else (1.0, 1.0),
+        spacing=spacing or (1.0, 1.0),
+        no_spacing=spacing is None,
         gap=abs(float(gap)) if gap else 1.0,
         position=tuple(map(float, position)) if lies else None,
         orientation=tuple(map(float, orientation)) if lies else None,
@@ -193,6 +185,38 @@ def _frame(path: Path, header: Dataset, index: int) -> Frame:
         mosaic="MOSAIC" in (header.get("ImageType") or ()),
         marks=marks,
     )
+
+
+def _require_plane(position: Sequence[Any], orientation: Sequence[Any]) -> None:
+    """Raise ValueError where a position is no number, or the directions of rows and columns make no plane."""
+    across = np.cross(*np.reshape(np.array(orientation, float), (2, 3)))
+    if not np.isfinite(np.array(position, float)).all() or not np.linalg.norm(across) > 0.5:
+        told = {"ImagePositionPatient": position, "ImageOrientationPatient": orientation}
+        said = ", ".join(f"{name} {'/'.join(map(str, values))}" for name, values in told.items())
+        raise ValueError(f"found {said}; expected a place, and two directions at right angles. Export the series again")
+
+
+def _stated_spacing(header: Dataset, spacing: Any) -> tuple[float, float] | None:
+    """Millimetres between rows and between columns by one attribute or another; None where the file states none."""
+    for found in (spacing, header.get("ImagerPixelSpacing"), header.get("NominalScannedPixelSpacing")):
+        if found and len(found) == 2 and all(0 < float(value) < math.inf for value in found):
+            return float(found[0]), float(found[1])
+    return _ultrasound_spacing(header)
+
+
+def _ultrasound_spacing(header: Dataset) -> tuple[float, float] | None:
+    """That of an ultrasound image's one region, if it is counted in centimetres and covers the whole image."""
+    regions = header.get("SequenceOfUltrasoundRegions") or ()
+    if len(regions) != 1:
+        return None
+    region = regions[0]
+    box = [region.get(f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+    units = [region.get(f"PhysicalUnits{axis}Direction") for axis in "YX"]
+    steps = [abs(float(region.get(f"PhysicalDelta{axis}") or 0)) * 10 for axis in "YX"]
+    if None in box or units != [CENTIMETRES] * 2 or not all(steps):
+        return None
+    whole = box[0] <= 0 and box[1] <= 0 and box[2] >= header.Columns - 1 and box[3] >= header.Rows - 1
+    return (steps[0], steps[1]) if whole else None
 
 
 def _samples(header: Dataset) -> int:

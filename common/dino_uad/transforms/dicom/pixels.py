@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from dino_uad.transforms.dicom.frames import Frame, functional, is_dicom
 
@@ -19,6 +19,8 @@ except ImportError:  # pydicom 2, which MONAI Label needs
     from pydicom.pixel_data_handlers.util import apply_color_lut, apply_modality_lut, convert_color_space
 
     CONVERTS_COLOURS = False
+
+OVERLAY_BIT = 0x0102  # the element of OverlayBitPosition
 
 
 def frame_values(data: Dataset, frame: Frame) -> np.ndarray:
@@ -77,6 +79,19 @@ def stored_values(path: Path) -> np.ndarray:
     return _pixels(data, int(data.get("NumberOfFrames") or 1) // 2)
 
 
+def same_pixels(one: Path, other: Path) -> bool:
+    """Whether two DICOM files hold the same values, however they are packed; True where that cannot be told."""
+    first, second = (pydicom.dcmread(path, force=True) for path in (one, other))
+    for data in (first, second):
+        _state_syntax(data)
+    if first.file_meta.TransferSyntaxUID == second.file_meta.TransferSyntaxUID:
+        return first.get("PixelData") == second.get("PixelData")
+    try:
+        return np.array_equal(first.pixel_array, second.pixel_array)
+    except Exception:  # as in ``_decoded``: reading says what is wrong
+        return True
+
+
 def _state_syntax(data: Dataset) -> None:
     """Files without the header that names the transfer syntax are, as the standard asks, little-endian."""
     if "TransferSyntaxUID" not in data.file_meta:
@@ -100,19 +115,41 @@ def _pixels(data: Dataset, index: int) -> np.ndarray:
     pydicom takes the lowest bits whatever HighBit says, and before version 3 all, without a sign.
 
     Raises:
-        ValueError: the bits below are in use, so that the header contradicts the pixels, or the values are compressed.
+        ValueError: the bits below or above are in use, so that the header contradicts the pixels, or the values are
+            compressed.
     """
     stored, high = int(data.get("BitsStored") or 0), data.get("HighBit")
     below = 0 if high is None or not stored else int(high) + 1 - stored
     said = f"its header says that values of {stored} bits end at bit {high}"
-    packed = data.file_meta.TransferSyntaxUID.is_compressed
+    syntax = data.file_meta.TransferSyntaxUID
+    packed = syntax.is_compressed and syntax != RLELossless  # which keeps the stored bytes as they are
     if below < 0 or (below and packed) or stored + below > int(data.BitsAllocated):
         raise ValueError(f"{said} of {data.BitsAllocated}; expected bit {stored - 1}. Export it again")
-    frame = _frame(data, stored + below, index)
+    if packed or stored in (0, int(data.BitsAllocated)):
+        return _frame(data, stored, index)
+    frame = _frame(data, int(data.BitsAllocated), index)
     if below and (frame & ((1 << below) - 1)).any():
         raise ValueError(f"{said}, but lower bits are in use; expected them to be 0. Export it again")
     above = 8 * frame.itemsize - stored - below
-    return frame if packed or not stored or not above + below else (frame << above) >> (above + below)
+    values = (frame << above) >> (above + below)
+    if not _has_embedded_overlay(data) and not _agrees(frame >> (stored + below), values):
+        raise ValueError(
+            f"{said}, but higher bits are in use, and no overlay is declared in them; expected values that fit. Export "
+            "it again"
+        )
+    return values
+
+
+def _agrees(above: np.ndarray, values: np.ndarray) -> bool:
+    """Whether the bits above all values are 0, or all repeat the sign, as writers have it either way."""
+    return not above.any() or np.array_equal(above, np.where(values < 0, -1, 0))
+
+
+def _has_embedded_overlay(data: Dataset) -> bool:
+    """Whether a header says that drawings lie in bits of the pixels (OverlayBitPosition of a group 60xx)."""
+    return any(
+        tag.element == OVERLAY_BIT and 0x6000 <= tag.group <= 0x60FF and data[tag].value for tag in list(data.keys())
+    )
 
 
 def _frame(data: Dataset, stored: int, index: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 from monai.data.image_reader import ImageReader
 
-from dino_uad.findings import LPS_TO_RAS
+from dino_uad.findings import LPS_TO_RAS, NO_SPACING
 from dino_uad.transforms.dicom.folder import choose
 from dino_uad.transforms.dicom.frames import is_dicom
 from dino_uad.transforms.dicom.geometry import TILT, affine_of
@@ -64,14 +64,16 @@ class DicomReader(ImageReader):
         return stack
 
     def get_data(self, img: Stack) -> tuple[np.ndarray, dict]:
-        """Return the values, and ``affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, ``uneven_slices``.
-
-        The last says why the affine does not tell where all slices lie; it is empty where it does.
+        """Return the values, and ``affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, and
+        ``uneven_slices`` and ``no_spacing``, which are empty where the affine tells where all slices lie and how large
+        a pixel is.
         """
         first = img.frames[0]
         affine = affine_of(img.frames)
         meta = {"affine": affine, "original_affine": affine.copy(), "space": "RAS"}
-        meta |= {"uneven_slices": img.spacing.doubt}
+        meta |= {"uneven_slices": img.spacing.doubt, NO_SPACING: ""}
+        if any(frame.no_spacing for frame in img.frames):
+            meta[NO_SPACING] = "its DICOM header states no pixel spacing"
         if first.samples == 3:
             meta |= {"affine": LPS_TO_RAS.copy(), "original_affine": LPS_TO_RAS.copy()}
             meta |= {"picture": True, "unit_range": True}

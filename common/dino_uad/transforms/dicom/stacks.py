@@ -7,15 +7,21 @@ orientation; where several lie at one position, by the attributes that tell them
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import cache
 
 import numpy as np
 
 from dino_uad.transforms.dicom.frames import MARKS, Frame
 from dino_uad.transforms.dicom.geometry import Spacing, spacing_of
+from dino_uad.transforms.dicom.patient import with_issuers
+from dino_uad.transforms.dicom.pixels import same_pixels
+
+logger = logging.getLogger(__name__)
 
 SAME_DIRECTION = 1e-3  # of direction cosines: 0.3 mm at the end of a 300 mm row
 SAME_PLACE = 0.01  # mm
@@ -62,12 +68,10 @@ def plane(frame: Frame) -> str:
 def stacks_of(frames: Iterable[Frame]) -> list[Stack]:
     """Group frames to stacks, in the order of series numbers; copies of one file count once."""
     groups: list[list[Frame]] = []
-    seen: set[tuple] = set()
-    for frame in frames:
-        copy = (*_belongs_to(frame), frame.uid, frame.index)
-        if frame.uid and copy in seen:
-            continue
-        seen.add(copy)
+    frames = list(frames)
+    patients = with_issuers([frame.patient for frame in frames])
+    known = (replace(frame, patient=patient) for frame, patient in zip(frames, patients, strict=True))
+    for frame in _without_copies(known):
         group = None if frame.position is None and frame.frames == 1 else _group(frame, groups)
         if group is None:
             groups.append([frame])
@@ -77,20 +81,69 @@ def stacks_of(frames: Iterable[Frame]) -> list[Stack]:
     return _told_apart(sorted(stacks, key=lambda stack: (stack.frames[0].series_number.zfill(6), -len(stack.frames))))
 
 
+def _without_copies(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames, of several that are one only the first: equal in their UID, and in place, number and pixels as well.
+
+    Careless anonymising gives all slices one UID.
+    """
+    seen: dict[tuple, list[Frame]] = defaultdict(list)
+    same, shared = cache(same_pixels), []
+    for frame in frames:
+        known = seen[*_belongs_to(frame), frame.uid, frame.index] if frame.uid else []
+        if any(_same_place(frame, other) and same(frame.file, other.file) for other in known):
+            continue
+        if known:
+            shared.append(frame.file)
+        known.append(frame)
+        yield frame
+    if files := list(dict.fromkeys(shared)):
+        logger.warning(
+            "%s: %d DICOM files have the SOPInstanceUID of another, but another position, number or other pixels; each "
+            "is taken for an image of its own",
+            files[0].parent,
+            len(files),
+        )
+
+
+def _same_place(one: Frame, other: Frame) -> bool:
+    return (one.position, one.orientation, one.instance) == (other.position, other.orientation, other.instance)
+
+
 def _belongs_to(frame: Frame) -> tuple[str, str, str]:
     """Patient, study and series: anonymised files may share the last, or have none."""
     return frame.patient, frame.study, frame.series
 
 
 def _told_apart(stacks: list[Stack]) -> list[Stack]:
-    """The stacks, with a number for the patient, or the study, where they are of several."""
+    """The stacks, with a number for the patient, or the study, where they are of several, and no two of one name."""
     for name in ("patient", "study"):
         owners = list(dict.fromkeys(getattr(stack.frames[0], name) for stack in stacks))
         if len(owners) > 1:
             numbers = {owner: str(number) for number, owner in enumerate(owners, 1)}
             told = (((name, numbers[getattr(stack.frames[0], name)]), *stack.marks) for stack in stacks)
-            return [Stack(stack.frames, marks) for stack, marks in zip(stacks, told, strict=True)]
+            stacks = [Stack(stack.frames, marks) for stack, marks in zip(stacks, told, strict=True)]
+            break
+    return _named_apart(stacks)
+
+
+def _named_apart(stacks: list[Stack]) -> list[Stack]:
+    """The stacks, those of one name with the size of their pixels, or, if that is the same, with their first file."""
+    for word, told in (("pixels", _pixel_size), ("first file", lambda frame: frame.file.name)):
+        count = Counter(stack.name for stack in stacks)
+        values = defaultdict(set)
+        for stack in stacks:
+            values[stack.name].add(told(stack.frames[0]))
+        stacks = [
+            Stack(stack.frames, (*stack.marks, (word, told(stack.frames[0]))))
+            if count[stack.name] > 1 and len(values[stack.name]) > 1
+            else stack
+            for stack in stacks
+        ]
     return stacks
+
+
+def _pixel_size(frame: Frame) -> str:
+    return "of no stated size" if frame.no_spacing else " x ".join(f"{size:g}" for size in frame.spacing[::-1]) + " mm"
 
 
 def _group(frame: Frame, groups: Sequence[list[Frame]]) -> list[Frame] | None:
