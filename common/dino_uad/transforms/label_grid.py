@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from monai.data.utils import to_affine_nd
 from nibabel.affines import apply_affine
 from scipy.ndimage import affine_transform
 
-from dino_uad.transforms.nifti_geometry import load_nifti
+from dino_uad.transforms.nifti_geometry import box_corners, load_nifti
 from dino_uad.transforms.suffixes import NIFTI_SUFFIXES
 from dino_uad.transforms.units import in_millimetres, nifti_unit
 
@@ -138,11 +136,6 @@ def _message(label: Grid, image: Grid, reason: str) -> str:
 def _image_to_label(label: Grid, image: Grid) -> np.ndarray:
     """4x4 from the image's voxel indices to the label's."""
     return np.linalg.solve(label.affine, image.affine)
-
-
-def box_corners(sides: Iterable[tuple[float, float]]) -> np.ndarray:
-    """``[8,3]`` corners of the box between the two ends of each of its 3 sides."""
-    return np.array(list(product(*sides)), float)
 
 
 def _corners(shape: tuple[int, ...], beyond: float) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import product
 
 import nibabel as nib
 import numpy as np
@@ -112,17 +113,22 @@ def nifti_like(array: np.ndarray, meta: Mapping) -> nib.Nifti1Image:
     return image
 
 
+def box_corners(sides: Iterable[tuple[float, float]]) -> np.ndarray:
+    """``[8,3]`` corners of the box between the two ends of each of its 3 sides."""
+    return np.array(list(product(*sides)), float)
+
+
 def _is_void(header: nib.Nifti1Header) -> bool:
     """Whether an sform is declared that is no geometry."""
     axes = header.get_sform()[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
-    return bool(header["sform_code"] > 0 and not abs(np.linalg.det(axes)) > 1e-9 * lengths.prod())
+    with np.errstate(invalid="ignore"):  # of NaN
+        return bool(header["sform_code"] > 0 and not abs(np.linalg.det(axes)) > 1e-9 * lengths.prod())
 
 
 def _apart(image: nib.Nifti1Image) -> float:
     """The largest distance between where qform and sform put a voxel, in the file's unit."""
-    sides = (*image.shape, 1, 1)[:3]
-    ends = np.stack(np.meshgrid(*[(0, side - 1) for side in sides], indexing="ij"), -1).reshape(-1, 3)
+    ends = box_corners((0, side - 1) for side in (*image.shape, 1, 1)[:3])
     place = nib.affines.apply_affine
     return float(np.abs(place(image.get_qform(), ends) - place(image.get_sform(), ends)).max())
 
