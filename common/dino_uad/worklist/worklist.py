@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from dino_uad.data import ScanList
 from dino_uad.detector import NormalScans
 from dino_uad.digests import digest_file
 from dino_uad.findings import Finding
-from dino_uad.transforms import NOTHING_SCORED, nothing_scored
+from dino_uad.transforms import NOTHING_SCORED, files_of, nothing_scored
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
@@ -190,13 +191,20 @@ class Worklist:
 
 
 def file_state(path: str | Path) -> str:
-    """What changes when a file, or one of those in a DICOM series' folder, is replaced."""
+    """What changes when a file that is read for ``path`` is replaced: its values may lie in others than itself."""
     path = Path(path)
-    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
     try:
-        stats = [(file.name, file.stat()) for file in files]
+        stats = [(os.path.relpath(file, path.parent), file.stat()) for file in _read_with(path)]
     except OSError:
         return "gone"
     return hashlib.sha256(
         repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode("utf-8", "surrogateescape")
     ).hexdigest()
+
+
+def _read_with(path: Path) -> list[Path]:
+    """The files of a scan; the header alone where it makes no sense, about which its reader says more."""
+    try:
+        return files_of(path)
+    except (ValueError, TypeError):
+        return [path]
