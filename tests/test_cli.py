@@ -1,6 +1,7 @@
 """The command line: verbs, wrong arguments, JSON, and a quick start."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,6 +92,19 @@ def test_wrong_values_and_words_too_many_end_with_2_before_anything_runs(capfd, 
 def test_folders_are_read_as_they_are_typed(fake_demo, name):
     main(["demo", name, "--epochs", "3"])
     assert fake_demo == [(name, 3)]
+
+
+def test_a_tilde_is_the_home_folder_for_every_verb(fake_demo, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for words in (["~/x"], ["--out=~/x"], ["--out", "~"]):
+        main(["demo", *words])
+    places = [os.path.normpath(out) for out, _ in fake_demo]
+    assert places == [str(tmp_path / "x"), str(tmp_path / "x"), str(tmp_path)]
+    (tmp_path / "x").mkdir()
+    main(["cache", "list", "~/x"])
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "nowhere.zip")):
+        main(["import", "~/nowhere.zip"])
 
 
 @pytest.mark.parametrize(

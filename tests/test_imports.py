@@ -44,7 +44,7 @@ FLOORS = (
     ("report",),
     ("worklist",),
     ("handlers",),
-    ("export", "bundle_run", "calibrate"),
+    ("export", "bundle_run", "calibrate", "as_file", "saved_names"),
     ("predictor",),
     ("demo",),
     ("compare",),

@@ -1,9 +1,13 @@
 """What may replace a value of a config on the command line."""
 
+from pathlib import Path
+
+import monai.bundle
 import pytest
+from monai.bundle import ConfigParser
 
 from dino_uad.errors import explain
-from dino_uad.overrides import check_override
+from dino_uad.overrides import PLACES, check_override
 from dino_uad.transforms import ThresholdMapd
 
 CONFIG = {"displayable_configs": {"false_positive_rate": ["5 %", "1 %"], "min_size": "0"}, "image_size": [448, 448]}
@@ -32,6 +36,31 @@ def test_findings_grow_down_to_any_operating_point(monkeypatch, point, grow, exp
     thresholds = {0.05: 5.0, 0.01: 9.0, "1 in 4 normal scans": 2.0}
     monkeypatch.setattr("dino_uad.transforms.threshold.read_threshold", lambda model, key: thresholds[key])
     assert ThresholdMapd("pred", "model.pt", point, grow).thresholds == expected
+
+
+@pytest.mark.parametrize("as_option", [False, True])
+def test_a_tilde_is_the_home_folder_for_every_folder(as_option, tmp_path, monkeypatch):
+    """In a config, and behind ``=`` or in quotes, where the shell does not see it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    typed = {key: f"~/{key}" for key in PLACES}
+    program = str(Path(monai.bundle.__file__).with_name("__main__.py"))
+    monkeypatch.setattr("sys.argv", [program, "run", *(f"--{key}={value}" for key, value in typed.items())])
+    parser = ConfigParser(
+        {
+            **(dict.fromkeys(PLACES, "unset") if as_option else typed),
+            "other": "~/other",
+            "initialize": [{"_target_": "dino_uad.overrides.check_overrides"}],
+            "below": {key: f"$@{key} + '/below'" for key in PLACES},
+        }
+    )
+    if as_option:
+        monkeypatch.setattr("dino_uad.overrides._check_options", lambda argv: None)
+    else:
+        monkeypatch.setattr("sys.argv", ["notebook"])
+    parser.get_parsed_content("initialize")
+    assert parser.get_parsed_content("below") == {key: str(tmp_path / key / "below") for key in PLACES}
+    assert parser.get_parsed_content("other") == "~/other"
 
 
 def test_the_message_is_of_the_innermost_error_that_says_something():

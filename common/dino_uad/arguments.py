@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 from fire.decorators import SetParseFn
 
-from dino_uad.overrides import KINDS
+from dino_uad.overrides import KINDS, expand_folder
 
 CHECKED = {bool: bool, int: int, float: (int, float), str: object}
 
@@ -74,15 +75,15 @@ def fail(message: str) -> NoReturn:
 
 
 def _checked(name: str, key: str, value: Any, hint: Any) -> Any:
-    """The value, which must be of the parameter's kind."""
+    """The value, which must be of the parameter's kind; ``~/`` is the home folder, which a shell leaves in quotes."""
     kinds = _kinds(hint)
     if value is None or len(kinds) != 1 or not kinds <= set(CHECKED):
-        return value
+        return expand_folder(key, value)
     (kind,) = kinds
     if not isinstance(value, CHECKED[kind]) or isinstance(value, bool) != (kind is bool):
         found = "no value" if value is True else repr(value)
         fail(f"{name}: --{key}: found {found}, expected {KINDS.get(kind, 'text')}")
-    return str(value) if kind is str else value
+    return os.path.expanduser(str(value)) if kind is str else value
 
 
 def _kinds(hint: Any) -> set[Any]:

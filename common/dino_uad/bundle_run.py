@@ -41,7 +41,7 @@ def find_bundle(name: str) -> Path:
         FileNotFoundError: there is none; the places that were searched are named.
     """
     shipped = shipped_bundles()
-    places = [Path(name), Path("bundles") / name] + [path for key, path in shipped.items() if key == name]
+    places = [Path(name).expanduser(), Path("bundles") / name] + [path for key, path in shipped.items() if key == name]
     for place in places:
         if (place / "configs" / "metadata.json").is_file():
             return place.resolve()

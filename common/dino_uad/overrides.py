@@ -6,6 +6,7 @@ MONAI adds a key that it does not know to the config without a word: ``--max_epo
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
     """Refuse unknown keys and values of another kind than the config's; read names of places as they were typed.
 
+    A ``~`` in front of a folder is the home folder, wherever it comes from: a shell does not see it behind ``=``, in
+    quotes, or in a config.
+
     Args:
         argv: command line of a process; this one's when None. Anything but ``monai.bundle run`` is not looked at.
 
@@ -31,8 +35,13 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
         ValueError: the message names the key, what was given, and the key or kind of value that was expected.
     """
     argv = sys.argv if argv is None else argv
-    if Path(argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or "run" not in argv[1:2]:
-        return
+    is_run = Path(argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py") and "run" in argv[1:2]
+    if is_run:
+        _check_options(argv)
+    _read_places_as_typed(argv[2:] if is_run else [])
+
+
+def _check_options(argv: Sequence[str]) -> None:
     import monai.bundle
     from monai.bundle import ConfigParser
 
@@ -41,7 +50,11 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     for key, value in options.items():
         if key not in inspect.signature(monai.bundle.run).parameters:
             check_override(key.lstrip("+~"), value, config)
-    _read_places_as_typed(argv[2:])
+
+
+def expand_folder(key: str, value: Any) -> Any:
+    """The value of a config key, ``~`` in front of a folder replaced by the home folder."""
+    return os.path.expanduser(value) if key in PLACES and isinstance(value, str) else value
 
 
 def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: int) -> None:
@@ -93,6 +106,8 @@ def _read_places_as_typed(tokens: Sequence[str]) -> None:
     typed = {key: text for key, text in words if text not in kept and text[0] not in kept}
     if frame is not None:
         parser = frame.f_locals["self"]
+        typed = {key: expand_folder(key, value) for key, value in {**parser.config, **typed}.items() if key in PLACES}
+        typed = {key: value for key, value in typed.items() if value != parser.config.get(key)}
         parser.config.update(typed)
         parser.ref_resolver.resolved_content.update(typed)
 

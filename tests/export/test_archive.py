@@ -59,6 +59,10 @@ def test_what_was_written_comes_back(tmp_path):
         ("b/file", "b/file/below"),
         ("b/file", "c/file"),
         ("at-the-top",),
+        ("b/file", "__MACOSX/../evil"),
+        ("b/file", "__MACOSX/same", "__MACOSX/../../.DS_Store"),
+        ("__MACOSX/._b", ".DS_Store"),
+        ("b/file", "__macosx/evil"),
         (),
     ],
 )
@@ -70,6 +74,15 @@ def test_unsafe_names_are_refused_and_nothing_is_written(tmp_path, names):
         extract_archive(path, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
     assert sorted(file.name for file in tmp_path.iterdir()) == ["evil.zip", "out"]
+
+
+def test_what_macos_adds_is_left_out(tmp_path):
+    """As Finder's "Compress", and ``zip -r`` of a folder that it has shown, write them."""
+    added = ("__MACOSX/._b", "__MACOSX/b/._file", ".DS_Store", "b/.DS_Store", "b/more/.DS_Store")
+    path = make_zip(tmp_path / "mac.zip", "b/", "b/file", *added)
+    (tmp_path / "out").mkdir()
+    assert extract_archive(path, tmp_path / "out") == "b"
+    assert [one.relative_to(tmp_path / "out").as_posix() for one in (tmp_path / "out").rglob("*")] == ["b", "b/file"]
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK])

@@ -98,6 +98,46 @@ def test_a_file_that_is_replaced_while_it_is_scored_is_scored_again(tmp_path) ->
     assert Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path).unscored(data) == data
 
 
+NRRD = "NRRD0004\ntype: float\n"
+SEVERAL = {  # header or folder, its text, and a file in which the values lie
+    "mhd": ("a.mhd", "ObjectType = Image\nElementDataFile = a.raw\n", "a.raw"),
+    "mhd list": ("a.mhd", "ElementDataFile = LIST\nb.raw\na.raw\n", "a.raw"),
+    "mhd pattern": ("a.mhd", "ElementDataFile = s%03d.raw 1 2 1\n", "s002.raw"),
+    "mhd elsewhere": ("a.mhd", f"{'Comment = x' * 800}\nElementDataFile = more/a.raw\n", "more/a.raw"),
+    "nhdr": ("a.nhdr", f"{NRRD}data file: a.raw\n\n", "a.raw"),
+    "nrrd": ("a.nrrd", f"{NRRD}datafile: a.raw\n", "a.raw"),
+    "pair": ("a.hdr", "header", "a.img"),
+    "folder": ("a", None, "a/1.dcm"),
+    "folder in it": ("a", None, "a/more/1.dcm"),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_values_in_another_file_that_are_replaced_are_scored_again(case, tmp_path) -> None:
+    scan, text, values = SEVERAL[case]
+    (tmp_path / "model.pt").write_bytes(b"model")
+    (tmp_path / values).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / values).write_bytes(b"old")
+    if text is not None:
+        (tmp_path / scan).write_text(text)
+    data = [{"image": str(tmp_path / scan)}]
+    first = Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path)
+    assert first.unscored(data) == data
+    first.add(str(tmp_path / scan), {"scan": {"image_score": 1.0}}, 0.1)
+    again = Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path)
+    assert again.unscored(data) == []
+    (tmp_path / values).write_bytes(b"newer")
+    assert again.unscored(data) == data
+
+
+@pytest.mark.parametrize("text", ["s%s%d.raw 1 2", "s%d.raw 1 99999999999999", "\0", "LIST"])
+def test_a_header_that_makes_no_sense_ends_no_run_before_its_reader_says_so(text, tmp_path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"model")
+    (tmp_path / "a.mhd").write_text(f"ElementDataFile = {text}\n")
+    data = [{"image": str(tmp_path / "a.mhd")}, {"image": str(tmp_path / "gone.mhd")}]
+    assert Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path).unscored(data) == data
+
+
 def test_a_folder_that_was_removed_is_named_as_the_cause(tmp_path) -> None:
     store = RunStore(tmp_path / "out", "run")
     row = {"file": "a", "status": "scored", "image_score": 1.0}

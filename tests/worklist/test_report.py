@@ -81,6 +81,7 @@ def page(tmp_path_factory) -> Path:
         "scored": COUNT,
         "failed": 1,
         "passed_over": 0,
+        "this_run": {"scored": COUNT, "failed": 1, "passed_over": 0},
     }
     write_report(store, folder / "report.html", facts, normal())
     return folder / "report.html"

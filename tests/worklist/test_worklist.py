@@ -21,7 +21,7 @@ from dino_uad.detector import read_threshold
 from dino_uad.errors import explain
 from dino_uad.findings import components
 from dino_uad.inferers.slice_summary import predict
-from dino_uad.worklist import RunStore, write_tables
+from dino_uad.worklist import RunStore, Worklist, write_tables
 
 PATHS = ("file", "anomaly_map", "label_map", "reason")
 
@@ -305,6 +305,61 @@ def test_nothing_is_left_of_a_scan_that_fails(fitted, tmp_path) -> None:
     infer(fitted, str(out), status=3, dataset_dir=str(new))
     assert {row["status"] for row in table(out)} == {"failed"}
     assert before - {path.name for path in out.iterdir()} == set().union(*saved.values(), dicom)
+
+
+def test_a_file_that_failed_and_is_gone_fails_no_later_run(fitted, tmp_path) -> None:
+    """Nor does one of another folder whose results lie here, too; what is listed of earlier runs says so."""
+    new, other, out = tmp_path / "new", tmp_path / "other", str(tmp_path / "out")
+    for place in (new / "stays.png", new / "goes.png", other / "more.png"):
+        place.parent.mkdir(exist_ok=True)
+        shutil.copy(fitted / "new/u0.png", place)
+    for name in ("bad.png", "worse.png"):
+        (new / name).write_bytes(b"\x89PNG and no more")
+    infer(fitted, out, status=3, dataset_dir=str(new))
+    assert not any(row["notes"] for row in table(tmp_path / "out"))
+    (new / "bad.png").unlink()
+    infer(fitted, out, dataset_dir=str(other))
+    rows = {row["file"]: (row["status"], row["notes"]) for row in table(tmp_path / "out")}
+    elsewhere = "of an earlier run: not among the files of this one"
+    assert rows.pop("more.png") == ("scored", "") and rows.pop("worse.png") == ("failed", elsewhere)
+    assert rows == dict.fromkeys(("stays.png", "goes.png"), ("scored", elsewhere))
+    assert whole(tmp_path / "out")["failed"] == 1
+    assert whole(tmp_path / "out")["this_run"] == {"scored": 1, "failed": 0, "passed_over": 0}
+    assert "3 rows of this list: of earlier runs" in (tmp_path / "out/report.html").read_text()
+    (new / "worse.png").unlink()
+    (new / "goes.png").unlink()
+    infer(fitted, out, dataset_dir=str(new))
+    rows = {row["file"]: (row["status"], row["notes"]) for row in table(tmp_path / "out")}
+    assert rows == {
+        "stays.png": ("scored", ""),
+        "goes.png": ("scored", "of an earlier run: the file is gone"),
+        "more.png": ("scored", elsewhere),
+    }
+    assert whole(tmp_path / "out")["failed"] == 0
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_only_failures_of_this_run_are_its_exit_status(tmp_path, anonymous) -> None:
+    (tmp_path / "model.pt").write_bytes(b"model")
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+
+    def status(*names: str) -> int | None:
+        worklist = Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path, anonymous_names=anonymous)
+        for item in worklist.unscored([{"image": str(tmp_path / name)} for name in names]):
+            worklist.fail(item["image"], "cannot be read")
+        worklist.start()
+        try:
+            worklist.exit()
+        except SystemExit as ended:
+            return ended.code
+        return None
+
+    assert status("a.png") == status("b.png") == 3 and status() is None
+    (tmp_path / "a.png").unlink()
+    assert status() is None
+    left = RunStore(tmp_path / "out", Worklist(tmp_path, tmp_path / "model.pt", anonymous_names=anonymous).store.run)
+    assert left.count("failed") == (2 if anonymous else 1)  # nobody knows which file an anonymous one was
 
 
 def test_results_of_other_files_of_a_name_stay(fitted, tmp_path) -> None:

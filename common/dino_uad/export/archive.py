@@ -42,8 +42,9 @@ def write_archive(entries: Mapping[str, bytes | Path], target: Path) -> None:
 def extract_archive(path: Path, folder: Path) -> str:
     """Unpack a zip from an unknown sender into the existing, empty ``folder``; returns its one top folder's name.
 
-    Everything is checked before the first file is written. Only regular files are ever created, with default
-    permissions, whatever the zip asks for.
+    What macOS adds where it packs a folder again (``__MACOSX/``, ``.DS_Store``) is left out. Everything is checked
+    before the first file is written. Only regular files are ever created, with default permissions, whatever the zip
+    asks for.
 
     Raises:
         ValueError: not a zip, damaged, encrypted, too large, or with a member that has no place in a bundle: an
@@ -51,7 +52,7 @@ def extract_archive(path: Path, folder: Path) -> str:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
+            members = [info for info in archive.infolist() if not info.is_dir() and not _is_of_macos(info)]
             top = _check_members(path, archive.infolist())
             for info in members:
                 destination = folder / info.filename
@@ -78,6 +79,7 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> str:
         problem = _problem(info)
         if problem:
             raise ValueError(f"{path}: member {info.filename!r} {problem}; refused, nothing was unpacked")
+    members = [info for info in members if not _is_of_macos(info)]
     # Case-folded, because two names may be one file elsewhere; a file may not be another's folder either.
     names = [info.filename.casefold() for info in members if not info.is_dir()]
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
@@ -87,6 +89,12 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> str:
     if len(tops) != 1 or any("/" not in info.filename for info in members):
         raise ValueError(f"{path} holds {tops or 'nothing'} at the top; a bundle's zip has one folder, its name")
     return tops[0]
+
+
+def _is_of_macos(info: zipfile.ZipInfo) -> bool:
+    """Whether a member describes how a folder looked to macOS: no part of what was packed."""
+    parts = PurePosixPath(info.filename).parts
+    return parts[:1] == ("__MACOSX",) or parts[-1:] == (".DS_Store",)
 
 
 def _problem(info: zipfile.ZipInfo) -> str | None:

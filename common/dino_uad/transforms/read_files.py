@@ -9,6 +9,11 @@ from pathlib import Path
 from dino_uad.transforms.suffixes import ITK_SUFFIXES
 
 HEADER_BYTES = 1 << 20
+FIRST_BYTES = 4096
+VALUES_FOLLOW = re.compile(rb"\ANRRD(?s:.*?)\n\r?\n|^\s*ElementDataFile\s*=\s*LOCAL\s*$", re.IGNORECASE | re.MULTILINE)
+"""Headers that name no other file: there is no need to read on."""
+MOST_FILES = 100_000
+"""Of a pattern with first and last: a damaged number must not fill the memory."""
 DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 PAIRS = (".hdr", ".img", ".mat")  # Analyze and two-file NIfTI; SPM keeps an affine in the third
 
@@ -41,7 +46,9 @@ def _stem(path: Path) -> tuple[str, str]:
 def detached_files(header: Path) -> list[Path]:
     """The files with the values of a MetaImage or NRRD header; none where they follow it."""
     with open(header, "rb") as file:
-        text = file.read(HEADER_BYTES)
+        text = file.read(FIRST_BYTES)
+        if not VALUES_FOLLOW.search(text):
+            text += file.read(HEADER_BYTES)
     found = DATA_FILE.search(text)
     if not found or found[1].upper() == b"LOCAL":
         return []
@@ -51,7 +58,7 @@ def detached_files(header: Path) -> list[Path]:
         names = [line.strip() for line in os.fsdecode(text[found.end() :]).splitlines()]
     elif numbered:
         first, last, step = int(numbered[2]), int(numbered[3]), int(numbered[4] or 1) or 1
-        names = [numbered[1] % i for i in range(first, last + (1 if step > 0 else -1), step)]
+        names = [numbered[1] % i for i in range(first, last + (1 if step > 0 else -1), step)[:MOST_FILES]]
     else:
         names = [value]
     return [header.parent / name for name in names if name]

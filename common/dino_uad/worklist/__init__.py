@@ -1,11 +1,12 @@
 """What a person does with many new scans: one table of all, worst first, that survives a stopped run."""
 
-from dino_uad.worklist.rows import RunStore
+from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
 from dino_uad.worklist.thumbnails import thumbnail
 from dino_uad.worklist.worklist import Worklist
 
 __all__ = [
+    "SAVED",
     "RunStore",
     "Worklist",
     "thumbnail",

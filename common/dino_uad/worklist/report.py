@@ -34,7 +34,7 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
     stream = template("worklist.html.j2").stream(
         facts=facts,
         tiles=tiles(store, facts),
-        warnings=warnings_of(store, facts, normal) + passed_over(facts),
+        warnings=warnings_of(store, facts, normal) + passed_over(facts) + earlier_runs(facts),
         chart=None if chart is None else as_base64(chart),
         rows=(in_script(row) for row in page_rows(store)),
         pictures=thumbnails(store),
@@ -53,6 +53,18 @@ def passed_over(facts: Mapping[str, Any]) -> list[str]:
     return [
         f"{facts['passed_over']:,} files were passed over and not scored, most often because they are called as "
         "annotations are; they stand at the end of the list with their reasons"
+    ]
+
+
+def earlier_runs(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence on rows of files that are not among this run's; none where there are none."""
+    rows = sum(facts[key] - count for key, count in facts["this_run"].items())
+    if not rows:
+        return []
+    listed = f"{rows:,} row{'s' if rows > 1 else ''}"
+    return [
+        f"{listed} of this list: of earlier runs into this folder, of files that are gone or not among those of the "
+        "last run; a note in each says so"
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,15 @@ class RunStore:
     Args:
         folder: of the results; the file is ``worklist.sqlite`` there.
         run: digest of all that a row depends on besides its file.
+
+    Attributes:
+        remark: what to add to the notes of a file's row when it is read; nothing where it is empty.
     """
 
     def __init__(self, folder: str | Path, run: str) -> None:
         self.path = Path(folder) / NAME
         self.run = run
+        self.remark: Callable[[str], str] = lambda source: ""
         self._on_disk = self.path.exists()
         with self._explained():
             self._base = _opened(self.path if self._on_disk else ":memory:")
@@ -94,8 +98,20 @@ class RunStore:
         query = f"select {columns} from scan where run = ? {ORDER}"
         for source, row, slices, findings, *picture in self._found(query, (self.run,)):
             scan = self._read(row) | ({"file": _named(source)} if source in shared else {})
+            if remark := self.remark(_named(source)):
+                scan["notes"] = [*scan.get("notes", []), remark]
             found = {"slices": self._read(slices), "findings": self._read(findings)}
             yield {"scan": scan} | found | ({"picture": picture[0]} if pictures else {})
+
+    def sources(self, status: str) -> Iterator[str]:
+        """Files that were scored, failed, or were passed over."""
+        query = "select source from scan where failed = ? and run = ?"
+        return (_named(source) for (source,) in self._found(query, (STATUS[status], self.run)))
+
+    def forget(self, source: str) -> None:
+        """Remove the row of a file."""
+        with self._explained():
+            self._base.execute("delete from scan where source = ?", (_stored(source),))
 
     def count(self, status: str) -> int:
         """How many files were scored, failed, or passed over."""

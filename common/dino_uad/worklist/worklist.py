@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,16 @@ from dino_uad.detector import NormalScans
 from dino_uad.digests import digest_file, digest_json
 from dino_uad.findings import Finding
 from dino_uad.transforms import NOTHING_SCORED, anonymous_name, nothing_scored
+from dino_uad.worklist.file_state import file_state
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
 
 SOME_FAILED = 3
 """Exit status of a run that scored what it could, where some files could not be read."""
+
+KEYS = {"scored": "scored", "failed": "failed", "passed_over": "passed over"}
+"""How ``scores.json`` calls the numbers of rows of each status."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,9 @@ class Worklist:
     A second run with the same model and settings scores only files that are new, have changed, failed before, or whose
     saved maps are gone; another model or other settings start afresh. A name that a map has stays its file's, in the
     lists of all runs into the folder. Nothing is written, and nothing forgotten, before the run starts.
+
+    Rows of files that are not among a run's stay, and ``notes`` say so; those of files that failed or were passed over
+    go where the file is gone. They have no part in the exit status.
 
     Args:
         output_dir: where maps and tables go.
@@ -58,6 +65,7 @@ class Worklist:
         self.kept = 0
         self._passed: list[tuple[str, str]] = []
         self._states: dict[str, str] = {}
+        self._of_this_run: set[str] = set()
 
     @cached_property
     def store(self) -> RunStore:
@@ -71,6 +79,8 @@ class Worklist:
         known = {source: state for source, state, row in self.store.states() if self._saved(row)} if self.resume else {}
         # As they are before they are read: a file that is replaced while the run goes on is scored again by the next.
         self._states = {self._source(item["image"]): file_state(item["image"]) for item in data}
+        self._of_this_run = {*self._states, *(self._source(source) for source, _ in self._passed)}
+        self.store.remark = self._remark
         new = [item for item in data if known.get(source := self._source(item["image"])) != self._states[source]]
         self.kept = len(data) - len(new)
         if self.kept:
@@ -81,6 +91,7 @@ class Worklist:
         """Begin to change the list; everything that may refuse the run has been made by now."""
         if not self.resume:
             self.store.set_aside()
+        self._forget_failures_of_files_that_are_gone()
         scored = {source for source, _, _ in self.store.states()}
         for source, reason in self._passed:
             if self._source(source) not in scored:
@@ -141,22 +152,29 @@ class Worklist:
             facts: for the head of ``scores.json``.
             normal: scores of normal validation scans, to show beside the new ones.
         """
-        scored, failed = self.store.count("scored"), self.store.count("failed")
-        passed = self.store.count("passed over")
-        facts = {**facts, "scored": scored, "failed": failed, "passed_over": passed}
+        whole = {key: self.store.count(status) for key, status in KEYS.items()}
+        here = {key: self._count_of_this_run(status) for key, status in KEYS.items()}
+        facts = {**facts, **whole, "this_run": here}
         write_tables(self.store, self.folder, facts)
         write_report(self.store, self.folder / "report.html", facts, normal)
-        if passed:
-            logger.warning(f"{passed} files were passed over and not scored; scores.csv names them, at its end")
-        logger.info(f"scores.csv, report.html: {scored} files scored ({self.kept} before this run), {failed} not")
+        if here["passed_over"]:
+            logger.warning(
+                f"{here['passed_over']} files were passed over and not scored; scores.csv names them, at its end"
+            )
+        others = sum(whole.values()) - sum(here.values())
+        told = f"; and {others} rows of earlier runs, as their notes say" if others else ""
+        logger.info(
+            f"scores.csv, report.html: {here['scored']} files scored ({self.kept} before this run), "
+            f"{here['failed']} not{told}"
+        )
 
     def exit(self, on_error: str = "report") -> None:
-        """End the process with status 3 if some files could not be scored; their reasons are in ``scores.csv``.
+        """End the process with status 3 if some files of this run could not be scored; ``scores.csv`` says why.
 
         Args:
             on_error: "skip" says that such files were expected, and ends with status 0.
         """
-        failed = self.store.count("failed")
+        failed = self._count_of_this_run("failed")
         self.store.close()
         if failed:
             files = f"{failed} file{'s' if failed > 1 else ''}"
@@ -171,6 +189,26 @@ class Worklist:
         path, root = Path(source), self.dataset_dir.expanduser()
         return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
 
+    def _count_of_this_run(self, status: str) -> int:
+        return sum(source in self._of_this_run for source in self.store.sources(status))
+
+    def _remark(self, source: str) -> str:
+        """What the list says of a row that this run has not made, nor found up to date."""
+        if source in self._of_this_run:
+            return ""
+        return (
+            f"of an earlier run: {'the file is gone' if self._is_gone(source) else 'not among the files of this one'}"
+        )
+
+    def _is_gone(self, source: str) -> bool:
+        """Whether a file of an earlier run is not there any more; of anonymous ones nobody knows."""
+        return not self.anonymous_names and not os.path.lexists(source)
+
+    def _forget_failures_of_files_that_are_gone(self) -> None:
+        for status in ("failed", "passed over"):
+            for source in [one for one in self.store.sources(status) if self._is_gone(one)]:
+                self.store.forget(source)
+
     def _add(self, source: str, row: Mapping[str, Any], *found: Any) -> None:
         key = self._source(source)
         self.store.add(key, self._states.get(key) or file_state(source), row, *found)
@@ -182,16 +220,3 @@ class Worklist:
         """Whether the maps that a row names are still there."""
         names = [row[key] for key in SAVED if row.get(key)]
         return all((self.folder / name).exists() for name in names)
-
-
-def file_state(path: str | Path) -> str:
-    """Digest of name, size and time of change of a file, or of all in a DICOM series' folder; "gone" if unreadable."""
-    path = Path(path)
-    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-    try:
-        stats = [(file.name, file.stat()) for file in files]
-    except OSError:
-        return "gone"
-    return hashlib.sha256(
-        repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode("utf-8", "surrogateescape")
-    ).hexdigest()

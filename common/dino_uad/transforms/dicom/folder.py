@@ -68,7 +68,8 @@ def choose(path: Path, series: str | None = None) -> Stack:
     said = f"{len(stacks)} stacks of DICOM images" + (f", {len(found)} of which match {series!r}" if series else "")
     raise ValueError(
         f"{said}: {listed}{more}; expected one. Choose with series, a pattern for a number, the description or these "
-        'words (--train_data#series "*axial*", likewise val_data, test_data and infer_data), or put each into its '
+        'words (--train_data#series "*axial*", likewise val_data, test_data and infer_data; from Python '
+        'series="*axial*"), or put each into its '
         "own folder"
     )
 
