@@ -19,6 +19,7 @@ from dino_uad.files import atomic_path
 from dino_uad.measure import peak_megabytes
 from dino_uad.metrics import is_anomalous
 from dino_uad.versions import package_versions
+from dino_uad.wording import plural
 
 
 class MetricsJson:
@@ -78,4 +79,4 @@ def device_name(device: torch.device) -> str:
     """The GPU's name, or the processor with the number of threads torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}"

@@ -38,7 +38,7 @@ from dino_uad.transforms.rotate import RotatedViewsd
 from dino_uad.transforms.save import SaveMapd, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
-from dino_uad.transforms.threshold import ThresholdMapd
+from dino_uad.transforms.threshold import NUMBERS, ThresholdMapd
 from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "MARK",
     "NIFTI_MARK",
     "NOTHING_SCORED",
+    "NUMBERS",
     "PICTURE_AFFINE",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",

@@ -2,12 +2,15 @@
 
 from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.tables import write_tables
-from dino_uad.worklist.thumbnails import thumbnail
+from dino_uad.worklist.thumbnails import Glance, colours, marked_plane, thumbnail
 from dino_uad.worklist.worklist import Worklist
 
 __all__ = [
+    "Glance",
     "RunStore",
     "Worklist",
+    "colours",
+    "marked_plane",
     "thumbnail",
     "write_tables",
 ]

@@ -16,6 +16,7 @@ from dino_uad.detector import NormalScans
 from dino_uad.digests import digest_file
 from dino_uad.findings import Finding
 from dino_uad.transforms import NOTHING_SCORED, nothing_scored
+from dino_uad.wording import plural, visible, were
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
@@ -126,14 +127,14 @@ class Worklist:
         row |= {"seconds": seconds, "unlike": list(unlike), "notes": list(item.get("notes", [])), "reason": "", **saved}
         if nothing_scored(item):  # no finding does not mean normal
             row |= {"status": "failed", "findings": None, "reason": f"{self.name(source)}: {NOTHING_SCORED}"}
-            logger.warning(f"not scored: {row['reason']}")
+            logger.warning(f"not scored: {visible(row['reason'])}")
         found = [finding.as_dict() for finding in findings]
         self._add(source, row, item.get("slices", []), found, picture)
 
     def fail(self, source: str, reason: str) -> None:
         """Keep that a file could not be read, and why."""
         reason = reason.replace(str(source), self.name(source)) if self.anonymous_names else reason
-        logger.warning(f"not scored: {reason}")
+        logger.warning(f"not scored: {visible(reason)}")
         row = {"file": self.name(source), "status": "failed", "findings": None, "reason": reason}
         self._add(source, row)
 
@@ -150,8 +151,9 @@ class Worklist:
         write_tables(self.store, self.folder, facts)
         write_report(self.store, self.folder / "report.html", facts, normal)
         if passed:
-            logger.warning(f"{passed} files were passed over and not scored; scores.csv names them, at its end")
-        logger.info(f"scores.csv, report.html: {scored} files scored ({self.kept} before this run), {failed} not")
+            logger.warning(f"{were(passed, 'file')} passed over and not scored; scores.csv says why, at its end")
+        kept = f"{self.kept} before this run"
+        logger.info(f"scores.csv, report.html: {plural(scored, 'file')} scored ({kept}), {failed} not")
 
     def exit(self, on_error: str = "report") -> None:
         """End the process with status 3 if some files could not be scored; their reasons are in ``scores.csv``.
@@ -162,8 +164,7 @@ class Worklist:
         failed = self.store.count("failed")
         self.store.close()
         if failed:
-            files = f"{failed} file{'s' if failed > 1 else ''}"
-            logger.warning(f"{files} could not be scored; scores.csv says why, at its end")
+            logger.warning(f"{plural(failed, 'file')} could not be scored; scores.csv says why, at its end")
             if on_error != "skip":
                 raise SystemExit(SOME_FAILED)
 
