@@ -122,9 +122,7 @@ def tiles(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, str, str
         (
             "Flagged at 5 %",
             "–" if unknown else f"{flagged:,}",
-            "too few normal scans to say"
-            if unknown
-            else f"at most {most(facts['scored'])} expected if all are normal",
+            "too few normal scans to say" if unknown else f"at most {most(facts['scored'])} expected if all are normal",
         ),
     ]
 
