@@ -156,7 +156,8 @@ def few(tmp_path_factory) -> Path:
     row = {"file": UNSEEN, "status": "scored", "image_score": 3.0, "p_value": 1e-7, "flagged_5": True}
     row |= {"findings": len(found), "largest_size": 123456.0, "size_unit": "px", "notes": [f"{UNSEEN}: odd"]}
     store.add("/a", "state", row | {"flagged_1": None}, [], found)
-    store.add("/b", "state", {"file": "b" + UNSEEN, "status": "failed", "findings": None, "reason": f"{UNSEEN}: no\nfile"})
+    row = {"file": "b" + UNSEEN, "status": "failed", "findings": None, "reason": f"{UNSEEN}: no\nfile"}
+    store.add("/b", "state", row)
     write_report(store, folder / "report.html", facts(1, 1), normal())
     return folder / "report.html"
 
