@@ -3,7 +3,9 @@
 import unicodedata
 
 import pytest
+import torch
 
+from dino_uad.handlers.metrics_json import device_name
 from dino_uad.wording import plural, visible, were
 
 
@@ -25,3 +27,9 @@ def test_what_breaks_lines_or_turns_the_writing_is_written_out() -> None:
     turning = [chr(n) for n in range(0x11_0000) if unicodedata.bidirectional(chr(n)) in {"B", "S", "LRE", "RLE", "PDF"}]
     turning += list("\u200e\u200f\u061c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\x85")
     assert all(visible(one).isascii() and visible(one).isprintable() for one in turning)
+
+
+def test_a_processor_with_one_thread_has_no_threads(monkeypatch) -> None:
+    for count, said in ((1, "CPU, 1 thread"), (2, "CPU, 2 threads")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        assert device_name(torch.device("cpu")).endswith(said)
