@@ -28,6 +28,7 @@ FLOORS = (
         "processor",
         "products",
         "torch_files",
+        "wording",
         "worker_logs",
     ),
     ("backbones",),

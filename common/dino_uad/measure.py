@@ -13,6 +13,8 @@ from contextlib import suppress
 import psutil
 import torch
 
+from dino_uad.wording import plural
+
 resource = None
 with suppress(ImportError):  # Windows has none
     import resource
@@ -41,7 +43,7 @@ def device_name(device: torch.device) -> str:
     """The GPU's name, or the processor with the number of threads torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}"
 
 
 def peak_extra_megabytes(call: Call, device: torch.device, period: float = 0.001) -> float:

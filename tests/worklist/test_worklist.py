@@ -200,6 +200,22 @@ def test_no_name_is_a_formula_and_every_name_comes_back(tmp_path) -> None:
     assert rows[2]["image_score"] == "-2" and [scan["file"] for scan in whole(tmp_path)["scans"]][:8] == names
 
 
+def test_no_name_breaks_a_line_of_the_log(fitted, tmp_path, caplog) -> None:
+    (tmp_path / "new").mkdir()
+    shutil.copy(fitted / "new/u0.png", tmp_path / "new/a\nb.png")
+    (tmp_path / "new/c\nd\u202e.png").write_bytes(b"no picture")
+    with caplog.at_level(logging.INFO):
+        out = infer(fitted, str(tmp_path / "out"), status=3, dataset_dir=str(tmp_path / "new"))
+    told = [record.getMessage() for record in caplog.records if ".png" in record.getMessage()]
+    assert all(line.isprintable() for line in told), told
+    assert any(r"a\nb_label.png" in line for line in told)
+    assert any("not scored" in line and r"c\nd\u202e.png" in line for line in told)
+    assert [row["file"] for row in table(out)] == ["a\nb.png", "c\nd\u202e.png"]  # as they are
+    # Two validation images cannot promise one finding in 10 scans; nobody chose that.
+    told = whole(out)["calibration"]
+    assert any("1 in 4 normal scans" in line for line in told) and not any("1 finding in 10" in line for line in told)
+
+
 def test_a_damaged_list_is_named(tmp_path) -> None:
     (tmp_path / "worklist.sqlite").write_bytes(b"not a data base" * 100)
     with pytest.raises(ValueError, match=r"worklist\.sqlite: damaged"):

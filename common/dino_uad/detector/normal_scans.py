@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from dino_uad.detector.free_response import finding_peaks, threshold_at_findings
 from dino_uad.detector.groups import members
 from dino_uad.detector.operating_points import BY_SCANS, DEFAULT_POINT, FREE_RESPONSE
 from dino_uad.detector.seen import SeenScans
+from dino_uad.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +61,14 @@ class NormalScans(nn.Module):
         """The score of each of :data:`~dino_uad.detector.operating_points.FREE_RESPONSE`."""
         return dict(zip(FREE_RESPONSE, self.finding_thresholds.tolist(), strict=True))
 
-    def promises(self) -> list[str]:
-        """In words: what can be promised with so many groups."""
+    def promises(self, points: Collection[Any] = FREE_RESPONSE) -> list[str]:
+        """In words: what can be promised with so many groups.
+
+        Args:
+            points: operating points to speak of; only those of :data:`FREE_RESPONSE` promise anything.
+        """
         count, smallest = int(self.scans.groups), self.scans.smallest_p
-        groups = f"{count} group{'s' if count != 1 else ''}"
+        groups = plural(count, "group")
         lines = [
             f"{groups} (patients, or images where names do not tell) of normal validation images: at most "
             f"{level:.0%} of exchangeable normal ones are flagged"
@@ -75,7 +81,7 @@ class NormalScans(nn.Module):
             f"{groups} cannot promise that at most {rate:.0%} of normal scans have a finding ({name}), only 1 in "
             f"{count + 1}: that threshold lies above all their scores"
             for name, rate in FREE_RESPONSE.items()
-            if smallest > rate * (1 + 1e-6)
+            if name in points and smallest > rate * (1 + 1e-6)
         ]
         return lines
 

@@ -99,6 +99,10 @@ class ScanGrid:
         """Number in the file, from 1, of slice ``index`` (from 0) of the network's volume."""
         return self.slices - index if self.reversed_slices else index + 1
 
+    def slice_index(self, number: int) -> int:
+        """The network's slice, from 0, that is the file's slice ``number``, from 1: inverts :meth:`slice_number`."""
+        return self.slices - number if self.reversed_slices else number - 1
+
     def world(self, voxels: NDArray) -> NDArray:
         """Voxel indices ``[n,d]`` to millimetres ``[n,3]``; where none are stated the indices themselves."""
         if not self.measured:

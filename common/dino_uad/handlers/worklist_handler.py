@@ -6,7 +6,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import product
 from typing import Any
@@ -18,11 +18,10 @@ from torch import Tensor
 
 from dino_uad.detector import DRAWN, FALSE_POSITIVE_RATES, AnomalyDetector
 from dino_uad.findings import ScanGrid
-from dino_uad.handlers.metrics_json import device_name
-from dino_uad.measure import peak_megabytes
-from dino_uad.transforms import SaveDicomd, SaveMapd, ThresholdMapd, looks, nothing_scored
+from dino_uad.measure import device_name, peak_megabytes
+from dino_uad.transforms import NUMBERS, SaveDicomd, SaveMapd, ThresholdMapd, looks, nothing_scored
 from dino_uad.versions import package_versions
-from dino_uad.worklist import Worklist, thumbnail
+from dino_uad.worklist import Glance, Worklist, colours, marked_plane, thumbnail
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class WorklistHandler:
         steps = postprocessing.flatten().transforms if isinstance(postprocessing, Compose) else [postprocessing]
         self._savers = [step for step in steps if isinstance(step, SaveMapd | SaveDicomd)]
         self._threshold = next((step for step in steps if isinstance(step, ThresholdMapd)), None)
-        self._pictures: list[bytes] = []
+        self._glances: list[Glance] = []
         self._unlike: list[list[str]] = []
         self._started = self._last = time.perf_counter()
         self._at = ""
@@ -63,18 +62,18 @@ class WorklistHandler:
                 saver.reserve(name, source)
 
     def look(self, engine: Engine) -> None:
-        """Draw the thumbnails of a batch while image and map are still upright."""
+        """Keep the maps of a batch, small, while they are upright; which slice to show its findings will tell."""
         images, maps = engine.state.output["image"], engine.state.output["pred"]
-        low, high = self.network.thresholds[DRAWN], None if self._threshold is None else self._threshold.thresholds
         self._unlike = [self._unlike_the_fit(image) for image in images]
-        self._pictures = [thumbnail(image, one, float(low), high) for image, one in zip(images, maps, strict=True)]
+        self._glances = [Glance.of(image, one) for image, one in zip(images, maps, strict=True)]
 
     def add(self, engine: Engine) -> None:
         """Take the rows of a batch."""
         now = time.perf_counter()
         items, failed = engine.state.output or [], getattr(engine.state, "failed", [])
         seconds, self._last = (now - self._last) / max(len(items) + len(failed), 1), now
-        for item, picture, unlike in zip(items, self._pictures, self._unlike, strict=True):
+        for item, glance, unlike in zip(items, self._glances, self._unlike, strict=True):
+            picture = self._picture(item, glance)
             told = {**item, "notes": [*item.get("notes", []), *self._too_few_pixels(item["image"])]}
             self.worklist.add(source_of(item["image"]), told, seconds, picture, unlike)
         for item in failed:
@@ -82,8 +81,25 @@ class WorklistHandler:
         nothing = [source_of(item["image"]) for item in items if nothing_scored(item)]
         for source, saver in product([*nothing, *(item["image"] for item in failed)], self._savers):
             saver.discard(source)
-        self._pictures, self._unlike = [], []
+        self._glances, self._unlike = [], []
         engine.state.output = engine.state.batch = None
+
+    def _picture(self, item: Mapping[str, Any], glance: Glance) -> bytes:
+        """The thumbnail: the slice where the first finding peaks, else the map, with what the label map marks there."""
+        image, findings = item["image"], item.get("findings", [])
+        if not findings:
+            return thumbnail(image, glance, self._colours, glance.highest)
+        axcodes = self._threshold.axcodes
+        grid = ScanGrid.from_meta(image.meta, axcodes)
+        number = findings[0].slice
+        marked = marked_plane(item[NUMBERS], image, grid, axcodes, number)
+        return thumbnail(image, glance, self._colours, 0 if number is None else grid.slice_index(number), marked)
+
+    @property
+    def _colours(self) -> tuple[float, float]:
+        """Of the thumbnails' maps."""
+        thresholds = None if self._threshold is None else self._threshold.thresholds
+        return colours(float(self.network.thresholds[DRAWN]), thresholds)
 
     def _unlike_the_fit(self, image: Tensor) -> list[str]:
         """In what a scan ``[C,H,W]`` or ``[C,H,W,D]`` is outside of what the calibration scans were."""
@@ -106,6 +122,7 @@ class WorklistHandler:
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
         normal = self.network.normal_scans
+        point = None if self._threshold is None else self._threshold.point
         return {
             "model": self.network.facts,
             "options": self.worklist.options,
@@ -117,7 +134,8 @@ class WorklistHandler:
                 },
                 **{name: None if math.isnan(t) else t for name, t in normal.free_response().items()},
             },
-            "calibration": normal.promises() if normal.scans.calibrated else ["not calibrated: no p-values"],
+            "calibration": normal.promises([point]) if normal.scans.calibrated else ["not calibrated: no p-values"],
+            "map_colours": list(self._colours),
             "started": self._at,
             "seconds": time.perf_counter() - self._started,
             "peak_memory_mb": peak_megabytes(engine.state.device),

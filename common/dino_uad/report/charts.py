@@ -104,13 +104,18 @@ def histogram(
     unit: str,
     log: bool,
     names: tuple[str, str] = ("normal", "anomalous"),
+    totals: tuple[str, str] | None = None,
 ) -> bytes:
-    """Shares of normal and anomalous pixels or images by score, with the calibrated thresholds."""
+    """Shares of normal and anomalous pixels or images by score, with the calibrated thresholds.
+
+    ``totals`` says in words how many of what each is made of; where None, that is the sum, in ``unit``.
+    """
     with chart() as (figure, axes):
-        for counts, colour, name in ((normal, NORMAL, names[0]), (anomalous, ANOMALOUS, names[1])):
+        kinds = zip((normal, anomalous), (NORMAL, ANOMALOUS), names, totals or ("", ""), strict=True)
+        for counts, colour, name, said in kinds:
             total = counts.sum()
             if total:
-                label = f"{name} ({total:,.0f} {unit})"
+                label = f"{name} ({said or f'{total:,.0f} {unit}'})"
                 axes.stairs(counts / total, edges, fill=True, color=colour, alpha=0.3)
                 axes.stairs(counts / total, edges, color=colour, lw=1.6, label=label)
         for (name, value), style in zip(thresholds.items(), ("-", "--", ":"), strict=False):

@@ -34,7 +34,7 @@ from dino_uad.transforms.save import SaveMapd, anonymous_name, is_picture, on_sc
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
 from dino_uad.transforms.suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, image_name
-from dino_uad.transforms.threshold import ThresholdMapd
+from dino_uad.transforms.threshold import NUMBERS, ThresholdMapd
 from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "NIFTI_MARK",
     "NIFTI_SUFFIXES",
     "NOTHING_SCORED",
+    "NUMBERS",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
     "CheckOptions",

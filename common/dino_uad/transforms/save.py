@@ -23,6 +23,7 @@ from dino_uad.transforms.nifti_geometry import nifti_like
 from dino_uad.transforms.own_results import NIFTI_MARK, is_own_result, png_mark, tiff_mark
 from dino_uad.transforms.suffixes import image_name
 from dino_uad.transforms.unscored import nothing_scored
+from dino_uad.wording import visible
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class SaveMapd(SaveImaged):
                 (save_picture if picture else save_volume)(image, temporary)
             image.meta["saved_to"] = str(path)
             result["saved"] = {**result.get("saved", {}), f"{postfix}_map": str(path)}
-            logger.info("saved %s", path)
+            logger.info("saved %s", visible(str(path)))
         return result
 
     def reserve(self, name: str, source: str) -> None:
@@ -104,7 +105,7 @@ class SaveMapd(SaveImaged):
             for path in mine:
                 if path.is_file() and is_own_result(path):
                     path.unlink()
-                    logger.info("removed %s, of a file that could not be scored again", path)
+                    logger.info("removed %s, of a file that could not be scored again", visible(str(path)))
 
     def _names(self, source: str, postfix: str, suffix: str) -> tuple[Path, Path]:
         """The two names that the result of a file may have."""

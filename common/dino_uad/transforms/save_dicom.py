@@ -21,6 +21,7 @@ from dino_uad.transforms.own_results import MARK, is_own_result
 from dino_uad.transforms.save import SaveMapd
 from dino_uad.transforms.threshold import NUMBERS
 from dino_uad.transforms.unscored import nothing_scored
+from dino_uad.wording import visible
 
 KINDS = ("seg", "sr")
 
@@ -84,7 +85,7 @@ class SaveDicomd(SaveImaged):
                 with atomic_path(target) as temporary:
                     objects[kind].save_as(temporary)
                 result["saved"] = {**result.get("saved", {}), f"findings_{kind}": str(target)}
-                logger.info("saved %s", target)
+                logger.info("saved %s", visible(str(target)))
         return result
 
     def discard(self, source: str) -> None:

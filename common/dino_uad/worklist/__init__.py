@@ -2,13 +2,16 @@
 
 from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
-from dino_uad.worklist.thumbnails import thumbnail
+from dino_uad.worklist.thumbnails import Glance, colours, marked_plane, thumbnail
 from dino_uad.worklist.worklist import Worklist
 
 __all__ = [
     "SAVED",
+    "Glance",
     "RunStore",
     "Worklist",
+    "colours",
+    "marked_plane",
     "thumbnail",
     "write_tables",
 ]

@@ -11,13 +11,16 @@ import numpy as np
 
 from dino_uad.detector import SCAN_RATES, NormalScans, flag_name
 from dino_uad.files import as_utf8, atomic_path
-from dino_uad.report import as_base64, as_text, charts, template
+from dino_uad.report import as_base64, as_text, charts, panels, template
+from dino_uad.wording import plural, visible, were
 from dino_uad.worklist.rows import RunStore
 from dino_uad.worklist.shift import warnings_of
+from dino_uad.worklist.thumbnails import colour_bar
 
 PICTURES = 1000
 """Scans with a thumbnail on the page, those with the highest scores."""
-FINDINGS = 5
+FINDINGS = 50
+"""Findings of a scan that the page lists, those with the highest peaks."""
 BINS = 40
 
 
@@ -35,7 +38,9 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
         facts=facts,
         tiles=tiles(store, facts),
         warnings=warnings_of(store, facts, normal) + passed_over(facts) + earlier_runs(facts),
-        chart=None if chart is None else as_base64(chart),
+        chart=_base64(chart),
+        outline="#{:02x}{:02x}{:02x}".format(*panels.PREDICTION_COLOUR),
+        bar=_base64(colour_bar(facts["map_colours"])),
         rows=(in_script(row) for row in page_rows(store)),
         pictures=thumbnails(store),
         limit=PICTURES,
@@ -51,8 +56,8 @@ def passed_over(facts: Mapping[str, Any]) -> list[str]:
     if not facts["passed_over"]:
         return []
     return [
-        f"{facts['passed_over']:,} files were passed over and not scored, most often because they are called as "
-        "annotations are; they stand at the end of the list with their reasons"
+        f"{were(facts['passed_over'], 'file')} passed over and not scored, most often for a name as annotations have; "
+        "the reasons stand at the end of the list"
     ]
 
 
@@ -61,10 +66,9 @@ def earlier_runs(facts: Mapping[str, Any]) -> list[str]:
     rows = sum(facts[key] - count for key, count in facts["this_run"].items())
     if not rows:
         return []
-    listed = f"{rows:,} row{'s' if rows > 1 else ''}"
     return [
-        f"{listed} of this list: of earlier runs into this folder, of files that are gone or not among those of the "
-        "last run; a note in each says so"
+        f"{plural(rows, 'row')} of this list: of earlier runs into this folder, of files that are gone or not among "
+        "those of the last run; a note in each says so"
     ]
 
 
@@ -73,7 +77,7 @@ def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
     for row in store.rows():
         scan = row["scan"]
         yield {
-            "f": as_utf8(scan["file"]),
+            "f": _shown(scan["file"]),
             "s": scan.get("image_score"),
             "p": scan.get("p_value"),
             "g": [scan.get(flag_name(rate)) for rate in SCAN_RATES],
@@ -81,8 +85,8 @@ def page_rows(store: RunStore) -> Iterator[dict[str, Any]]:
             "l": scan.get("largest_size"),
             "u": scan.get("size_unit"),
             "k": scan.get("peak_slice"),
-            "r": as_utf8(scan.get("reason", "")),
-            "o": as_utf8("; ".join(scan.get("notes", []))),
+            "r": _shown(scan.get("reason", "")),
+            "o": _shown("; ".join(scan.get("notes", []))),
             "d": [
                 [
                     one["number"],
@@ -120,9 +124,15 @@ def tiles(store: RunStore, facts: Mapping[str, Any]) -> list[tuple[str, str, str
         (
             f"Flagged at {100 * rate:g} %",
             "–" if unknown else f"{flagged:,}",
-            "too few normal scans to say" if unknown else f"{rate * facts['scored']:.0f} expected if all were normal",
+            "too few normal scans to say" if unknown else f"at most {most(facts['scored'])} expected if all are normal",
         ),
     ]
+
+
+def most(scored: int) -> str:
+    """5 % of so many scans, rounded up: a bound, as a finite calibration set allows no more than that, often less."""
+    tenths = -(-scored // 2)
+    return f"{tenths / 10:g}" if tenths < 100 else f"{-(-scored // 20):,}"
 
 
 def distribution(store: RunStore, normal: NormalScans) -> bytes | None:
@@ -140,8 +150,10 @@ def distribution(store: RunStore, normal: NormalScans) -> bytes | None:
     for score in store.scores():
         new[min(int(np.searchsorted(edges, score, side="right")) - 1, BINS - 1)] += 1
     known, _ = np.histogram(levels.numpy(), edges, weights=masses.numpy())
-    names = ("normal validation", "new")
-    return charts.histogram(edges, known, new, {}, "scans" if volume else "images", False, names)
+    unit = "scan" if volume else "image"
+    # Of pictures, too, each group weighs 1, shared out over its images: the sum is one of groups.
+    counts = plural(round(float(known.sum())), "group"), plural(int(new.sum()), unit)
+    return charts.histogram(edges, known, new, {}, f"{unit}s", False, ("normal validation", "new"), counts)
 
 
 def run_tables(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -169,3 +181,11 @@ def run_tables(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def in_script(value: Any) -> str:
     """JSON that may stand in a script element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _base64(content: bytes | None) -> str | None:
+    return as_base64(content) if content else None
+
+
+def _shown(text: str) -> str:
+    return visible(as_utf8(text))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dino_uad.detector import NormalScans
+from dino_uad.wording import plural
 from dino_uad.worklist.rows import RunStore
 
 HIGH, MOST = 0.1, 0.5
@@ -54,7 +55,7 @@ def warnings_of(store: RunStore, facts: Mapping[str, Any], normal: NormalScans) 
     elif known and normal.scans.smallest_p > HIGH:
         found.append(
             f"Whether these scans score higher than normal ones as a whole was not looked at: with "
-            f"{int(normal.scans.groups)} groups of normal validation images no p-value is below "
+            f"{plural(int(normal.scans.groups), 'group')} of normal validation images no p-value is below "
             f"{normal.scans.smallest_p:.0%}; {round(1 / HIGH) - 1} groups are needed"
         )
     found += [
@@ -71,6 +72,5 @@ def warnings_of(store: RunStore, facts: Mapping[str, Any], normal: NormalScans) 
             "This model holds no calibration by whole scans: no p-values. python -m dino_uad calibrate adds it"
         )
     if facts["failed"]:
-        count = f"{facts['failed']:,} file{'s' if facts['failed'] > 1 else ''}"
-        found.append(f"{count} could not be scored; the reasons stand at the end of the list")
+        found.append(f"{plural(facts['failed'], 'file')} could not be scored; the reasons stand at the end of the list")
     return found + [line for line in facts["calibration"] if "cannot promise" in line]

@@ -15,6 +15,7 @@ from dino_uad.detector import NormalScans
 from dino_uad.digests import digest_file, digest_json
 from dino_uad.findings import Finding
 from dino_uad.transforms import NOTHING_SCORED, anonymous_name, nothing_scored
+from dino_uad.wording import plural, visible, were
 from dino_uad.worklist.file_state import file_state
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import SAVED, RunStore
@@ -134,14 +135,14 @@ class Worklist:
         row |= {"seconds": seconds, "unlike": list(unlike), "notes": list(item.get("notes", [])), "reason": "", **saved}
         if nothing_scored(item):  # no finding does not mean normal
             row |= {"status": "failed", "findings": None, "reason": f"{self.name(source)}: {NOTHING_SCORED}"}
-            logger.warning(f"not scored: {row['reason']}")
+            logger.warning(f"not scored: {visible(row['reason'])}")
         found = [finding.as_dict() for finding in findings]
         self._add(source, row, item.get("slices", []), found, picture)
 
     def fail(self, source: str, reason: str) -> None:
         """Keep that a file could not be read, and why."""
         reason = reason.replace(str(source), self.name(source)) if self.anonymous_names else reason
-        logger.warning(f"not scored: {reason}")
+        logger.warning(f"not scored: {visible(reason)}")
         row = {"file": self.name(source), "status": "failed", "findings": None, "reason": reason}
         self._add(source, row)
 
@@ -158,13 +159,12 @@ class Worklist:
         write_tables(self.store, self.folder, facts)
         write_report(self.store, self.folder / "report.html", facts, normal)
         if here["passed_over"]:
-            logger.warning(
-                f"{here['passed_over']} files were passed over and not scored; scores.csv names them, at its end"
-            )
+            passed = were(here["passed_over"], "file")
+            logger.warning(f"{passed} passed over and not scored; scores.csv says why, at its end")
         others = sum(whole.values()) - sum(here.values())
-        told = f"; and {others} rows of earlier runs, as their notes say" if others else ""
+        told = f"; and {plural(others, 'row')} of earlier runs, as their notes say" if others else ""
         logger.info(
-            f"scores.csv, report.html: {here['scored']} files scored ({self.kept} before this run), "
+            f"scores.csv, report.html: {plural(here['scored'], 'file')} scored ({self.kept} before this run), "
             f"{here['failed']} not{told}"
         )
 
@@ -177,8 +177,7 @@ class Worklist:
         failed = self._count_of_this_run("failed")
         self.store.close()
         if failed:
-            files = f"{failed} file{'s' if failed > 1 else ''}"
-            logger.warning(f"{files} could not be scored; scores.csv says why, at its end")
+            logger.warning(f"{plural(failed, 'file')} could not be scored; scores.csv says why, at its end")
             if on_error != "skip":
                 raise SystemExit(SOME_FAILED)
 
