@@ -10,8 +10,8 @@ import torch
 import workflows
 from workflows import METHODS, model, run, run_and_die, start
 
-# A fit of these pictures completes two stores' facts and embeddings (valid, train), a test of its folder, a checkpoint
-# after each of several epochs, and the model; each epoch has 2 batches.
+# A fit of these pictures completes two stores' facts and embeddings (valid, train), tests of the checkpoint's and the
+# model's folder, a checkpoint after each of several epochs, and the model; each epoch has 2 batches.
 MOMENTS = {
     "dpmm": [("before", 5), ("batch", 3)],
     "spatial_ar": [("batch", 4), ("after", 4)],
@@ -63,7 +63,7 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(method, whole, tmp_path):
 @pytest.mark.parametrize("method", ["dpmm", "spatial_ar"])
 @pytest.mark.parametrize("event", ["before", "after"])
 def test_killed_while_the_model_is_written(event, method, whole, tmp_path):
-    files = 1 + 2 * 2 + 1 + 4 + 1  # test of a folder, facts and embeddings, test of a folder, checkpoints, model
+    files = 1 + 2 * 2 + 2 + 4 + 1  # test of a folder, facts and embeddings, tests of two, checkpoints, model
     die(method, tmp_path, event, files)
     assert (tmp_path / "models" / "model.pt").exists() == (event == "after")
     assert (tmp_path / "models" / "fit.ckpt").exists()
