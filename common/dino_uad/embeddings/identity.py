@@ -25,18 +25,20 @@ NO_INPUT = ("anomalous", "group")
 
 def store_facts(transform: Callable, backbone: DinoBackbone) -> dict[str, Any]:
     """What all embeddings of one store have in common, in JSON types."""
+    return {"backbone": backbone_facts(backbone), "code": code_version(), "transform": describe(transform)}
+
+
+def backbone_facts(backbone: DinoBackbone) -> dict[str, Any]:
+    """What a backbone's embeddings depend on, in JSON types."""
     return {
-        "backbone": {
-            "arch": backbone.arch,
-            "weights": backbone.identity,
-            "layers": list(backbone.layers),
-            "final_norm": backbone.final_norm,
-            "joined": backbone.joined,
-            "precision": backbone.precision,
-            **({"compiled": True} if backbone.compiled else {}),
-        },
-        "code": code_version(),
-        "transform": describe(transform),
+        "class": describe(type(backbone)),
+        "arch": backbone.arch,
+        "weights": backbone.identity,
+        "layers": list(backbone.layers),
+        "final_norm": backbone.final_norm,
+        "joined": backbone.joined,
+        "precision": backbone.precision,
+        **({"compiled": True} if backbone.compiled else {}),
     }
 
 

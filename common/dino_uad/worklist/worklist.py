@@ -12,8 +12,10 @@ from typing import Any
 
 import dino_uad
 from dino_uad.data import ScanList
-from dino_uad.detector import NormalScans
-from dino_uad.digests import digest_file
+from dino_uad.describe import describe, describe_part
+from dino_uad.detector import AnomalyDetector, NormalScans
+from dino_uad.digests import digest_facts, digest_file
+from dino_uad.embeddings import backbone_facts
 from dino_uad.findings import Finding
 from dino_uad.transforms import NOTHING_SCORED, nothing_scored
 from dino_uad.worklist.report import write_report
@@ -22,6 +24,8 @@ from dino_uad.worklist.tables import write_tables
 
 SOME_FAILED = 3
 """Exit status of a run that scored what it could, where some files could not be read."""
+NO_INPUT = ("image", "label", "anomalous", "group")
+"""Keys of an entry that are no settings: the file, whose state is looked at, and what inference does not read."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,8 @@ class Worklist:
         settings: what else the results depend on (JSON types).
         resume: False scores all files again.
         anonymous_names: number files by the hash of their path, as ``SaveMapd`` does, and keep no path.
+        network: the detector; its backbone, its head and what is around them count as settings.
+        steps: other parts that results depend on, such as preprocessing and inferer, by their classes and settings.
     """
 
     def __init__(
@@ -52,10 +58,13 @@ class Worklist:
         settings: Mapping[str, Any] | None = None,
         resume: bool = True,
         anonymous_names: bool = False,
+        network: AnomalyDetector | None = None,
+        steps: Sequence[Any] = (),
     ) -> None:
         self.folder, self.model, self.dataset_dir = Path(output_dir), Path(model), Path(dataset_dir)
         self.options, self.settings = dict(options or {}), dict(settings or {})
         self.resume, self.anonymous_names = resume, anonymous_names
+        self.network, self.steps = network, list(steps)
         self.kept = 0
         self._passed: list[tuple[str, str]] = []
         self._states: dict[str, str] = {}
@@ -64,6 +73,7 @@ class Worklist:
     def store(self) -> RunStore:
         """The rows on disk."""
         facts = [dino_uad.__version__, digest_file(self.model), self.options, self.settings, self.anonymous_names]
+        facts += [self.network and _network_facts(self.network), [describe_part(step) for step in self.steps]]
         return RunStore(
             self.folder, hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
         )
@@ -73,7 +83,7 @@ class Worklist:
         self._passed = data.passed if isinstance(data, ScanList) else []
         known = {source: state for source, state, row in self.store.states() if self._saved(row)} if self.resume else {}
         # As they are before they are read: a file that is replaced while the run goes on is scored again by the next.
-        self._states = {self._source(item["image"]): file_state(item["image"]) for item in data}
+        self._states = {self._source(item["image"]): entry_state(item) for item in data}
         new = [item for item in data if known.get(source := self._source(item["image"])) != self._states[source]]
         self.kept = len(data) - len(new)
         if self.kept:
@@ -187,6 +197,18 @@ class Worklist:
         """Whether the maps that a row names are still there."""
         names = [row[key] for key in SAVED if row.get(key)]
         return all((self.folder / name).exists() for name in names)
+
+
+def entry_state(entry: Mapping[str, Any]) -> str:
+    """What changes when the files of an entry are replaced, or another part of them, such as a series, is read."""
+    return digest_facts(
+        [file_state(entry["image"]), {key: describe(value) for key, value in entry.items() if key not in NO_INPUT}]
+    )
+
+
+def _network_facts(network: AnomalyDetector) -> list[Any]:
+    """All that a network's maps depend on and the tensors of its file do not tell."""
+    return [network.facts, backbone_facts(network.backbone), describe_part(network.head)]
 
 
 def file_state(path: str | Path) -> str:
