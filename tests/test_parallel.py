@@ -69,9 +69,7 @@ def test_a_start_without_torchrun_says_what_to_do(monkeypatch, left, missing, ad
         monkeypatch.delenv(name, raising=False)
     for name, value in left.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(
-        RuntimeError, match=f"^{missing} not found in the environment; .*with torchrun .*{advice}"
-    ):
+    with pytest.raises(RuntimeError, match=f"^{missing} not found in the environment; .*with torchrun .*{advice}"):
         parallel.start_process_group("cpu")
 
 
