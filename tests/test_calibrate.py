@@ -1,5 +1,6 @@
 """Calibrating again: the fit's own scans give the fit's model, other scans give thresholds that hold on them."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -33,6 +34,12 @@ def fitted(request, tmp_path_factory) -> tuple[str, Path]:
 def calibrated(method: str, root: Path, scans: Path, **more):
     overrides = {**OVERRIDES, **workflows.METHODS[method], **more}
     return calibrate(str(scans), str(workflows.BUNDLES / method), str(root / "models/model.pt"), **overrides)
+
+
+def digest(path: Path) -> int:
+    """Of the list of the SHA-256 of a picture's files: its first eight bytes."""
+    text = json.dumps([[hashlib.sha256(path.read_bytes()).hexdigest()]])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
@@ -84,10 +91,40 @@ def test_replacing_keeps_the_old_model(fitted) -> None:
     shutil.copytree(root / "models", folder / "models")
     before = (folder / "models/model.pt").read_bytes()
     for kept in ("model.pt.before", "model.pt.before1"):
-        calibrated(method, folder, root / "data/train", replace=True)
+        calibrated(method, folder, root / "data/test/good", replace=True)
         assert (folder / "models" / kept).exists()
     assert (folder / "models/model.pt.before").read_bytes() == before
     assert (folder / "models/model.pt").read_bytes() == (folder / "models/calibrated/model.pt").read_bytes() != before
+
+
+def test_images_of_the_fit_do_not_calibrate(fitted, caplog) -> None:
+    """Known by their bytes: copies of other names, some among new ones, and still after a calibration."""
+    method, root = fitted
+    images = [digest(path) for path in sorted((root / "data/train/good").iterdir())]
+    assert load(root / "models/model.pt")["fitted_images.digests"].tolist() == sorted(images)
+    mixed = root / "mixed"
+    shutil.copytree(root / "data/test/good/img", mixed)
+    for i, path in enumerate(sorted((root / "data/train/good").iterdir())[:3]):
+        shutil.copy(path, mixed / f"copy{i}.png")
+    some = calibrated(method, root, mixed, out=str(root / "some"))
+    assert "3 of 5 scans are left out: the model was fitted to them" in caplog.text
+    alone = calibrated(method, root, root / "data/test/good", out=str(root / "alone"))
+    assert (some["left_out"], some["scans"], alone["left_out"]) == (3, 2, 0)
+    assert (root / "some/model.pt").read_bytes() == (root / "alone/model.pt").read_bytes()
+    for model in ("models/model.pt", "some/model.pt"):
+        with pytest.raises(ValueError, match=r"was fitted to all of these 4 normal scans: .*calibrate with scans that"):
+            bundle = str(workflows.BUNDLES / method)
+            calibrate(str(root / "data/train"), bundle, str(root / model), out=str(root / "none"), **OVERRIDES)
+
+
+def test_a_model_that_does_not_tell_its_images_calibrates_with_a_warning(fitted, caplog) -> None:
+    method, root = fitted
+    (root / "older/models").mkdir(parents=True)
+    state = load(root / "models/model.pt")
+    del state["fitted_images.digests"]
+    torch.save(state, root / "older/models/model.pt")
+    assert calibrated(method, root / "older", root / "data/train")["left_out"] == 0
+    assert "model.pt does not tell which images it was fitted to" in caplog.text
 
 
 def test_wrong_calls_are_named(fitted) -> None:

@@ -56,6 +56,35 @@ def test_gpus_talk_by_nccl_and_the_rank_owns_its_gpu(monkeypatch):
     assert calls == {"device": torch.device("cuda", 1), "backend": "nccl", "ignite": True}
 
 
+@pytest.mark.parametrize(
+    ("left", "missing", "advice"),
+    [
+        ({}, "RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT", r"leave out multi_gpu_\*\.json$"),
+        ({"WORLD_SIZE": "2"}, "RANK, MASTER_ADDR, MASTER_PORT", "and unset WORLD_SIZE$"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR, MASTER_PORT", "and unset RANK, WORLD_SIZE$"),
+    ],
+)
+def test_a_start_without_torchrun_says_what_to_do(monkeypatch, left, missing, advice):
+    for name in parallel.TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match=f"^{missing} not found in the environment; .*with torchrun .*{advice}"):
+        parallel.start_process_group("cpu")
+
+
+def test_who_waits_for_others_says_where(monkeypatch, caplog):
+    environment = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    said = []
+    monkeypatch.setattr(dist, "init_process_group", lambda *args, **kwargs: said.append(caplog.text))
+    monkeypatch.setattr(parallel.idist, "sync", lambda: None)
+    with caplog.at_level("INFO"):
+        parallel.start_process_group("cpu")
+    assert "process 0 of 2 waits at 10.0.0.1:29500 until all have started" in said[0]
+
+
 def summed(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -12,10 +12,18 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from dino_uad.ahead import ahead
 from dino_uad.bundle_run import find_bundle
 from dino_uad.data import datalist
-from dino_uad.detector import AnomalyDetector, fingerprint, fitted_slices, flagged_shares, read_model
-from dino_uad.embeddings import EmbeddingLoader
+from dino_uad.detector import (
+    AnomalyDetector,
+    fingerprint,
+    fitted_slices,
+    flagged_shares,
+    read_fitted_images,
+    read_model,
+)
+from dino_uad.embeddings import EmbeddingLoader, identify
 from dino_uad.files import atomic_path, save_torch, write_json
 from dino_uad.handlers import ScanTally, score
 from dino_uad.handlers import calibrate as calibrate_network
@@ -55,6 +63,9 @@ def calibrate(
     which says how many of the scans were flagged before, and are now by construction. Use it with
     ``--ckpt_dir …/models/calibrated``.
 
+    Images that the model was fitted to, known by their files' bytes, are left out with a warning: they score lower than
+    new ones, so thresholds from them would promise what does not hold.
+
     Args:
         dataset_dir: folder of normal pictures or volumes; annotated slices of labelled volumes are left out.
         bundle: folder of a bundle, or the name of one in ``bundles/``.
@@ -69,7 +80,7 @@ def calibrate(
 
     Raises:
         FileNotFoundError: no such folder, bundle or model.
-        ValueError: the model was fitted with other settings than these; they are named.
+        ValueError: the model was fitted with other settings than these, which are named, or to all of these images.
     """
     root = find_bundle(bundle)
     path = Path(model) if model else root / "models" / "model.pt"
@@ -81,7 +92,8 @@ def calibrate(
     torch_device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
     parser = fitted_config(root, path, overrides)
     reading = {key: value for key, value in parser["train_data"].items() if key in DATA_OPTIONS}
-    scans = datalist(dataset_dir, "all", normal_only=True, **reading)
+    listed = datalist(dataset_dir, "all", normal_only=True, **reading)
+    scans = not_fitted_to(listed, path)
     parser["on_error"], parser["device"] = on_error, torch_device
     network, loader = fitted_on(parser, scans, cache_dir)
     network.to(torch_device)
@@ -93,6 +105,7 @@ def calibrate(
         "scans": len({loader.dataset.entry(item)["image"] for item in range(len(loader.dataset))}),
         "groups": int(normal.scans.groups),
         "slices": len(loader.dataset),
+        "left_out": len(listed) - len(scans),
         "before": before,
         "after": after,
         "after_is": AFTER,
@@ -107,6 +120,29 @@ def calibrate(
             shutil.copyfile(folder / "model.pt", temporary)
     print(told(result, path if replace else folder / "model.pt"))
     return result
+
+
+def not_fitted_to(scans: Sequence[Mapping[str, Any]], path: Path) -> list[Mapping[str, Any]]:
+    """The entries whose images are none that a model was fitted to.
+
+    Raises:
+        ValueError: none are left.
+    """
+    fitted = read_fitted_images(path)
+    if not fitted:
+        logger.warning(
+            f"{path} does not tell which images it was fitted to: if these are among them, the thresholds are too low"
+        )
+        return list(scans)
+    new = [scan for scan, one in zip(scans, ahead(identify, scans), strict=True) if one.image not in fitted]
+    if not new:
+        raise ValueError(
+            f"{path} was fitted to all of these {len(scans)} normal scans: what they score says nothing of new ones; "
+            "calibrate with scans that the model has not seen"
+        )
+    if len(new) < len(scans):
+        logger.warning(f"{len(scans) - len(new)} of {len(scans)} scans are left out: the model was fitted to them")
+    return new
 
 
 def fitted_config(root: Path, path: Path, overrides: Mapping[str, Any]) -> ConfigParser:

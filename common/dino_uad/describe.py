@@ -26,8 +26,10 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-# Random states move on with every use, locks and thread-local flags belong to the process: none is a setting.
+# Random states move on with every use, locks and thread-local flags belong to the process, a device says where and not
+# what: none is a setting.
 NO_SETTING = (
+    torch.device,
     np.random.RandomState,
     np.random.Generator,
     torch.Generator,
@@ -61,6 +63,11 @@ def describe(thing: Any) -> Any:
     it is never taken for anything else, nor for itself in another run.
     """
     return _Describer()(thing)
+
+
+def describe_part(part: Any) -> list[Any]:
+    """:func:`describe` of a part's class and settings: what its ``settings()`` say, else its attributes."""
+    return [describe(type(part)), describe(part.settings() if hasattr(part, "settings") else part)]
 
 
 def sha256(content: bytes | memoryview) -> str:

@@ -20,6 +20,7 @@ NO_GPU = (
     "No HIP GPUs are available",
     "PyTorch is not linked with support for mps",
 )
+LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (?:exited unexpectedly|is killed by signal)")
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -40,6 +41,11 @@ def explain(error: BaseException) -> str:
     text = str(cause)
     if "Original Traceback (most recent call last):" in text:
         return _from_worker(text)
+    if any(LOST_WORKER.search(str(one)) for one in _chain(error)):
+        return (
+            "a process that loads images was killed, most likely because memory, or shared memory in a container, ran "
+            "out; try --num_workers 0, or a machine (docker run --shm-size) with more of it"
+        )
     if any(sign in text for sign in NO_GPU):
         return f"no such GPU for torch ({text.splitlines()[0].rstrip('.')}); use --device cpu or a torch for GPUs"
     if isinstance(cause, SELF_EXPLANATORY) and text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import logging
 import math
 import os
 import shutil
@@ -18,10 +19,14 @@ from torch import Tensor, nn
 
 from dino_uad.processor import cores
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 _ROWS = 65536  # that travel at once
 TIMEOUT_MINUTES = 10.0
 _MOST_WORKERS = 16
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What it tells each process: its number, how many there are, and where they meet."""
 _SHARED_BY_A_WORKER = 512 << 20  # bytes: two volumes of 512 × 512 × 200 voxels, loaded ahead
 _patience = 60 * TIMEOUT_MINUTES
 
@@ -67,14 +72,34 @@ def start_process_group(device: torch.device | str, timeout_minutes: float = TIM
         device: of this process, from :func:`rank_device`.
         timeout_minutes: how long one process waits for the others, or in :func:`~dino_uad.unequal_work.unequal_work`
             for a sign of life, before all give up.
+
+    Raises:
+        RuntimeError: the environment does not say which of how many processes this one is.
     """
     global _patience
     device = torch.device(device)  # a word, where a user gave it
     if device.type == "cuda":
         torch.cuda.set_device(device)  # collectives on objects use the current one
     timeout, _patience = datetime.timedelta(minutes=timeout_minutes), 60 * timeout_minutes
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    missing = [name for name in TORCHRUN if name not in os.environ]
+    if not missing:  # all may be there by mistake, and then nobody comes
+        number, count, host, port = (os.environ[name] for name in TORCHRUN)
+        logger.info(f"process {number} of {count} waits at {host}:{port} until all have started")
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    except ValueError as error:
+        raise RuntimeError(_not_started_by_torchrun(missing)) if missing else error from error
     idist.sync()
+
+
+def _not_started_by_torchrun(missing: Sequence[str]) -> str:
+    """What to do where the environment lacks what torchrun sets, and may hold a rest of it."""
+    left = ", ".join(name for name in TORCHRUN if name in os.environ)
+    return (
+        f"{', '.join(missing)} not found in the environment; expected what torchrun sets: start with torchrun "
+        "--nproc_per_node=N -m monai.bundle run …, or, for one process, leave out multi_gpu_*.json"
+        f"{f' and unset {left}' if left else ''}"
+    )
 
 
 def patience() -> float:

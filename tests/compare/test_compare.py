@@ -1,15 +1,18 @@
 """Comparisons: what the command line means, and the table's arithmetic."""
 
+import importlib
 import json
 import math
 import re
 import shutil
+import sys
 from unittest import mock
 
 import pytest
 import torch
 
 import dino_uad
+from dino_uad.bundle_run import find_bundle
 from dino_uad.compare.cell import fit
 from dino_uad.compare.config import Cell, Settings, data_key
 from dino_uad.compare.false_positives import KINDS
@@ -219,6 +222,33 @@ def test_a_cell_is_known_by_all_that_decides_its_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(dino_uad, "__file__", str(code / "__init__.py"))
     others.append(key(tmp_path))
     assert len({original, *others}) == 1 + len(others)
+
+
+def test_a_cell_knows_the_code_of_what_is_not_this_packages(tmp_path, monkeypatch):
+    labelled_pictures(tmp_path / "data")
+    bundle = shutil.copytree(find_bundle("dpmm"), tmp_path / "mine", ignore=shutil.ignore_patterns("models", "eval"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = "SIGN = {}\nclass Steps:\n    def step(self):\n        return SIGN\nclass Compose(Steps): pass\n"
+    train = json.loads((bundle / "configs/train.json").read_text())
+    places = {
+        "head": lambda config: config["network_def"]["head"].update({"_target_": "my_parts.Steps"}),
+        "metric": lambda config: config["validate"]["key_metric"].update(mine={"_target_": "my_parts.Steps"}),
+        "transform": lambda config: config["train"]["preprocessing"].update({"_target_": "my_parts.Compose"}),
+        "import": lambda config: config["imports"].append("$from my_parts import Steps"),
+    }
+    for put in places.values():
+        config = json.loads(json.dumps(train))
+        put(config)
+        (bundle / "configs/train.json").write_text(json.dumps(config))
+        keys = []
+        for sign in (1, 1, -1):
+            (tmp_path / "my_parts.py").write_text(code.format(sign))
+            sys.modules.pop("my_parts", None)
+            importlib.invalidate_caches()
+            shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+            keys.append(key(tmp_path, Cell(Method(str(bundle), {}), CELL.backbone, 0)))
+        assert keys[0] == keys[1] != keys[2]
+    sys.modules.pop("my_parts", None)
 
 
 def test_a_finished_cell_may_be_moved_and_has_no_number_that_json_lacks(tmp_path):

@@ -26,7 +26,7 @@ def test_state_dict_leaves_the_backbone_out(fitted):
     own = {key for key in fitted.state_dict() if not key.startswith("normal_scans.")}
     calibration = {"thresholds", "pixel_thresholds", "baseline.highest", "baseline.share"}
     units = {"units.knots", "units.levels", "units.tail"}
-    assert own == {"fingerprint", "head.total", "head.count"} | calibration | units
+    assert own == {"fingerprint", "head.total", "head.count", "fitted_images.digests"} | calibration | units
 
 
 def test_strict_round_trip_gives_the_same_map(fitted, tmp_path):

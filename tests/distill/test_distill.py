@@ -16,6 +16,7 @@ from dino_uad.backbones.backbone import DinoBackbone
 from dino_uad.backbones.checkpoints import read_checkpoint
 from dino_uad.backbones.packed import pack_state, unpack_state
 from dino_uad.backbones.vit import ViTConfig
+from dino_uad.distill import train
 from dino_uad.distill.command import distill, write_student
 from dino_uad.distill.data import VARIATIONS, find_images, read_slices, vary
 from dino_uad.distill.loss import feature_loss, straight_through
@@ -55,8 +56,8 @@ def trainer(pictures: Path, tmp_path: Path) -> Callable[..., Trainer]:
     slices = read_slices(pictures, 64)
 
     def make(name: str = "c.pt", recipe: Recipe = RECIPE, **options: object) -> Trainer:
-        asked = {"arch": "student", "teacher": teacher(), "blocks": BLOCKS} | options
-        return Trainer(slices=slices, recipe=recipe, checkpoint=tmp_path / name, **asked)
+        asked = {"arch": "student", "teacher": teacher(), "blocks": BLOCKS, "slices": slices} | options
+        return Trainer(recipe=recipe, checkpoint=tmp_path / name, **asked)
 
     return make
 
@@ -141,6 +142,40 @@ def test_a_checkpoint_of_another_recipe_is_refused(trainer) -> None:
         trainer(recipe=Recipe(**{**vars(RECIPE), "seed": 2}))
     with pytest.raises(ValueError, match="another start"):
         trainer(start=trainer("other.pt").student())
+
+
+def test_a_checkpoint_of_other_images_or_code_is_refused(trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = trainer().slices
+    trainer().run(until=1)
+    assert trainer(slices=[one.clone() for one in slices]).step == 1, "the same values"
+    for others in ([255 - one for one in slices], slices[::-1], slices[:-1]):
+        with pytest.raises(ValueError, match=r"c\.pt belongs to a run with another slices; .*or delete that file"):
+            trainer(slices=others)
+    monkeypatch.setattr(train, "code_version", lambda: "another")
+    with pytest.raises(ValueError, match="another code"):
+        trainer()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"text", lambda b: b""])
+def test_a_damaged_checkpoint_is_replaced(trainer, tmp_path: Path, caplog, damage) -> None:
+    whole = trainer("whole.pt").run(until=2)
+    trainer().run(until=1)
+    (tmp_path / "c.pt").write_bytes(damage((tmp_path / "c.pt").read_bytes()))
+    again = trainer()
+    assert again.step == 0 and "c.pt is damaged or no checkpoint" in caplog.text
+    state = again.run(until=2)
+    assert all(torch.equal(state[key], value) for key, value in whole.items())
+    assert trainer().step == 2
+
+
+def test_what_is_advised_of_a_loss_that_is_no_number_can_be_done(trainer) -> None:
+    trainer().run(until=1)
+    ill = trainer()
+    ill.slices = [torch.full_like(one, torch.nan, dtype=torch.float32) for one in ill.slices]
+    with pytest.raises(RuntimeError, match=r"at step 1, with learning_rate 0.003; start again with a lower one, into"):
+        ill.run()
+    lower = Recipe(**{**vars(RECIPE), "learning_rate": 1e-4})
+    assert trainer("another/c.pt", lower).step == 0
 
 
 @pytest.mark.parametrize(

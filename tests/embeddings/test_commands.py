@@ -85,6 +85,14 @@ def test_prune_to_a_size_takes_what_is_unused_longest(tmp_path, capfd):
     assert shards(made.folder) == [newest, second]
 
 
+@pytest.mark.parametrize("option", ["--days", "--max_gb"])
+def test_numbers_below_zero_remove_nothing(tmp_path, option):
+    made = store(tmp_path, code_version(), "ab")
+    with pytest.raises(ValueError, match=f"{option.removeprefix('--')} is -1; expected a number of at least 0"):
+        main(["cache", "prune", str(tmp_path), option, "-1"])
+    assert len(shards(made.folder)) == 2
+
+
 def test_prune_leaves_a_run_that_has_just_begun(tmp_path, capfd):
     made = store(tmp_path, code_version(), "")
     run(capfd, "prune", tmp_path, "--days", 0)

@@ -1,16 +1,20 @@
 """The backbone sees each image once, whatever happens between two runs."""
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
+from PIL import Image
 
 from dino_uad import parallel
 from dino_uad.describe import describe
 from dino_uad.embeddings import dataset as dataset_module
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.embed import Embedder
+from dino_uad.embeddings.identity import identify
 from dino_uad.embeddings.loader import EmbeddingLoader
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
@@ -140,7 +144,7 @@ def test_ranks_wait_outside_of_collectives_for_one_that_reads_or_embeds_longer(t
     events = []
     notes_meetings(monkeypatch, dataset_module, events)
     record = lambda name, real: lambda *args: events.append(name) or real(*args)  # noqa: E731
-    monkeypatch.setattr(dataset_module, "entry_key", record("read", dataset_module.entry_key))
+    monkeypatch.setattr(dataset_module, "identify", record("read", dataset_module.identify))
     monkeypatch.setattr(Embedder, "__call__", record("embed", Embedder.__call__))
     monkeypatch.setattr(parallel, "gather_objects", record("collective", parallel.gather_objects))
     len(embeddings(tmp_path, 1, cache_dir=tmp_path / "cache"))
@@ -171,6 +175,66 @@ def load_if_mounted(entry):
     if (Path(entry["image"]).parent / "unmounted").exists():
         raise OSError("the drive is gone")
     return load_unit(entry)
+
+
+def rewritten_while_read(monkeypatch, path, change):
+    """Change a file once it has been identified, before it is loaded."""
+    read = EmbeddingDataset._embed_missing
+
+    def embed(self, *args):
+        change(path)
+        return read(self, *args)
+
+    monkeypatch.setattr(EmbeddingDataset, "_embed_missing", embed)
+
+
+def brighter(path):
+    state = path.stat()
+    Image.fromarray(np.full((56, 56), 200, np.uint8)).save(path)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_no_image_is_kept_under_the_digest_of_another(tmp_path, monkeypatch, caplog, on_error):
+    data, cache = pictures(tmp_path / "images", 4), str(tmp_path / "cache")
+    path = tmp_path / "images/002.png"
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        rewritten_while_read(patch, path, brighter)
+        made = EmbeddingDataset(data, load_unit, backbone(), cache, on_error=on_error)
+        if on_error == "raise":
+            with pytest.raises(RuntimeError, match=r"002\.png changed while it was read; .*: run again"):
+                made.build()
+        else:
+            assert len(made) == 3 and "002.png changed while it was read" in caplog.text
+    path.write_bytes(before)
+    again = EmbeddingDataset(data, load_unit, backbone(), cache)
+    fresh = EmbeddingDataset(data, load_unit, backbone())
+    assert all(torch.equal(one["embedding"], two["embedding"]) for one, two in zip(again, fresh, strict=True))
+
+
+def test_a_file_with_a_new_time_and_place_and_the_same_bytes_has_not_changed(tmp_path, monkeypatch):
+    def copied(path):
+        path.with_name("copy").write_bytes(path.read_bytes())
+        path.with_name("copy").replace(path)
+
+    data = pictures(tmp_path, 3)
+    rewritten_while_read(monkeypatch, tmp_path / "001.png", copied)
+    assert len(EmbeddingDataset(data, load_unit, backbone())) == 3
+
+
+def test_images_are_those_whose_slices_are_here(tmp_path):
+    """By their bytes: twice the same is one; what is set aside or was skipped is not among them."""
+    data = pictures(tmp_path, 4)
+    (tmp_path / "003.png").write_bytes((tmp_path / "000.png").read_bytes())
+    numbers = [identify(entry).image for entry in data]
+    assert len(set(numbers)) == 3
+    assert EmbeddingDataset(data, load_unit, backbone()).images.tolist() == sorted(set(numbers))
+    part = EmbeddingDataset(data[:3], load_unit, backbone(), held_out=0.3)
+    aside = EmbeddingDataset([], load_unit, backbone(), stand_in=part)
+    assert (part.images.tolist(), aside.images.tolist()) == (sorted(numbers[:2]), numbers[2:3])
+    (tmp_path / "001.png").write_bytes(b"no picture")
+    assert len(EmbeddingDataset(data[:3], load_unit, backbone(), on_error="skip").images) == 2
 
 
 def test_what_was_skipped_is_tried_again(tmp_path, counted):

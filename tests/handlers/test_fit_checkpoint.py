@@ -24,7 +24,7 @@ class Slices(list):
 class Fit:
     """A trainer whose head counts epochs, and an evaluator that reports the given metrics."""
 
-    def __init__(self, folder, metrics, epochs=None, patience=99, **attributes):
+    def __init__(self, folder, metrics, epochs=None, patience=99, interval=1, **attributes):
         self.epochs = epochs or len(metrics)
         self.network = detector()
         self.loader = Loader([0])
@@ -37,13 +37,18 @@ class Fit:
         self.early_stop = EarlyStopHandler(patience, lambda engine: engine.state.metrics["quality"], self.trainer)
         self.early_stop.attach(self.evaluator)
 
-        def validate(engine):
+        def learn(engine):
             self.network.head.count += 1
+
+        def validate(engine):
+            self.validated = [*getattr(self, "validated", ()), engine.state.epoch]
             self.evaluator.state.metrics = {"quality": metrics[engine.state.epoch - 1]}
             self.evaluator.state.epoch = engine.state.epoch
             self.evaluator.fire_event(Events.EPOCH_COMPLETED)
 
-        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
+        self.evaluator.run = lambda epoch: validate(self.trainer)  # as MONAI's, whose argument is its number
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, learn)
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED(every=interval), validate)
         self.checkpoint = FitCheckpoint(
             {"model": self.network}, str(folder / "fit.ckpt"), self.evaluator, early_stop=self.early_stop
         )
@@ -61,6 +66,25 @@ def test_the_best_epoch(tmp_path, metrics, best):
     fit = Fit(tmp_path, metrics).run()
     assert fit.checkpoint.best["epoch"] == best
     assert float(fit.network.head.count) == best
+
+
+@pytest.mark.parametrize(
+    ("interval", "metrics", "validated", "best"),
+    [(2, [9.0, 1.0, 9.0, 2.0, 3.0], [2, 4, 5], 5), (10, [9.0, 9.0, 1.0], [3], 3), (2, [1.0, 2.0], [2], 2)],
+)
+def test_the_last_epoch_is_validated_too(tmp_path, interval, metrics, validated, best):
+    fit = Fit(tmp_path, metrics, interval=interval).run()
+    assert fit.validated == validated and fit.checkpoint.best["epoch"] == best
+    assert float(fit.network.head.count) == best
+
+
+def test_fewer_epochs_than_a_checkpoint_holds_are_a_fit_of_their_own(tmp_path, caplog):
+    metrics = [1.0, 2.0, 3.0, 4.0]
+    Fit(tmp_path, metrics).run()
+    fewer, alone = Fit(tmp_path, metrics, epochs=2).run(), Fit(tmp_path / "alone", metrics, epochs=2).run()
+    assert "fit.ckpt holds 4 epochs, more than max_epochs 2; the fit starts again" in caplog.text
+    assert (fewer.trainer.state.epoch, fewer.checkpoint.best["epoch"]) == (2, 2)
+    assert torch.equal(fewer.network.head.count, alone.network.head.count)
 
 
 def test_patience_and_loss_scale_survive_a_kill(tmp_path):
@@ -99,6 +123,12 @@ def optimizer_of(kind):
     )
 
 
+def of_my_class(part, version):
+    """Make a part one of a user's class, as that is in one of two versions of its file."""
+    method = {"old": lambda self: 1, "new": lambda self: 2}[version]
+    part.__class__ = type("Mine", (type(part),), {"mine": method, "__module__": __name__})
+
+
 OTHER = {
     "nothing": lambda fit: None,
     "amp": lambda fit: setattr(fit.trainer, "amp", True),
@@ -109,17 +139,24 @@ OTHER = {
     "batch size": lambda fit: setattr(fit.loader, "batch_size", 3),
     "images": lambda fit: setattr(fit.loader.dataset, "identity", "other bytes"),
     "optimizer": optimizer_of("Lion"),
+    "class of the head": lambda fit: of_my_class(fit.network.head, "new"),
+    "class of the noise": lambda fit: of_my_class(fit.trainer.prepare_batch, "new"),
+}
+FIRST = {
+    "class of the head": lambda fit: of_my_class(fit.network.head, "old"),
+    "class of the noise": lambda fit: of_my_class(fit.trainer.prepare_batch, "old"),
 }
 
 
 @pytest.mark.parametrize("change", OTHER)
 def test_a_fit_that_would_learn_something_else_starts_again(tmp_path, change):
     epochs = []
-    for count, changed in ((2, "nothing"), (3, change)):
+    for count, changed in ((2, FIRST.get(change)), (3, OTHER[change])):
         fit = Fit(tmp_path, [1.0, 2.0, 3.0][:count], amp=False, bfloat16=False, loss_function=torch.nn.MSELoss())
         fit.trainer.prepare_batch = PrepareEmbedding()
         optimizer_of("Adam")(fit)
-        OTHER[changed](fit)
+        if changed:
+            changed(fit)
         fit.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: epochs.append(engine.state.epoch))
         fit.trainer.add_event_handler(Events.ITERATION_STARTED, fit.trainer.prepare_batch.follow)
         fit.run()

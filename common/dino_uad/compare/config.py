@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -13,6 +16,7 @@ import dino_uad
 from dino_uad.ahead import ahead
 from dino_uad.bundle_run import WORKFLOWS, find_bundle
 from dino_uad.compare.spec import BASELINES, BRIGHTNESS, INTENSITY, BackboneSpec, Method
+from dino_uad.describe import describe
 from dino_uad.digests import digest_facts, digest_sources
 from dino_uad.embeddings import entry_key
 
@@ -97,7 +101,23 @@ class Cell:
             for workflow in ("train", "evaluate")
         ]
         code = digest_sources(Path(dino_uad.__file__).parent, libraries=LIBRARIES)
-        return digest_facts([self.name, configs, data, weights, code])[:16]
+        return digest_facts([self.name, configs, data, weights, code, describe(list(named_code(configs)))])[:16]
+
+
+def named_code(config: Any) -> Iterator[Any]:
+    """Classes, functions and modules that a config names, by ``_target_`` and ``imports``, such as a head of yours."""
+    if isinstance(config, Mapping):
+        target = config.get("_target_", "")
+        if "." in target:  # MONAI finds others among its own
+            yield locate(target)
+        for line in config.get("imports", ()):
+            for step in ast.walk(ast.parse(str(line).removeprefix("$"))):
+                names = [step.module] if isinstance(step, ast.ImportFrom) else []
+                names += [alias.name for alias in step.names] if isinstance(step, ast.Import) else []
+                yield from map(importlib.import_module, names)
+    if isinstance(config, Mapping | list):
+        for part in config.values() if isinstance(config, Mapping) else config:
+            yield from named_code(part)
 
 
 def _measure_one_image_at_a_time(parser: ConfigParser, method: Method) -> None:

@@ -3,6 +3,7 @@
 from dino_uad.detector import fingerprint
 from dino_uad.detector.conformal import ConformalTable, scan_scores
 from dino_uad.detector.detector import AnomalyDetector
+from dino_uad.detector.fitted_images import read_fitted_images
 from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.free_response import finding_peaks
 from dino_uad.detector.model_file import fitted_slices, read_model, read_normal_scans, read_threshold
@@ -32,6 +33,7 @@ __all__ = [
     "fitted_slices",
     "flag_name",
     "flagged_shares",
+    "read_fitted_images",
     "read_model",
     "read_normal_scans",
     "read_threshold",

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from dino_uad.backbones import DinoBackbone
 from dino_uad.detector import fingerprint
 from dino_uad.detector.baseline import ImageBaseline
+from dino_uad.detector.fitted_images import FittedImages
 from dino_uad.detector.foreground import Foreground
 from dino_uad.detector.model_file import load_model, not_numbers
 from dino_uad.detector.normal_scans import NormalScans
@@ -107,6 +108,7 @@ class AnomalyDetector(nn.Module):
         self.register_buffer("thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
         self.register_buffer("pixel_thresholds", torch.full((len(FALSE_POSITIVE_RATES),), torch.nan))
         self.normal_scans = NormalScans()
+        self.fitted_images = FittedImages()
         if checkpoint is not None:
             load_model(self, checkpoint)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dino_uad.detector.baseline import ImageBaseline
+from dino_uad.detector.fitted_images import FittedImages
 from dino_uad.detector.normal_scans import NormalScans
 from dino_uad.detector.units import Units
 
@@ -15,6 +16,7 @@ def complete(state: dict[str, Tensor], prefix: str, detector: nn.Module) -> None
 
     - The backbone, which is in no model file, and the share of the baseline, which the fingerprint alone told before
       there was ``auto``: the detector's own.
+    - Which images it was fitted to: none are known.
     - Decisions on whole scans, thresholds finer than 1 %, units and baseline, which version 0.1 lacks: uncalibrated.
 
     Args:
@@ -31,6 +33,7 @@ def complete(state: dict[str, Tensor], prefix: str, detector: nn.Module) -> None
         known |= Units().state_dict(prefix=prefix + "units.")
         known |= ImageBaseline().state_dict(prefix=prefix + "baseline.")
     known |= NormalScans().state_dict(prefix=prefix + "normal_scans.")
+    known |= FittedImages().state_dict(prefix=prefix + "fitted_images.")
     known[prefix + "baseline.share"] = detector.baseline.share
     for key, value in known.items():
         state.setdefault(key, value)

@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.backbones import PRECISIONS, DinoBackbone, VisionTransformer, architecture, rounded, state_digest
+from dino_uad.distill.checkpoint import code_version, read_state, slices_digest
 from dino_uad.distill.data import VARIATIONS, vary
 from dino_uad.distill.loss import feature_loss, missed_share, straight_through
 from dino_uad.distill.recipe import Recipe
 from dino_uad.files import save_torch
-from dino_uad.torch_files import load_torch
 
 SAMPLE = 64  # slices whose targets say how far tokens spread
 SAVE_EVERY = 60.0  # seconds
@@ -68,7 +68,8 @@ class Trainer:
             "arch": arch,
             "teacher": teacher.identity,
             "blocks": list(self.blocks.items()),
-            "slices": len(slices),
+            "slices": slices_digest(slices),
+            "code": code_version(),
             "start": state_digest(dict(start)) if start else None,
             **asdict(recipe),
         }
@@ -80,8 +81,7 @@ class Trainer:
         self.sample = self._sample()
         targets = (F.normalize(one, dim=-1).flatten(0, 1) for one in self.sample[1])
         self.spread = [one.std(dim=0).clamp_min(1e-6) for one in targets]
-        if self.checkpoint.is_file():
-            self._load()
+        self._resume()
 
     def run(self, until: int | None = None) -> dict[str, Tensor]:
         """Train to the end of the recipe (or to step ``until``); returns the student's weights, float32 on the CPU."""
@@ -134,7 +134,10 @@ class Trainer:
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.values()), list(self.vit.state_dict().values()), 1 - decay)
         if not torch.isfinite(loss):
-            raise RuntimeError(f"the loss is {float(loss)} at step {self.step}; resume with a lower learning_rate")
+            raise RuntimeError(
+                f"the loss is {float(loss)} at step {self.step}, with learning_rate {self.recipe.learning_rate:g}; "
+                f"start again with a lower one, into another output folder (or without {self.checkpoint})"
+            )
         return float(loss)
 
     def loss(self, images: Tensor) -> Tensor:
@@ -182,14 +185,10 @@ class Trainer:
         }
         save_torch(state, self.checkpoint)
 
-    def _load(self) -> None:
-        state = load_torch(self.checkpoint, self.device)
-        if state["identity"] != self.identity:
-            different = [key for key, value in self.identity.items() if state["identity"].get(key) != value]
-            raise ValueError(
-                f"{self.checkpoint} belongs to a run with another {', '.join(different)}; continue with the same "
-                "arguments, or choose another output folder"
-            )
+    def _resume(self) -> None:
+        state = read_state(self.checkpoint, self.identity, self.device)
+        if state is None:
+            return
         self.vit.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self.step, self.losses = state["average"], state["step"], state["losses"]

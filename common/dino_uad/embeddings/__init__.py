@@ -1,7 +1,7 @@
 """The backbone runs once per image and fit: data set, store and loader of patch embeddings."""
 
 from dino_uad.embeddings.dataset import EmbeddingDataset
-from dino_uad.embeddings.identity import entry_key, store_facts
+from dino_uad.embeddings.identity import backbone_facts, entry_key, identify, store_facts
 from dino_uad.embeddings.loader import EmbeddingLoader
 from dino_uad.embeddings.loading import load_slices
 from dino_uad.embeddings.slices import Slices
@@ -13,8 +13,10 @@ __all__ = [
     "EmbeddingLoader",
     "EmbeddingStore",
     "Slices",
+    "backbone_facts",
     "entry_key",
     "flattened",
+    "identify",
     "load_slices",
     "store_facts",
 ]

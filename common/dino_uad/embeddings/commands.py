@@ -13,6 +13,7 @@ from dino_uad.embeddings.inventory import Shard, days_unused, find_early_records
 from dino_uad.embeddings.shard import DAMAGE, empty_rows
 from dino_uad.embeddings.store import FACTS, shards
 from dino_uad.files import remove_leftovers
+from dino_uad.settings import require_number
 
 GB = 1e9
 
@@ -45,7 +46,13 @@ class CacheCommands:
             days: embeddings unused for so long are removed.
             max_gb: then those unused longest, until no more than so many gigabytes are left.
             dry_run: only say what would be removed.
+
+        Raises:
+            ValueError: a number below 0, which would remove all.
         """
+        require_number("days", days, 0)
+        if max_gb is not None:
+            require_number("max_gb", max_gb, 0)
         condemned = dict(_condemned(cache_dir, days, max_gb))
         if not dry_run:
             for folder in stores(cache_dir):

@@ -20,10 +20,11 @@ from dino_uad.detector import Foreground
 from dino_uad.digests import digest_facts
 from dino_uad.embeddings.embed import Embedder
 from dino_uad.embeddings.hold_out import hold_out
-from dino_uad.embeddings.identity import entry_key, store_facts
+from dino_uad.embeddings.identity import Identity, identify, store_facts
 from dino_uad.embeddings.shard import Record
 from dino_uad.embeddings.slices import Slices
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
+from dino_uad.embeddings.unchanged import is_changed
 from dino_uad.embeddings.with_foreground import WithForeground
 from dino_uad.settings import require_choice, require_count
 from dino_uad.unequal_work import unequal_work
@@ -89,6 +90,8 @@ class EmbeddingDataset(Dataset):
         self._store: EmbeddingStore | MemoryStore | None = None
         self._shards: list[str] = []
         self._index = self._aside = np.empty((0, 3), dtype=np.int64)
+        self._images = np.empty(0, dtype=np.int64)
+        self._identified: dict[int, Identity] = {}
         self._identity = ""
 
     def __len__(self) -> int:
@@ -115,6 +118,12 @@ class EmbeddingDataset(Dataset):
         """Digest of what the slices are made from: bytes of files, settings, weights, code, and what is set aside."""
         self.build()
         return self._identity
+
+    @property
+    def images(self) -> torch.Tensor:
+        """Eight bytes ``[n]`` int64 of each image that has slices here: :attr:`~dino_uad.embeddings.Identity.image`."""
+        self.build()
+        return torch.from_numpy(np.unique(self._images[self._index[:, 0]]))
 
     @property
     def entries(self) -> list[Mapping[str, Any]]:
@@ -157,9 +166,12 @@ class EmbeddingDataset(Dataset):
         share = parallel.share(self.data)
         progress = {"desc": "looking for embeddings", "unit": "file", "disable": None, "leave": False}
         with unequal_work() as meet:
-            mine = list(tqdm(ahead(entry_key, share), total=len(share), **progress))
+            mine = list(tqdm(ahead(identify, share), total=len(share), **progress))
             meet()
-        keys = parallel.join_shares(mine)
+        # Of the rank's own share, which it will embed: other ranks may see other times and numbers of the same files.
+        self._identified = dict(zip(parallel.share(range(len(self.data))), mine, strict=True))
+        known = parallel.join_shares([(one.key, one.image) for one in mine])
+        keys, self._images = [key for key, _ in known], np.array([image for _, image in known], dtype=np.int64)
         self._identity = digest_facts([facts, keys, self.held_out])
         return store, keys
 
@@ -180,7 +192,7 @@ class EmbeddingDataset(Dataset):
                 if record and not told:
                     self._announce(len(missing), record)
                     told = True
-                if record is None:
+                if record is None or is_changed(self.data[entry], self._identified.get(entry), self.on_error):
                     skipped.append(keys[entry])
                 else:
                     store.append(keys[entry], record)
@@ -219,6 +231,7 @@ class EmbeddingDataset(Dataset):
     def _take_over(self, other: EmbeddingDataset) -> None:
         other.build()
         self._store, self._shards, self._index = other._store, other._shards, other._aside
+        self._images = other._images
         self._identity = digest_facts(["set aside", other._identity])
         logger.warning(
             f"no validation images were given: {len(self._index)} of the {len(self._index) + len(other)} normal slices "

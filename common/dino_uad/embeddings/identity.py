@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dino_uad
 from dino_uad.backbones import DinoBackbone
@@ -25,34 +25,72 @@ NO_INPUT = ("anomalous", "group")
 
 def store_facts(transform: Callable, backbone: DinoBackbone) -> dict[str, Any]:
     """What all embeddings of one store have in common, in JSON types."""
+    return {"backbone": backbone_facts(backbone), "code": code_version(), "transform": describe(transform)}
+
+
+def backbone_facts(backbone: DinoBackbone) -> dict[str, Any]:
+    """What a backbone's embeddings depend on, in JSON types."""
     return {
-        "backbone": {
-            "arch": backbone.arch,
-            "weights": backbone.identity,
-            "layers": list(backbone.layers),
-            "final_norm": backbone.final_norm,
-            "joined": backbone.joined,
-            "precision": backbone.precision,
-            **({"compiled": True} if backbone.compiled else {}),
-        },
-        "code": code_version(),
-        "transform": describe(transform),
+        "class": describe(type(backbone)),
+        "arch": backbone.arch,
+        "weights": backbone.identity,
+        "layers": list(backbone.layers),
+        "final_norm": backbone.final_norm,
+        "joined": backbone.joined,
+        "precision": backbone.precision,
+        **({"compiled": True} if backbone.compiled else {}),
     }
 
 
-def entry_key(entry: Mapping[str, Any]) -> str:
-    """Digest of everything that a transform can read of one entry of a data list: files by their bytes, other values.
+class Identity(NamedTuple):
+    """What an entry of a data list is, by the bytes of its files.
+
+    Attributes:
+        key: digest of everything that a transform can read of it.
+        image: of its image alone, eight bytes as a signed number.
+        state: :func:`files_state` before the files were read.
+    """
+
+    key: str
+    image: int
+    state: int
+
+
+def identify(entry: Mapping[str, Any]) -> Identity:
+    """Digests of all that a transform can read of one entry of a data list: files by their bytes, other values.
 
     The files are read anew in each run: sizes and times of change would be quicker, but on network drives, after a
     restored backup or two changes within one tick of the clock, they call different files equal.
     """
+    state = files_state(entry)
     facts: dict[str, Any] = {}
     for key, value in entry.items():
         if key not in NO_INPUT:
-            paths = value if isinstance(value, list | tuple) else [value]
-            read = paths and all(_is_path(key, path) for path in paths)
-            facts[key] = [[digest_file(file) for file in files_of(path)] for path in paths] if read else describe(value)
-    return digest_facts(facts)
+            paths = _paths(key, value)
+            facts[key] = [[digest_file(file) for file in files_of(path)] for path in paths] or describe(value)
+    return Identity(digest_facts(facts), _short(digest_facts(facts.get("image"))), state)
+
+
+def entry_key(entry: Mapping[str, Any]) -> str:
+    """:attr:`Identity.key` of an entry."""
+    return identify(entry).key
+
+
+def files_state(entry: Mapping[str, Any]) -> int:
+    """What changes, in this process, when a file that is read of an entry is written or replaced."""
+    paths = [path for key, value in entry.items() if key not in NO_INPUT for path in _paths(key, value)]
+    stats = [os.stat(file) for path in paths for file in files_of(path)]
+    return hash(tuple((one.st_size, one.st_mtime_ns, one.st_ino) for one in stats))
+
+
+def _paths(key: str, value: Any) -> list[Any]:
+    """The files or folders that a value of an entry names; none if it is anything else."""
+    paths = list(value) if isinstance(value, list | tuple) else [value]
+    return paths if all(_is_path(key, path) for path in paths) else []
+
+
+def _short(digest: str) -> int:
+    return int.from_bytes(bytes.fromhex(digest[:16]), signed=True)
 
 
 def _is_path(key: str, value: Any) -> bool:

@@ -11,6 +11,7 @@ from monai.handlers import ValidationHandler
 
 from dino_uad import parallel
 from dino_uad.detector import AnomalyDetector, fingerprint
+from dino_uad.embeddings import EmbeddingDataset
 from dino_uad.files import save_torch
 from dino_uad.handlers.calibration import calibrate
 from dino_uad.handlers.epoch_seed import EpochSeed
@@ -64,6 +65,9 @@ class FinishFit:
         calibrate(self.network, self.loader, engine.state.device)
         # A fit that went on from an older model (MONAI Label) has loaded that one's.
         self.network.fingerprint.copy_(fingerprint.encode(self.network.facts))
+        fitted = getattr(engine.state.dataloader, "dataset", None)
+        if isinstance(fitted, EmbeddingDataset):
+            self.network.fitted_images.add(fitted.images)
         state = self.network.state_dict()  # on every rank: a bank that is divided over them is joined on the first
         if parallel.rank() == 0:
             save_torch({key: value.cpu() for key, value in state.items()}, self.path)

@@ -17,7 +17,7 @@ from monai.handlers import EarlyStopHandler
 
 import dino_uad
 from dino_uad import parallel
-from dino_uad.describe import describe
+from dino_uad.describe import describe_part
 from dino_uad.digests import digest_sources
 from dino_uad.embeddings import EmbeddingLoader
 from dino_uad.files import save_torch
@@ -119,11 +119,22 @@ class FitCheckpoint:
         if owner != self._run_key(engine):
             logger.warning(f"{self.path} belongs to a fit with other settings or data; it will be overwritten")
             return None
+        if parts["epoch"] > engine.state.max_epochs:
+            logger.warning(
+                f"{self.path} holds {parts['epoch']} epochs, more than max_epochs {engine.state.max_epochs}; the fit "
+                "starts again and will replace it"
+            )
+            return None
         return parts
 
     def save(self, engine: Engine) -> None:
-        """Keep the state if its metric is the best so far, and write the checkpoint; a fit of one epoch writes none."""
+        """Keep the state if its metric is the best so far, and write the checkpoint; a fit of one epoch writes none.
+
+        The last of several epochs is validated here where ``val_interval`` leaves it out: it may be the best.
+        """
         validation = self.evaluator.state
+        if validation.epoch != engine.state.epoch == engine.state.max_epochs > 1:
+            self.evaluator.run(engine.state.epoch)
         if validation.epoch == engine.state.epoch:  # with val_interval > 1 the metric may be of an earlier epoch
             metric = float(validation.metrics[validation.key_metric_name])
             if self.best["model"] is None or metric > self.best["metric"] or math.isnan(self.best["metric"]):
@@ -163,9 +174,9 @@ class FitCheckpoint:
         sizes = {key: list(value.shape) for key, value in model.head.state_dict().items()}
         facts = {
             "code": _code_version(),
-            "trainer": {name: _settings(getattr(engine, name, None)) for name in TRAINING},
+            "trainer": {name: describe_part(getattr(engine, name, None)) for name in TRAINING},
             "network": model.facts,
-            "head": describe(model.head.settings()),
+            "head": describe_part(model.head),
             "sizes": {key: size for key, size in sizes.items() if key not in model.head.dynamic_buffers},
             "optimizer": {
                 name: [type(thing).__qualname__, getattr(thing, "defaults", None)]
@@ -180,11 +191,6 @@ class FitCheckpoint:
 def _images(loader: EmbeddingLoader) -> list[Any]:
     """How many slices a loader has, and what they are made from."""
     return [len(loader.dataset), loader.dataset.identity]
-
-
-def _settings(thing: Any) -> Any:
-    """Describe a part of the trainer: by its ``settings()``, which leave out what changes, if it has them."""
-    return describe(thing.settings() if hasattr(thing, "settings") else thing)
 
 
 @functools.cache

@@ -58,6 +58,10 @@ class SliceOrImageInferer(Inferer):
         self.smoothing = smoothing_width(smoothing)
         self.progress = progress
 
+    def settings(self) -> dict[str, Any]:
+        """What maps depend on."""
+        return {"smoothing": self.smoothing}
+
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args, **kwargs) -> Tensor:
         """Return the maps, ``[B,1,H,W]`` or ``[B,1,H,W,D]`` float32, with the device and meta data of ``inputs``.
 

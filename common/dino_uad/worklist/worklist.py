@@ -11,8 +11,10 @@ from typing import Any
 
 import dino_uad
 from dino_uad.data import ScanList
-from dino_uad.detector import NormalScans
-from dino_uad.digests import digest_file, digest_json
+from dino_uad.describe import describe, describe_part
+from dino_uad.detector import AnomalyDetector, NormalScans
+from dino_uad.digests import digest_facts, digest_file, digest_json
+from dino_uad.embeddings import backbone_facts
 from dino_uad.findings import Finding
 from dino_uad.transforms import NOTHING_SCORED, anonymous_name, nothing_scored
 from dino_uad.wording import plural, visible, were
@@ -23,6 +25,8 @@ from dino_uad.worklist.tables import write_tables
 
 SOME_FAILED = 3
 """Exit status of a run that scored what it could, where some files could not be read."""
+NO_INPUT = ("image", "label", "anomalous", "group")
+"""Keys of an entry that are no settings: the file, whose state is looked at, and what inference does not read."""
 
 KEYS = {"scored": "scored", "failed": "failed", "passed_over": "passed over"}
 """How ``scores.json`` calls the numbers of rows of each status."""
@@ -48,6 +52,8 @@ class Worklist:
         settings: what else the results depend on (JSON types).
         resume: False scores all files again.
         anonymous_names: number files by the hash of their path, as ``SaveMapd`` does, and keep no path.
+        network: the detector; its backbone, its head and what is around them count as settings.
+        steps: other parts that results depend on, such as preprocessing and inferer, by their classes and settings.
     """
 
     def __init__(
@@ -59,10 +65,13 @@ class Worklist:
         settings: Mapping[str, Any] | None = None,
         resume: bool = True,
         anonymous_names: bool = False,
+        network: AnomalyDetector | None = None,
+        steps: Sequence[Any] = (),
     ) -> None:
         self.folder, self.model, self.dataset_dir = Path(output_dir), Path(model), Path(dataset_dir)
         self.options, self.settings = dict(options or {}), dict(settings or {})
         self.resume, self.anonymous_names = resume, anonymous_names
+        self.network, self.steps = network, list(steps)
         self.kept = 0
         self._passed: list[tuple[str, str]] = []
         self._states: dict[str, str] = {}
@@ -72,6 +81,7 @@ class Worklist:
     def store(self) -> RunStore:
         """The rows on disk."""
         facts = [dino_uad.__version__, digest_file(self.model), self.options, self.settings, self.anonymous_names]
+        facts += [self.network and _network_facts(self.network), [describe_part(step) for step in self.steps]]
         return RunStore(self.folder, digest_json(facts, default=str))
 
     def unscored(self, data: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -79,7 +89,7 @@ class Worklist:
         self._passed = data.passed if isinstance(data, ScanList) else []
         known = {source: state for source, state, row in self.store.states() if self._saved(row)} if self.resume else {}
         # As they are before they are read: a file that is replaced while the run goes on is scored again by the next.
-        self._states = {self._source(item["image"]): file_state(item["image"]) for item in data}
+        self._states = {self._source(item["image"]): entry_state(item) for item in data}
         self._of_this_run = {*self._states, *(self._source(source) for source, _ in self._passed)}
         self.store.remark = self._remark
         new = [item for item in data if known.get(source := self._source(item["image"])) != self._states[source]]
@@ -219,3 +229,15 @@ class Worklist:
         """Whether the maps that a row names are still there."""
         names = [row[key] for key in SAVED if row.get(key)]
         return all((self.folder / name).exists() for name in names)
+
+
+def entry_state(entry: Mapping[str, Any]) -> str:
+    """What changes when the files of an entry are replaced, or another part of them, such as a series, is read."""
+    return digest_facts(
+        [file_state(entry["image"]), {key: describe(value) for key, value in entry.items() if key not in NO_INPUT}]
+    )
+
+
+def _network_facts(network: AnomalyDetector) -> list[Any]:
+    """All that a network's maps depend on and the tensors of its file do not tell."""
+    return [network.facts, backbone_facts(network.backbone), describe_part(network.head)]

@@ -1,0 +1,57 @@
+"""What a training goes on from: its state in a file, taken up by the same training alone."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dino_uad
+from dino_uad.describe import describe
+from dino_uad.digests import digest_facts, digest_sources
+from dino_uad.torch_files import load_torch
+
+PARTS = ("identity", "step", "losses", "weights", "average", "optimizer")
+ROOMS = ("backbones", "distill", "products.py")
+"""Of this package: the code that a step depends on."""
+
+logger = logging.getLogger(__name__)
+
+
+def read_state(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
+    """The :data:`PARTS` of a checkpoint; None where there is none, or, with a warning, where it is damaged.
+
+    Raises:
+        ValueError: it is of a training of another identity.
+    """
+    if not path.is_file():
+        return None
+    try:
+        stored = load_torch(path, device)
+        state = {name: stored[name] for name in PARTS}
+    except Exception as error:  # pickle raises almost anything on damaged bytes
+        logger.warning(f"{path} is damaged or no checkpoint ({error!r}); training starts again and will replace it")
+        return None
+    if state["identity"] != identity:
+        different = [key for key, value in identity.items() if state["identity"].get(key) != value]
+        raise ValueError(
+            f"{path} belongs to a run with another {', '.join(different)}; continue with the same arguments, images "
+            "and version, choose another output folder, or delete that file to start again"
+        )
+    return state
+
+
+def slices_digest(slices: Sequence[Tensor]) -> str:
+    """Of the values of slices, in their order."""
+    return digest_facts(describe(list(slices)))
+
+
+@functools.cache
+def code_version() -> str:
+    """Digest of :data:`ROOMS`, and of the version of torch."""
+    return digest_sources(Path(dino_uad.__file__).parent, ROOMS, ("torch",))
