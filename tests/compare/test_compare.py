@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from unittest import mock
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import dino_uad
+from dino_uad.compare.cell import fit
 from dino_uad.compare.config import Cell, Settings, data_key
 from dino_uad.compare.false_positives import KINDS
 from dino_uad.compare.run import compare
@@ -57,6 +59,37 @@ def test_words_as_fire_passes_them():
     assert words(3) == ["3"] and words((0, 1)) == ["0", "1"]
     assert words("a:d=[1,2],b") == ["a:d=[1,2]", "b"]
     assert Method.parse("a:d=[1,2]").settings == {"d": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"seeds": "0,0,1"}, "--seeds is '0,0,1' and names '0' twice"),
+        ({"bundles": "dpmm,dino_ad,dpmm"}, "names 'dpmm' twice"),
+        ({"backbones": ("a@8", "a@8")}, "names 'a@8' twice"),
+        ({"seeds": ""}, "--seeds is ''; expected one or more"),
+        ({"seeds": 1.5}, "--seeds is '1.5'; expected whole numbers"),
+        ({"seeds": "-1"}, "--seeds is '-1'; expected whole numbers"),
+        ({"epochs": 0}, "--epochs is 0; expected a whole number of at least 1"),
+        ({"image_size": 0}, "--image_size is 0; expected"),
+        ({"permutations": -1}, "--permutations is -1; expected"),
+    ],
+)
+def test_nothing_is_run_for_options_that_mean_nothing(given, found, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(found)):
+        compare(str(tmp_path), out=str(tmp_path / "out"), **given)
+
+
+def test_a_fit_that_went_on_has_no_time(tmp_path):
+    labelled_pictures(tmp_path / "data")
+    cell = Cell(Method("dpmm"), BackboneSpec("dino_uad_tiny14", random=True), 0)
+    settings = Settings(str(tmp_path / "data"), tmp_path, str(tmp_path / "cache"), 56, "cpu", 2)
+    stopped = mock.patch("dino_uad.handlers.finish.calibrate", side_effect=KeyboardInterrupt)
+    with stopped, pytest.raises(KeyboardInterrupt):
+        fit(cell, settings, tmp_path / "cell")
+    rest = fit(cell, settings, tmp_path / "cell")
+    assert math.isnan(rest["fit_seconds"]) and math.isnan(rest["peak_memory_mb"])
+    assert fit(cell, settings, tmp_path / "cell")["fit_seconds"] > 0
 
 
 def test_rows_hold_mean_and_standard_deviation_over_seeds():
@@ -210,11 +243,10 @@ def test_a_moved_comparison_goes_on(cell, monkeypatch, tmp_path):
     monkeypatch.setattr("dino_uad.compare.cell.fit", mock.Mock(side_effect=AssertionError("run again")))
     arguments = {"image_size": 56, "baselines": False, "device": "cpu", "out": str(out)}
     try:
-        result = compare(str(cell.parents[2] / "data"), "anomaly_dino,anomaly_dino", "dino_uad_tiny14:random",
-                         permutations=5, **arguments)  # fmt: skip
+        result = compare(str(cell.parents[2] / "data"), "anomaly_dino", "dino_uad_tiny14:random", **arguments)
     finally:
         (cell / "elsewhere.pt").rename(cell / "levels.pt")
-    assert result["paired_tests"][0]["auroc_difference"] == 0
+    assert [row["method"] for row in result["rows"]] == ["anomaly_dino"]
 
 
 def test_other_settings_in_the_same_folder_give_their_own_numbers(tmp_path):

@@ -36,6 +36,14 @@ def captions(section: Section) -> str:
     return " | ".join(picture.caption for gallery in section.galleries for picture in gallery.pictures)
 
 
+def test_methods_are_called_as_their_papers_call_them():
+    class Fifth(Head):
+        """Of somebody else."""
+
+    heads = DPMMHead(4, n_components=2), SpatialARHead(4), DinoADHead(4), AnomalyDinoHead(4), Fifth(4)
+    assert [head.method for head in heads] == ["DPMM", "Spatial AR", "DINO-AD", "AnomalyDINO", "Fifth"]
+
+
 def test_dpmm_shows_weights_and_assignments(tmp_path):
     head = DPMMHead(384, n_components=6)
     section = method_section(head, context(head, tmp_path))

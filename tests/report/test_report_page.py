@@ -81,13 +81,16 @@ def evaluate(folder, batches, **kwargs) -> tuple[str, dict[str, float]]:
     """Run the handler on an engine that yields ``batches``; the page and the metrics."""
     network = detector()
     network.head.fit_batch(torch.randn(2, network.head.embed_dim, 4, 4))
-    network.thresholds.copy_(torch.tensor([0.9, 0.95, 0.99, 0.995, 0.999]))
+    network.pixel_thresholds.copy_(torch.tensor([0.9, 0.95, 0.99, 0.995, 0.999]))
+    network.thresholds.copy_(network.pixel_thresholds + 0.3)  # of the foreground, as label maps use them
     engine = Engine(lambda engine, batch: batch)
     engine.state.device = torch.device("cpu")
     PixelCurves(select.pixels).attach(engine, "pixel")
     AUPRO(select.pixels).attach(engine, "pixel_aupro")
-    PixelIntervals(lambda: network.thresholds, select.grouped_pixels, replicates=50).attach(engine, "pixel_interval")
-    DiceAtThresholds(lambda: network.thresholds, select.pixels).attach(engine, "dice")
+    PixelIntervals(lambda: network.pixel_thresholds, select.grouped_pixels, replicates=50).attach(
+        engine, "pixel_interval"
+    )
+    DiceAtThresholds(lambda: network.pixel_thresholds, select.pixels).attach(engine, "dice")
     ImageCurves(select.images).attach(engine, "image")
     FROC(0.9, select.scans).attach(engine, "froc")
     LabelMaps(0.9, lambda: network.thresholds, output_transform=select.scans).attach(engine, "label_maps")
@@ -123,6 +126,12 @@ def test_every_number_is_the_metric(evaluated):
         assert bounded == name.startswith(("pixel_", "image_")), name
         interval = f"{metrics[name + '_low']:.4f} – {metrics[name + '_high']:.4f}" if bounded else ""
         assert cells[f"interval {name}"] == interval
+
+
+def test_a_case_is_measured_at_the_threshold_of_the_metrics(tmp_path):
+    html, metrics = evaluate(tmp_path, [items(anomalous=True), items(anomalous=False, seed=1)])
+    (dice,) = re.findall(r"Dice <b>([0-9.]+)</b>", html)
+    assert float(dice) == pytest.approx(metrics["pixel_dice_fpr5_per_image"], rel=5e-3)
 
 
 def test_no_metric_of_the_bundles_stands_there_under_its_bare_name(evaluated):

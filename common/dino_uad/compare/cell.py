@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from statistics import median
@@ -56,12 +57,16 @@ def run_cell(cell: Cell, settings: Settings, key: str) -> dict[str, Any]:
 def fit(cell: Cell, settings: Settings, folder: Path) -> dict[str, float]:
     """Run the bundle's training; its time and memory are without the backbone's, whose embeddings are made before.
 
+    A fit that goes on where it was stopped has neither.
+
     Of a method that iterates also the log-likelihood of normal validation images by which its epoch was chosen, the
     one number by which settings can be chosen without anything anomalous.
     """
     set_determinism(cell.seed)
     parser = cell.parser("train", settings, folder)
     parser.get_parsed_content("train#trainer")
+    handlers = parser.get_parsed_content("train#handlers")
+    (checkpoint,) = [part for part in handlers if isinstance(part, FitCheckpoint)]
     len(parser.get_parsed_content("train#dataset")), len(parser.get_parsed_content("validate#dataset"))
     seconds = []
 
@@ -72,10 +77,11 @@ def fit(cell: Cell, settings: Settings, folder: Path) -> dict[str, float]:
         seconds.append(time.perf_counter() - start)
 
     peak = peak_extra_megabytes(run, torch.device(settings.device), period=0.02)
-    costs = {"fit_seconds": seconds[0], "peak_memory_mb": peak}
+    # What is left of a fit that was stopped says nothing about the whole.
+    whole = not checkpoint.resumed_after
+    costs = {"fit_seconds": seconds[0] if whole else math.nan, "peak_memory_mb": peak if whole else math.nan}
     if not parser.get_parsed_content("network").head.single_pass:
-        checkpoints = [part for part in parser.get_parsed_content("train#handlers") if isinstance(part, FitCheckpoint)]
-        costs["log_likelihood"] = checkpoints[0].best["metric"]
+        costs["log_likelihood"] = checkpoint.best["metric"]
     return costs
 
 

@@ -15,12 +15,13 @@ from dino_uad.backbones import DinoBackbone
 from dino_uad.bundle_run import shipped_bundles
 from dino_uad.compare.cell import run_cell
 from dino_uad.compare.config import Cell, Settings, data_key
-from dino_uad.compare.spec import BASELINES, BRIGHTNESS, NO_BACKBONE, BackboneSpec, Method, words
+from dino_uad.compare.spec import BASELINES, BRIGHTNESS, NO_BACKBONE, BackboneSpec, Method, parsed, seed
 from dino_uad.compare.stored import defined
 from dino_uad.compare.table import summarise, write_csv, write_markdown, write_plot
 from dino_uad.files import require_writable, write_json
 from dino_uad.measure import synchronize
 from dino_uad.metrics import holm, permutation_test
+from dino_uad.settings import require_count
 from dino_uad.torch_files import load_torch
 
 
@@ -58,15 +59,18 @@ def compare(
             leaves them out.
         device: torch device; a GPU if there is one.
     """
+    require_count("--image_size", image_size)
+    require_count("--permutations", permutations, 0)
+    if epochs is not None:
+        require_count("--epochs", epochs)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     folder = Path(out)
     require_writable(folder)
     settings = Settings(str(dataset_dir), folder, str(folder / "cache"), image_size, device, epochs)
-    methods = [Method.parse(word) for word in words(bundles or list(shipped_bundles()))] + (
-        [Method(name) for name in BASELINES] if baselines else []
-    )
-    specs = [BackboneSpec.parse(word) for word in words(backbones)]
-    seed_list = [int(word) for word in words(seeds)]
+    methods = parsed("--bundles", bundles or list(shipped_bundles()), Method.parse)
+    methods += [Method(name) for name in BASELINES] if baselines else []
+    specs = parsed("--backbones", backbones, BackboneSpec.parse)
+    seed_list = parsed("--seeds", seeds, seed)
     cells = [
         Cell(method, spec, seed)
         for spec, method, seed in itertools.product(specs, methods, seed_list)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from dino_uad.settings import require
+
+T = TypeVar("T")
 
 INTENSITY = "intensity"
 BRIGHTNESS = "brightness"
@@ -86,6 +90,26 @@ def words(value: str | Sequence[Any] | int) -> list[str]:
     if isinstance(value, str):
         return [word.strip() for word in re.split(r",(?![^\[(]*[\])])", value) if word.strip()]
     return [str(part).strip() for part in (value if isinstance(value, Sequence) else [value])]
+
+
+def parsed(option: str, value: Any, parse: Callable[[str], T]) -> list[T]:
+    """What an option lists, each once: cells that are run twice would count as independent in tests and deviations.
+
+    Raises:
+        ValueError: nothing, or something twice.
+    """
+    found = [parse(word) for word in words(value)]
+    require(option, value, bool(found), "one or more, with commas between them")
+    for position, one in enumerate(found):
+        if one in found[:position]:
+            raise ValueError(f"{option} is {value!r} and names {words(value)[position]!r} twice; expected each once")
+    return found
+
+
+def seed(word: str) -> int:
+    """Read a seed; raises ValueError for anything but a whole number of at least 0."""
+    require("--seeds", word, word.isdecimal(), "whole numbers of at least 0, such as 0,1,2")
+    return int(word)
 
 
 def _literal(text: str) -> Any:

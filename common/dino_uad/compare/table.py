@@ -58,7 +58,7 @@ def summarise(cells: Sequence[Mapping[str, Any]], backbone_times: Mapping[str, f
                 row[key] = statistics.fmean(values)
                 row[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
         means = {
-            key: [cell[key] for cell in members if key in cell]
+            key: [cell[key] for cell in members if not math.isnan(cell.get(key, math.nan))]
             for key in COSTS
             if key not in ("head_ms", "backbone_ms")
         }

@@ -66,6 +66,7 @@ class FitCheckpoint:
         self.evaluator = evaluator
         self.early_stop = early_stop
         self.best: dict[str, Any] = {"metric": -math.inf, "epoch": 0, "model": None}
+        self.resumed_after = 0
 
     def attach(self, engine: Engine) -> None:
         """Register on the trainer: resume at the start, save after each epoch, restore the best at the end."""
@@ -99,7 +100,7 @@ class FitCheckpoint:
         except Exception as error:  # some may have been loaded: the fit cannot start from there
             raise ValueError(f"{self.path} cannot be taken up ({error}): delete it and start the fit again") from error
         self.best, epoch = parts["best"], parts["epoch"]
-        engine.state.epoch = epoch
+        engine.state.epoch = self.resumed_after = epoch
         if parts["stopped"]:  # early, before it was killed: no epoch is left
             engine.state.max_epochs = epoch
         engine.state.iteration = epoch * engine.state.epoch_length

@@ -64,7 +64,7 @@ class ReportHandler:
     def start(self, engine: Engine) -> None:
         """Forget a former run; the thresholds are those of the checkpoint by now."""
         self._started = time.perf_counter()
-        self.collector = Collector(float(self.network.thresholds[DRAWN]), self.anonymous_names)
+        self.collector = Collector(float(self.network.pixel_thresholds[DRAWN]), self.anonymous_names)
 
     def collect(self, engine: Engine) -> None:
         """Take in one batch."""

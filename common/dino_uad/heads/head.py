@@ -37,6 +37,8 @@ class Head(DynamicBuffers):
         embed_dim: number of channels ``C`` of the embeddings.
     """
 
+    title: str = ""
+    """What pages call the method; its class's name, without ``Head``, when empty."""
     decides: tuple[str, ...] = ()
     """Constructor settings that decide the scores of a fitted head and that its tensors do not show. They are stored in
     the fingerprint; a model file with other values is refused."""
@@ -52,6 +54,11 @@ class Head(DynamicBuffers):
         self.embed_dim = embed_dim
         self.neighbourhood = 1
         """Side in patches of the detector's neighbourhood, which sets it."""
+
+    @property
+    def method(self) -> str:
+        """What pages call the method."""
+        return self.title or type(self).__name__.removesuffix("Head")
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments and what follows from them: public attributes that are no parameter or buffer."""

@@ -26,7 +26,7 @@ def build_page(
 ) -> Page:
     """Draw everything that the evaluator ``engine`` has measured and ``collector`` has kept."""
     metrics = engine.state.metrics
-    thresholds = results.threshold_names(network.thresholds)
+    thresholds = results.threshold_names(network.pixel_thresholds)
     scale = results.colour_scale(collector, thresholds)
     shown = results.shown_cases(collector)
     context = MethodContext(network, engine.state.device, shown, collector.position_mean(), training)
@@ -43,7 +43,7 @@ def build_page(
     headlines = [row for name in HEADLINES for row in known if row.name == name]
     groups = len({row.group for row in collector.rows})
     return Page(
-        title=f"Anomaly detection: {type(network.head).__name__.removesuffix('Head')}",
+        title=f"Anomaly detection: {network.head.method}",
         subtitle=f"{len(collector.rows):,} test images, {network.facts['arch']} at "
         f"{network.image_size[0]} × {network.image_size[1]} px",
         headlines=headlines,

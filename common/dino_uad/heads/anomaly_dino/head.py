@@ -52,6 +52,7 @@ class AnomalyDinoHead(Head):
             of rows; an exported model searches exactly all the same.
     """
 
+    title = "AnomalyDINO"
     dynamic_buffers = ("bank", "ends", "class_tokens")
     decides = ("foreground", "k_neighbors", "retrieve")
     single_pass = True

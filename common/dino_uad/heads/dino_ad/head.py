@@ -39,6 +39,7 @@ class DinoADHead(Head):
         similarity: ``mean`` over centroids, as published, or ``max``, which a normal patch near one of many keeps high.
     """
 
+    title = "DINO-AD"
     dynamic_buffers = ("class_tokens", "centroids")
     decides = ("n_support", "normalization", "similarity", "support")
     single_pass = True

@@ -62,6 +62,7 @@ class SpatialARHead(GradientHead):
             training embeddings before the first step; the published code leaves them as they are.
     """
 
+    title = "Spatial AR"
     dynamic_buffers = ("position_error",)
     decides = ("combine", "covariance", "own_share", "position_calibration")
     averages_embeddings = False
