@@ -85,8 +85,7 @@ class AnomalyDinoHead(Head):
         if retrieve is not None and index != "exact":
             raise ValueError(f"index {index!r} searches the whole bank, retrieve {retrieve} images of it: choose one")
         self.shots, self.k_neighbors, self.retrieve, self.coreset = shots, k_neighbors, retrieve, coreset
-        self.foreground, self.views, self.seed = foreground, views, seed
-        self.sharded, self.index = sharded, index
+        self.foreground, self.views, self.seed, self.sharded, self.index = foreground, views, seed, sharded, index
         self.register_buffer("bank", torch.empty(0, embed_dim, dtype=torch.int16))
         self.register_buffer("ends", torch.empty(0, dtype=torch.int64))
         self.register_buffer("class_tokens", torch.empty(0, embed_dim, dtype=torch.float16))
