@@ -31,9 +31,10 @@ def labels_of(
     right), or where ``mask_pattern`` has several patterns, by which the user chose them all.
 
     Raises:
-        ValueError: a mask that goes with no image, cannot be read or lies on a picture instead of a volume; or several
-            for one image that say different things.
+        ValueError: masks and their folders are called after images; a mask that goes with no image, cannot be read or
+            lies on a picture instead of a volume; or several for one image that say different things.
     """
+    pairing.mask_folders.refuse_ambiguous()
     found: dict[Path, list[Role]] = defaultdict(list)
     chosen = {image.path: image for image in images}
     orphans = []
