@@ -18,11 +18,13 @@ from dino_uad.settings import require_count
 
 EXPRESSION = ("$", "@", "%")  # of MONAI's config language
 FOLDERS = ("dataset_dir", "output_dir", "ckpt_dir", "cache_dir", "bundle_root")
+TEXTS = ("normal", "pattern", "mask_pattern", "image_pattern", "group_pattern", "series", "kind")
+"""Options of data lists."""
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a dictionary"}
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
-    """Refuse unknown keys and values of another kind than the config's; read names of folders as they were typed.
+    """Refuse unknown keys and values of another kind than the config's; read names and patterns as they were typed.
 
     Args:
         argv: command line of a process; this one's when None. Anything but ``monai.bundle run`` is not looked at.
@@ -41,7 +43,7 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     for key, value in options.items():
         if key not in inspect.signature(monai.bundle.run).parameters:
             check_override(key.lstrip("+~"), value, config)
-    _read_folders_as_typed(argv[2:])
+    read_as_typed(argv[2:])
 
 
 def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: int) -> None:
@@ -78,23 +80,50 @@ def option_words(tokens: Sequence[str]) -> list[tuple[str, str | None]]:
     return options
 
 
-def _read_folders_as_typed(tokens: Sequence[str]) -> None:
-    """Undo what python-fire made of the names of folders: it reads ``2024`` as a number and ``case#7`` as ``case``.
+def read_as_typed(tokens: Sequence[str]) -> None:
+    """Undo what python-fire made of text: it reads ``2024`` as a number, ``1_0`` as 10, and ``case#7`` as ``case``.
 
     The config that runs is that of the parser which is resolving the ``initialize`` step that led here.
+
+    Args:
+        tokens: the options of the command line.
     """
     from monai.bundle import ConfigParser
 
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
         frame = frame.f_back
-    kept = ("", "None", *EXPRESSION, "'", '"')  # values that are no plain text, and quotes, which python-fire takes off
-    words = [(key, text or "") for key, text in option_words(tokens) if key in FOLDERS]
-    typed = {key: text for key, text in words if text not in kept and text[0] not in kept}
-    if frame is not None:
-        parser = frame.f_locals["self"]
-        parser.config.update(typed)
-        parser.ref_resolver.resolved_content.update(typed)
+    if frame is None:
+        return
+    parser = frame.f_locals["self"]
+    for key, text in option_words(tokens):
+        if text and _is_text(key, text):
+            _set(parser, key, text)
+
+
+def _is_text(key: str, text: str) -> bool:
+    """Whether a value is text, and not a list of texts, None, an expression, or in quotes, which are taken off."""
+    *parents, name = key.split("#")
+    if text == "None" or text[0] in (*EXPRESSION, "'", '"') or (name == "normal" and text[0] == "["):
+        return False
+    return name in FOLDERS if not parents else name in TEXTS and parents[-1].endswith("_data")
+
+
+def _set(parser: Any, key: str, text: str) -> None:
+    """Replace a value in a config that is parsed already, in the node that holds it and where it is referred to."""
+    *parents, name = key.split("#")
+    node = parser.config
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node[name] = text
+    resolver = parser.ref_resolver
+    own = resolver.normalize_id(key)
+    resolver.resolved_content[own] = text
+    if own in resolver.items:
+        resolver.items[own].update_config(text)
+    if parents and (holder := resolver.items.get(resolver.normalize_id("#".join(parents)))) is not None:
+        holder.update_config({**holder.get_config(), name: text})
 
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:
