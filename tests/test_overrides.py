@@ -1,5 +1,6 @@
 """What may replace a value of a config on the command line."""
 
+from functools import partial
 from pathlib import Path
 
 import monai.bundle
@@ -7,7 +8,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from dino_uad.errors import explain
-from dino_uad.overrides import PLACES, check_override
+from dino_uad.overrides import PLACES, check_override, parse_options, read_as_typed
 from dino_uad.transforms import ThresholdMapd
 
 CONFIG = {"displayable_configs": {"false_positive_rate": ["5 %", "1 %"], "min_size": "0"}, "image_size": [448, 448]}
@@ -61,6 +62,48 @@ def test_a_tilde_is_the_home_folder_for_every_folder(as_option, tmp_path, monkey
     parser.get_parsed_content("initialize")
     assert parser.get_parsed_content("below") == {key: str(tmp_path / key / "below") for key in PLACES}
     assert parser.get_parsed_content("other") == "~/other"
+
+
+TYPED = [
+    *("0", "2_0,1_0", "2024", "1e5", "0x10", "True", "{x}", "(.*)", "[0-9]*", "grade0,grade1"),
+]
+
+
+@pytest.mark.parametrize("text", TYPED)
+@pytest.mark.parametrize("name", ["normal", "pattern", "mask_pattern", "group_pattern", "series"])
+def test_texts_of_data_lists_are_read_as_they_are_typed(name, text):
+    """As MONAI's run does: python-fire's value is in the config when the step that corrects it is resolved."""
+    if (name, text[0]) == ("normal", "["):
+        pytest.skip("a list of texts is given so")
+    tokens = [f"--train_data#{name}", text, f"--infer_data#{name}={text}", "--dataset_dir", "2024", "--max_epochs", "3"]
+    parser = ConfigParser(
+        {
+            "dataset_dir": "x",
+            "max_epochs": 1,
+            "train_data": {"_target_": "builtins.dict", "dataset_dir": "@dataset_dir", name: None},
+            "val_data": {"_target_": "builtins.dict", name: f"@train_data#{name}"},
+            "infer_data": {"_target_": "builtins.dict"},
+            "initialize": [{"_target_": partial(read_as_typed, tokens)}],
+        }
+    )
+    for key, value in parse_options(tokens).items():
+        parser[key] = value
+    parser.get_parsed_content("initialize")
+    assert parser.get_parsed_content("train_data") == {"dataset_dir": "2024", name: text}
+    assert parser.get_parsed_content("val_data") == parser.get_parsed_content("infer_data") == {name: text}
+    assert parser.get_parsed_content("max_epochs") == 3
+
+
+def test_none_quoted_texts_lists_and_expressions_stay_what_they_are():
+    values = {"normal": "['a', 'b']", "pattern": "'7'", "mask_pattern": "None", "series": "$'a' + 'b'"}
+    tokens = [word for key, text in values.items() for word in (f"--train_data#{key}", text)]
+    initialize = [{"_target_": partial(read_as_typed, tokens)}]
+    parser = ConfigParser({"train_data": {"_target_": "builtins.dict"}, "initialize": initialize})
+    for key, value in parse_options(tokens).items():
+        parser[key] = value
+    parser.get_parsed_content("initialize")
+    expected = {"normal": ["a", "b"], "pattern": "7", "mask_pattern": None, "series": "ab"}
+    assert parser.get_parsed_content("train_data") == expected
 
 
 def test_the_message_is_of_the_innermost_error_that_says_something():

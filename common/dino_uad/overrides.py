@@ -19,11 +19,13 @@ from dino_uad.settings import require_count
 
 EXPRESSION = ("$", "@", "%")  # of MONAI's config language
 PLACES = ("dataset_dir", "output_dir", "ckpt_dir", "model_file", "cache_dir", "bundle_root")
+TEXTS = ("normal", "pattern", "mask_pattern", "image_pattern", "group_pattern", "series", "kind")
+"""Options of data lists."""
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a dictionary"}
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
-    """Refuse unknown keys and values of another kind than the config's; read names of places as they were typed.
+    """Refuse unknown keys and values of another kind than the config's; read names and patterns as they were typed.
 
     A ``~`` in front of a folder is the home folder, wherever it comes from: a shell does not see it behind ``=``, in
     quotes, or in a config.
@@ -38,7 +40,7 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     is_run = Path(argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py") and "run" in argv[1:2]
     if is_run:
         _check_options(argv)
-    _read_places_as_typed(argv[2:] if is_run else [])
+    read_as_typed(argv[2:] if is_run else [])
 
 
 def _check_options(argv: Sequence[str]) -> None:
@@ -91,25 +93,54 @@ def option_words(tokens: Sequence[str]) -> list[tuple[str, str | None]]:
     return options
 
 
-def _read_places_as_typed(tokens: Sequence[str]) -> None:
-    """Undo what python-fire made of the names of places: it reads ``2024`` as a number and ``case#7`` as ``case``.
+def read_as_typed(tokens: Sequence[str]) -> None:
+    """Undo what python-fire made of text: it reads ``2024`` as a number, ``1_0`` as 10, and ``case#7`` as ``case``.
 
     The config that runs is that of the parser which is resolving the ``initialize`` step that led here.
+
+    Args:
+        tokens: the options of the command line.
     """
     from monai.bundle import ConfigParser
 
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
         frame = frame.f_back
-    kept = ("", "None", *EXPRESSION, "'", '"')  # values that are no plain text, and quotes, which python-fire takes off
-    words = [(key, text or "") for key, text in option_words(tokens) if key in PLACES]
-    typed = {key: text for key, text in words if text not in kept and text[0] not in kept}
-    if frame is not None:
-        parser = frame.f_locals["self"]
-        typed = {key: expand_folder(key, value) for key, value in {**parser.config, **typed}.items() if key in PLACES}
-        typed = {key: value for key, value in typed.items() if value != parser.config.get(key)}
-        parser.config.update(typed)
-        parser.ref_resolver.resolved_content.update(typed)
+    if frame is None:
+        return
+    parser = frame.f_locals["self"]
+    for key, text in option_words(tokens):
+        if text and _is_text(key, text):
+            _set(parser, key, text)
+    for key in PLACES:
+        value = parser.config.get(key)
+        if (expanded := expand_folder(key, value)) != value:
+            _set(parser, key, expanded)
+
+
+def _is_text(key: str, text: str) -> bool:
+    """Whether a value is text, and not a list of texts, None, an expression, or in quotes, which are taken off."""
+    *parents, name = key.split("#")
+    if text == "None" or text[0] in (*EXPRESSION, "'", '"') or (name == "normal" and text[0] == "["):
+        return False
+    return name in PLACES if not parents else name in TEXTS and parents[-1].endswith("_data")
+
+
+def _set(parser: Any, key: str, text: str) -> None:
+    """Replace a value in a config that is parsed already, in the node that holds it and where it is referred to."""
+    *parents, name = key.split("#")
+    node = parser.config
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node[name] = text
+    resolver = parser.ref_resolver
+    own = resolver.normalize_id(key)
+    resolver.resolved_content[own] = text
+    if own in resolver.items:
+        resolver.items[own].update_config(text)
+    if parents and (holder := resolver.items.get(resolver.normalize_id("#".join(parents)))) is not None:
+        holder.update_config({**holder.get_config(), name: text})
 
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:

@@ -70,6 +70,106 @@ PATIENTS = {
         [f"IXI00{p}-Guys-10{p}0" for p in range(4)],
     ),
     "only dates": ([f"scan_200{y}0103.nii.gz" for y in "123"], [f"scan_200{y}0103" for y in "123"]),
+    "BIDS decides": (
+        [f"sub-OAS3000{p}_ses-d{v}129_run-01_T1w.nii.gz" for p in range(3) for v in (0, 1)],
+        [f"sub-OAS3000{p}" for p in range(3)],
+    ),
+    "BIDS behind a slice": (
+        [f"0{k}0-sub-0{p}.png" for p in range(4) for k in range(3)],
+        [f"sub-0{p}" for p in range(4)],
+    ),
+    "ADNI": (
+        [
+            f"ADNI_00{p}_S_029{p}_MR_MP-RAGE__br_raw_200{y}0418193713091_12_S1340{y}_I1372{p}{y}.nii"
+            for p in range(3)
+            for y in "67"
+        ],
+        [f"00{p}_S_029{p}" for p in range(3)],
+    ),
+    "TCGA barcodes of tiles": (
+        [f"TCGA-A{p}-A0B0-01Z_x{256 * k}_y512.png" for p in range(4) for k in range(3)],
+        [f"TCGA-A{p}-A0B0" for p in range(4)],
+    ),
+    "tiles": (
+        [f"886{p}_idx5_x{51 * k}_y51_class0.png" for p in range(4) for k in range(3)],
+        [f"886{p}_idx5" for p in range(4)],
+    ),
+    "identifiers of images": (
+        [f"1000{p}_14595417{p}{k}.png" for p in range(4) for k in range(3)],
+        [f"1000{p}" for p in range(4)],
+    ),
+    "accessions": (
+        [f"123456{p}_9876543{p}{k}.nii.gz" for p in range(4) for k in range(3)],
+        [f"123456{p}" for p in range(4)],
+    ),
+    "identifiers behind a word": (
+        [f"HAM_000{p}_ISIC_00243{p}{k}.png" for p in range(4) for k in range(3)],
+        [f"000{p}" for p in range(4)],
+    ),
+    "an identifier behind the file's": (
+        [f"205869{p}{k}_6c613a14b80a859{p}_MG_{v}_ANON.png" for p in range(4) for k, v in enumerate(("R_CC", "L_ML"))],
+        [f"6c613a14b80a859{p}" for p in range(4)],
+    ),
+    "sides and visits": (
+        [f"900110{p}_{s}_V0{v}.nii.gz" for p in range(3) for s in ("LEFT", "RIGHT") for v in range(2)],
+        [f"900110{p}" for p in range(3)],
+    ),
+    "views of breasts": (
+        [f"2058690{p}_{v}.png" for p in range(4) for v in ("R_CC", "L_ML", "LMLO")],
+        [f"2058690{p}" for p in range(4)],
+    ),
+    "follow-ups beside a first scan": (
+        [f"UCSF-PDGM-001{p}{v}_FLAIR.nii.gz" for p in range(3) for v in ("", "_FU001d", "_postop")],
+        [f"UCSF-PDGM-001{p}" for p in range(3)],
+    ),
+    "frames of six digits": (
+        [f"video_0{p}_frame_{k:06d}.png" for p in range(4) for k in (120, 127, 134)],
+        [f"video_0{p}" for p in range(4)],
+    ),
+    "frames of a film": (
+        [f"f_{p}_frame_00012{k}.png" for p in range(4) for k in range(3)],
+        [f"f_{p}" for p in range(4)],
+    ),
+    "slices first": (
+        [f"0{k}0_patient0{p}.png" for p in range(4) for k in range(9)],
+        [f"patient0{p}" for p in range(4)],
+    ),
+    "slices first in words": (
+        [f"slice_01{k}_patient_{p}.png" for p in range(4) for k in range(3)],
+        [f"patient_{p}" for p in range(4)],
+    ),
+    "slices first by a letter": (
+        [f"s01{k}_patient{p}.png" for p in range(4) for k in range(3)],
+        [f"patient{p}" for p in range(4)],
+    ),
+    "dates first": ([f"2020010{v}_case{p}.nii.gz" for p in range(3) for v in "12"], [f"case{p}" for p in range(3)]),
+    "visits first": ([f"{v}_P0{p}.nii.gz" for p in range(3) for v in ("pre", "post")], [f"P0{p}" for p in range(3)]),
+    "sites first": (
+        [f"site{s}_sub{p}_{k}.png" for s in "AB" for p in "12" for k in "12"],
+        [f"site{s}_sub{p}" for s in "AB" for p in "12"],
+    ),
+    "glued": ([f"pat0{p}s00{k}.png" for p in range(4) for k in range(3)], [f"pat0{p}" for p in range(4)]),
+    "glued words": (
+        [f"Patient00{p}Slice00{k}.png" for p in range(4) for k in range(3)],
+        [f"Patient00{p}" for p in range(4)],
+    ),
+    "glued letters": ([f"p0{p}{k}.png" for p in range(4) for k in "abc"], [f"p0{p}" for p in range(4)]),
+    "augmented in other words": (
+        [f"img{p}{a}.png" for p in range(4) for a in ("", "_fliplr", "_bright", "_noise", "_blur", "_zoom", "_sharp")],
+        [f"img{p}" for p in range(4)],
+    ),
+    "augmented in words before": (
+        [f"{a}img{p}.png" for p in range(4) for a in ("", "rotated_", "flip_", "aug_1_", "aug_2_")],
+        [f"img{p}" for p in range(4)],
+    ),
+    "a year is no patient": (
+        [f"case_2019_00{p}.nii.gz" for p in range(2)] + [f"case_2020_00{p}.nii.gz" for p in range(2)],
+        [f"case_20{y}_00{p}" for y in (19, 20) for p in range(2)],
+    ),
+    "images of one disease are counted": (
+        [f"{c}_00100{k}.png" for c in ("normal", "tumor") for k in range(4)],
+        [f"{c}_00100{k}" for c in ("normal", "tumor") for k in range(4)],
+    ),
     "a fold is none": (
         [f"fold{f}/a{p}_{k}.png" for f in "12" for p in "12" for k in "12"],
         [f"fold{f}/a{p}" for f in "12" for p in "12"],
@@ -86,6 +186,15 @@ def test_patients(tmp_path, name):
 def test_slices_of_too_few_patients_are_told_of(tmp_path):
     layouts.write(tmp_path, [f"pat1_slice{k:03d}.png" for k in range(6)])
     assert "look like slices of 1 patient (pat1), too few" in understand(tmp_path, Options()).notes[0]
+
+
+@pytest.mark.parametrize("name", ["0{k}0_{who}.png", "site_{who}{k}_0{k}0.nii.gz"])
+def test_names_that_share_a_number_though_each_is_a_patient_are_told_of(tmp_path, name):
+    """Of slices of Anna and Ben nothing says who is the patient; numbers of sites are no patients'."""
+    layouts.write(tmp_path, [name.format(k=k, who=who) for k in range(3) for who in ("anna", "ben", "carl", "dora")])
+    found = understand(tmp_path, Options())
+    assert len({case.group for case in found.cases}) == 12
+    assert ("names share a number" in " ".join(found.notes)) == ("site" not in name)
 
 
 def test_folders_of_too_few_patients_are_told_of(tmp_path):

@@ -6,6 +6,7 @@ import layouts
 import pytest
 from understood_cases import anomalous, understood
 
+from dino_uad.data import datalist
 from dino_uad.data.case import Options
 from dino_uad.data.cases import list_images
 from dino_uad.data.patterns import fits, pattern_of
@@ -50,3 +51,9 @@ def test_patterns_proposed_for_two_masks_tell_them_apart(tmp_path):
     one, both = re.findall(r"'([^']*\*[^']*)'", str(error.value))
     for pattern, count in ((one, 1), (both, 2)):
         assert [len(case.labels) for case in understood(tmp_path, mask_pattern=pattern) if case.labels] == [count]
+
+
+def test_a_pattern_that_is_no_text_is_an_error_that_names_it(tmp_path):
+    for name in ("normal", "pattern", "mask_pattern", "image_pattern", "group_pattern"):
+        with pytest.raises(ValueError, match=rf"^{name} is 0; expected text, such as '0'"):
+            datalist(tmp_path, **{name: 0})

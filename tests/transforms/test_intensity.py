@@ -66,6 +66,18 @@ def test_wrong_options(options):
         ScaleToUnitd("image", **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": [-100, 200]}, r"""--intensity "{'mode': 'window', 'window': \[-100, 200\]}\""""),
+        ({"mode": "window", "window": (0, 1), "percentiles": (1, 99)}, "expected them with mode 'auto'"),
+    ],
+)
+def test_an_option_that_the_mode_does_not_use_is_an_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        ScaleToUnitd("image", **options)
+
+
 VALUES = st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 255.0])
 
 

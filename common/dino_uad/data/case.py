@@ -65,7 +65,11 @@ class Understood:
 
 @dataclass(frozen=True)
 class Options:
-    """How to read a folder; see :func:`dino_uad.data.folder_list.datalist`."""
+    """How to read a folder; see :func:`dino_uad.data.folder_list.datalist`.
+
+    Raises:
+        ValueError: a pattern that is no text.
+    """
 
     pattern: str = "*"
     kind: str | None = None
@@ -76,6 +80,12 @@ class Options:
     valid_fraction: float = 0.15
     test_fraction: float = 0.2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("pattern", "normal", "mask_pattern", "image_pattern", "group_pattern"):
+            found = getattr(self, name)
+            if not (found is None or isinstance(found, str) or (name == "normal" and isinstance(found, list | tuple))):
+                raise ValueError(f"{name} is {found!r}; expected text, such as {str(found)!r} in quotes")
 
     @property
     def mask_patterns(self) -> list[str]:

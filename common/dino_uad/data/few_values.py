@@ -52,10 +52,11 @@ def tell_by_values(root: Path, roles: list[Role], strict: bool) -> list[Role]:
 
 def _fitting(candidates: Sequence[Role] | dict[Role, int], images: Sequence[Role]) -> dict[Role, Role]:
     """The candidates that have the name of an image in theirs and its size, with that image."""
-    pairing = Pairing(images)
+    masks = {one: _as_mask(one) for one in candidates}
+    pairing = Pairing(images, list(masks.values()))
     found = {}
-    for one in candidates:
-        owners = pairing.images_of(_as_mask(one))
+    for one, mask in masks.items():
+        owners = pairing.images_of(mask)
         owner = next((image for image in owners if size_or_none(image.path) == size_or_none(one.path)), None)
         if owner is not None:
             found[one] = owner
@@ -71,4 +72,5 @@ def _beyond(mask: Role, image: Role) -> tuple[frozenset[str], tuple[str, ...]]:
     """Folders, and words of the name (no numbers), that a mask has and its image has not."""
     known = set(words(image.stem))
     rest = (word for word in words(mask.stem) if word not in known and not word.isdecimal())
-    return frozenset(mask.folders) - set(image.folders), tuple(rest)
+    folders = {folder for folder in mask.folders if words(folder) != words(image.stem)}
+    return frozenset(folders) - set(image.folders), tuple(rest)

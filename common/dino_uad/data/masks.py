@@ -10,6 +10,7 @@ from pathlib import Path
 from string import ascii_letters
 
 from dino_uad.data.case import WAY_OUT, Options
+from dino_uad.data.label_names import refuse_organs
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patterns import fits, pattern_of
 from dino_uad.data.roles import Role
@@ -31,9 +32,10 @@ def labels_of(
     right), or where ``mask_pattern`` has several patterns, by which the user chose them all.
 
     Raises:
-        ValueError: a mask that goes with no image, cannot be read or lies on a picture instead of a volume; or several
-            for one image that say different things.
+        ValueError: masks and their folders are called after images; a mask that goes with no image, cannot be read or
+            lies on a picture instead of a volume; or several for one image that say different things.
     """
+    pairing.mask_folders.refuse_ambiguous()
     found: dict[Path, list[Role]] = defaultdict(list)
     chosen = {image.path: image for image in images}
     orphans = []
@@ -67,7 +69,7 @@ def labels_of(
             _refuse_different(root, image, several)
     if not options.mask_patterns:
         _refuse_doubtful(root, [(chosen[path], mask) for path, several in found.items() for mask in several])
-    notes = []
+    notes = refuse_organs(root, [mask for several in found.values() for mask in several], bool(options.mask_patterns))
     if joined:
         image, several = joined[0]
         names = ", ".join(mask.relative for mask in several)

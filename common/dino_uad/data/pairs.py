@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
+from dino_uad.data.mask_folders import MaskFolders
 from dino_uad.data.roles import IMAGE, Role
 from dino_uad.data.words import (
     BIDS_ENTITY,
@@ -29,7 +30,8 @@ class Pairing:
 
     Args:
         images: all images.
-        masks: all masks; the bare names among them tell nnU-Net's channels (``case_0001``) from numbered cases.
+        masks: all masks; the bare names among them tell nnU-Net's channels (``case_0001``) from numbered cases, and
+            their folders may be called after images.
     """
 
     def __init__(self, images: Sequence[Role], masks: Sequence[Role] = ()) -> None:
@@ -41,6 +43,7 @@ class Pairing:
                 self._named[image.branch, name].append(image)
             for depth in range(len(image.branch) + 1):
                 self._folder[image.branch[:depth]].append(image)
+        self.mask_folders = MaskFolders(self._named, masks, _places)
 
     def case_name(self, image: Role) -> str:
         """An image's name without its sequence or channel: ``p1_flair`` and ``p1_t1`` are one case; '' for ``t1``."""
@@ -55,10 +58,16 @@ class Pairing:
     def images_of(self, mask: Role) -> list[Role]:
         """The images of one case that the mask annotates; none if its name fits no image."""
         for place in _places(mask):
+            own = self.mask_folders.images(place)
             for name in _mask_names(mask):
-                found = _in_split(self._named.get((place, name), []), mask) if name else self._only(place, mask)
+                if name:
+                    found = _in_split(self._named.get((place, name), []), mask)
+                else:
+                    found = self._only(place, mask) if own is None else []
                 if found:
                     return found
+            if own is not None:  # a folder that is called after an image belongs to no other
+                return _in_split(own, mask)
         return self._beside(mask) or self._anywhere(mask)
 
     def _names(self, image: Role) -> Iterator[Name]:

@@ -7,7 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
+from dino_uad.data.name_ends import (
+    NAMED_SLICE,
+    TIME_POINT,
+    VIEW,
+    patient_of,
+    without_augmentation,
+    without_dates,
+    without_ends,
+)
+from dino_uad.data.persons import said_persons
 from dino_uad.data.roles import Role
+from dino_uad.data.shared_parts import shared_parts, shared_start, without_additions
 from dino_uad.data.stems import classes_in_stems, letters
 from dino_uad.data.visits import without_visits
 from dino_uad.data.words import (
@@ -17,34 +28,12 @@ from dino_uad.data.words import (
     GRADES,
     NO_NAME,
     NORMAL,
-    SEQUENCE_END,
     is_anomalous,
     is_normal,
     words,
 )
 from dino_uad.transforms import dicom_patients
 
-COUNTED = r"(?:slice|slc|sl|s|z|img|image|im|frame|f|layer)"
-SLICE_NUMBER = re.compile(
-    rf"^(?:copy of|kopie von) |^(?:slice|slc|frame)[ _-]?\d{{1,5}}[ _.-]+(?=.)|[ _.-]+{COUNTED}\d{{1,5}}$|"
-    r"[ _.-]*\(?(?<=[ _.(-])\d{1,4}\)?$",
-    re.IGNORECASE,
-)
-NAMED_SLICE = re.compile(r"(?:^|[ _.-])(?:slice|slc|sl|frame)[ _-]?\d{1,5}(?=$|[ _.-])", re.IGNORECASE)
-"""A number that a word calls a slice's."""
-MADE = re.compile(  # what processing and augmentation make of an image, and planes
-    r"(?:[ _.-]+\(?(?:axial|coronal|sagittal|slice|frame|aug|augmented|orig|original|h?flip(?:ped)?|vflip|rot(?:ated)?|"
-    r"copy|copie|kopie|brain|bet|stripped|n|bfc|reg|registered|norm|preproc|preprocessed|resampled|rf[.][0-9a-f]+)"
-    r"\d{0,3}\)?)+$",
-    re.IGNORECASE,
-)
-VIEW = re.compile(  # sides, projections and visits of one patient
-    r"(?:[ _.-]+(?:left|right|l|r|od|os|cc|mlo|pa|ap|lat|lateral|frontal|baseline|follow-?up|mr\d|(?:mr[_-])?d\d{4}|"
-    r"(?:ses|session|visit|tp|time ?point|scan|week|month|year)[ _-]?\d+))+$",
-    re.IGNORECASE,
-)
-DATE = re.compile(r"[ _.-]+(?:19|20)\d\d([ _.-]?)\d\d\1\d\d(?!\d).*$")
-TIME_POINT = re.compile(r"(?<=\d{5})-\d{3}$")  # BraTS: BraTS-GLI-00001-000 is patient 00001's first scan
 FEWEST = 3
 PERSONS = {"patient", "pat", "subject", "sub", "case", "p", "id"}
 EACH = "every image counts as one"
@@ -163,26 +152,19 @@ def _names_class(folder: str) -> bool:
 def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequence[tuple[str, ...]]) -> Patients:
     names = [case(image) or image.stem for image in images]
     volumes = all(image.volume for image in images)
-    cut = [_patient_of(name, volumes) for name in names]
-    undated = [DATE.sub("", name) for name in cut]
-    if len(set(undated)) < len(set(cut)):  # several dates of one patient
-        cut = undated
-    cut = without_visits(cut)
-    places = [(image.split, image.branch) for image in images]
-    size, total = Counter(zip(places, cut, strict=True)), Counter(places)
-    classes = _places_of_classes(places, names)
-    starts = [
-        name
-        if not start or (start != name and _counts(start, size[place, start], total[place], place in classes))
-        else start
-        for name, start, place in zip(names, cut, places, strict=True)
-    ]
+    fewest = 2 if volumes else FEWEST
+    starts = _starts(images, names, volumes)
+    said = said_persons(names, fewest)
+    starts = [said.get(name, start) for name, start in zip(names, starts, strict=True)]
     doubt = ""
-    if len(set(zip(branches, starts, strict=True))) < (2 if volumes else FEWEST):
+    if len(set(zip(branches, starts, strict=True))) < fewest:
         few = sorted({start for start, name in zip(starts, names, strict=True) if NAMED_SLICE.search(name)})
         if few and len(names) > len(few):
             doubt = _too_few("names", few, "slices of ")
         starts = names
+    elif len(set(starts)) == len(starts):
+        starts = shared_parts(starts)
+        doubt = _repeated(starts) if len(set(starts)) == len(starts) else ""
     often = {name for name, count in Counter(names).items() if count > 1}
     groups = []
     for image, name, start, branch in zip(images, names, starts, branches, strict=True):
@@ -190,9 +172,40 @@ def _by_name(images: Sequence[Role], case: Callable[[Role], str], branches: Sequ
         folders = branch if _is_numbered(start) and not start.isdecimal() and start != name else image.branch
         groups.append("/".join((*folders, start)) if name in often else start)
     if volumes:
-        return Patients(groups, "told by the names of volumes")
+        return Patients(groups, "told by the names of volumes", doubt)
     known = starts != names
     return Patients(groups, "told by names less their slice numbers" if known else f"not known, {EACH}", doubt)
+
+
+def _starts(images: Sequence[Role], names: Sequence[str], volumes: bool) -> list[str]:
+    """What of each name is its patient's; the whole name where that would be a class or a counter."""
+    plain = [without_augmentation(name) for name in names]
+    cut = [patient_of(name, volumes) for name in (plain if len(set(plain)) < len(set(names)) else names)]
+    undated = [without_dates(name) for name in cut]
+    if len(set(undated)) < len(set(cut)):  # several dates of one patient
+        cut = undated
+    cut = without_additions([without_ends(name) for name in without_visits(cut)])
+    places = [(image.split, image.branch) for image in images]
+    size, total = Counter(zip(places, cut, strict=True)), Counter(places)
+    classes = _places_of_classes(places, names)
+    return [
+        name
+        if not start or (start != name and _counts(start, size[place, start], total[place], place in classes))
+        else start
+        for name, start, place in zip(names, cut, places, strict=True)
+    ]
+
+
+def _repeated(names: Sequence[str]) -> str:
+    """A note where each name is a patient, though most share their first number with others."""
+    shared = shared_start(names)
+    if not shared:
+        return ""
+    return (
+        f"each image is taken for a patient of its own, though names share a number (such as {' and '.join(shared)}): "
+        "if that is a patient's, splits may cut patients in two; say which part it is with --train_data#group_pattern, "
+        "as in '^([^_]+)' for all before the first _"
+    )
 
 
 def _too_few(where: str, few: Sequence[str], what: str = "") -> str:
@@ -201,13 +214,6 @@ def _too_few(where: str, few: Sequence[str], what: str = "") -> str:
         "splits from: each image counts as a patient, so that splits and intervals promise too much. Add patients, or "
         "sort them into train, valid and test folders"
     )
-
-
-def _patient_of(name: str, volume: bool) -> str:
-    """A name without its slice's number (or the scan's), and without what else may differ between one patient's."""
-    number = TIME_POINT if volume else SLICE_NUMBER
-    rest = VIEW.sub("", number.sub("", MADE.sub("", name)))
-    return rest if rest == name else SEQUENCE_END[volume].sub("", rest) or rest
 
 
 def _places_of_classes(places: Sequence[tuple], names: Sequence[str]) -> set[tuple]:

@@ -44,6 +44,7 @@ def prepare(
     test_fraction: float = 0.2,
     seed: int = 0,
     pattern: str = "*",
+    mask_pattern: str | None = None,
     group_pattern: str | None = None,
     anonymous_names: bool = False,
     on_error: str = "raise",
@@ -69,6 +70,7 @@ def prepare(
         test_fraction: share of the patients for the test.
         seed: of the split.
         pattern: shell pattern of the image files, e.g. "*t2f*".
+        mask_pattern: shell pattern of the masks, as ``datalist`` has it; says that they mark anomalies.
         group_pattern: regular expression that finds the patient in a file name.
         anonymous_names: name slices p0001_012.png instead of by their volume.
         on_error: "raise", or "skip" to leave out unreadable volumes with a log entry.
@@ -91,7 +93,12 @@ def prepare(
         "size": size,
     }
     splitting = {"valid_fraction": valid_fraction, "test_fraction": test_fraction, "seed": seed}
-    splitting |= {"pattern": pattern, "group_pattern": group_pattern, "on_error": on_error}
+    splitting |= {
+        "pattern": pattern,
+        "mask_pattern": mask_pattern,
+        "group_pattern": group_pattern,
+        "on_error": on_error,
+    }
     splits = _splits(source, splitting)
     transform = _transform(**slicing)
     names = _names([item for items in splits.values() for item in items], anonymous_names, seed)

@@ -14,6 +14,8 @@ from torch import Tensor
 from dino_uad.settings import require_choice
 from dino_uad.transforms.percentile import nonzero_percentile, percentile
 
+PERCENTILES = (0.0, 99.99)
+
 
 class ScaleToUnitd(MapTransform):
     """Scales each image or whole volume ``[C,...]`` to [0, 1] float32.
@@ -33,6 +35,9 @@ class ScaleToUnitd(MapTransform):
         window: ``(low, high)`` for ``mode="window"`` and "range", e.g. ``(-160, 240)`` for soft tissue.
         percentiles: ``(lower, upper)`` for "auto". Near the maximum, but not decided by a single voxel
             (vessels, artefacts).
+
+    Raises:
+        ValueError: an option is none of these, or is one that the mode does not use.
     """
 
     def __init__(
@@ -40,13 +45,22 @@ class ScaleToUnitd(MapTransform):
         keys: KeysCollection = "image",
         mode: str = "auto",
         window: Sequence[float] | None = None,
-        percentiles: Sequence[float] = (0.0, 99.99),
+        percentiles: Sequence[float] = PERCENTILES,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         require_choice("mode", mode, ("auto", "window", "range"))
+        if mode == "auto" and window is not None:
+            raise ValueError(
+                f"window is {window!r}, but mode is 'auto', which uses none; expected mode 'window' (volumes) "
+                f"or 'range' (pictures, too) with it: --intensity \"{{'mode': 'window', 'window': {list(window)!r}}}\""
+            )
         if mode != "auto" and (window is None or len(window) != 2 or not window[0] < window[1]):
             raise ValueError(f"window is {window!r}; expected (low, high) with low < high, e.g. (-160, 240)")
+        if mode != "auto" and tuple(percentiles) != PERCENTILES:
+            raise ValueError(
+                f"percentiles are {percentiles!r}, but mode is {mode!r}; expected them with mode 'auto' alone"
+            )
         if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(f"percentiles are {percentiles!r}; expected 0 <= lower < upper <= 100")
         self.mode = mode
