@@ -75,8 +75,7 @@ class Pairing:
         yield name
         yield self.case(image)
         yield _stripped(name, trailing=SPLIT_OF.keys()) or name
-        sequence = next((place for place, word in enumerate(name) if place and word in SEQUENCES), len(name))
-        yield name[:sequence]  # p1_flair_preprocessed
+        yield before_sequence(name)  # p1_flair_preprocessed
         yield _stripped(self.case(image), leading=LEADING) or name
         yield _stripped(name, leading=LEADING) or name
 
@@ -132,6 +131,11 @@ def _places(mask: Role) -> Iterator[Name]:
         yield rest
         if rest != branch:
             yield rest[1:]
+
+
+def before_sequence(name: Name) -> Name:
+    """The words of an image's name in front of the one that says its sequence; all of them where none does."""
+    return name[: next((place for place, word in enumerate(name) if place and word in SEQUENCES), len(name))]
 
 
 def called_after(mask: Role, images: Collection[Name]) -> bool:

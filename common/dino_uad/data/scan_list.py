@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dino_uad.data.pairs import called_after
+from dino_uad.data.pairs import before_sequence, called_after
 from dino_uad.data.roles import MASK, RESULTS, UNCHOSEN, Role
 from dino_uad.data.words import words
 
@@ -26,7 +26,8 @@ class ScanList(list[dict]):
 
     def __init__(self, items: Iterable[dict], passed: Sequence[Role] = (), images: Sequence[Role] = ()) -> None:
         super().__init__(items)
-        names = {words(image.stem) for image in images}
+        full = {words(image.stem) for image in images}
+        names = full | {before_sequence(name) for name in full}
         scans = (role for role in passed if _may_be_a_scan(role))
         others = (role for role in scans if role.role != MASK or not called_after(role, names))
         self.passed = [(str(role.path), _reason(role)) for role in others]

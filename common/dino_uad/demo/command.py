@@ -56,13 +56,16 @@ def run_demo(
     fit["max_epochs"] = min(passes, epochs)
     run(command(root, "train", **fit, output_dir=str(folder / "train")))
     run(command(root, "evaluate", **fit, output_dir=str(folder / "evaluation")))
+    new = {"dataset_dir": str(volumes / "test"), "infer_data__pattern": "*_flair*"}
+    run(command(root, "inference", **new, output_dir=str(folder / "inference"), **shared))
     volume = next(path for path in sorted((volumes / "test").glob("*_flair.nii.gz")) if label_of(path).exists())
-    run(command(root, "inference", dataset_dir=str(volume), output_dir=str(folder / "inference"), **shared))
     draw_inference(volume, folder / "inference", folder / "models" / "model.pt")
     result = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     print_metrics(result)
-    print(f"\nEverything is in {out}/: evaluation/report.html and evaluation/figures/ to look at,")
-    print(f"inference/ with the anomaly map, label map and a figure of {volume.name}.")
+    print(f"\nIn {out}/, for a browser:")
+    print("  inference/report.html: the test scans, the most anomalous first; beside it their anomaly and label maps")
+    print("  evaluation/report.html: how well lesions were found, and how that was measured")
+    print(f"  inference/{image_name(volume)}.png: one of the scans, with its lesions")
     print(f"{time.time() - start:.0f} s in all.")
     return result
 
