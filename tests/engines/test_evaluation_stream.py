@@ -3,19 +3,21 @@
 import json
 import weakref
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
 from ignite.metrics import Average
 from monai.data import DataLoader, Dataset, MetaTensor
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
 from dino_uad.data.collate import collate_slices, files_per_batch
 from dino_uad.engines import evaluate
 from dino_uad.engines.evaluate import DetectorEvaluator
 from dino_uad.metrics import select
 from dino_uad.metrics.maps import volumes_of
-from dino_uad.transforms import ExtractSlicesd
+from dino_uad.transforms import ExtractSlicesd, LoadScand, OrientScand
 from helpers import SIZE, detector, notes_meetings
 from scans import write_nifti
 from workflows import run
@@ -106,7 +108,8 @@ def picture(seed):
     """A file called image.png in a folder of its own, with a lesion."""
     values = torch.zeros(1, *SIZE)
     values[0, 10 * seed : 10 * seed + 4, :4] = 1 + seed
-    meta = {"filename_or_obj": f"patient{seed}/image.png"}
+    meta = {"filename_or_obj": f"patient{seed}/image.png", "picture": False}
+    meta |= {"scan_shape": (*SIZE, 3), "scan_affine": np.eye(4)}  # of the volumes
     return {"image": MetaTensor(values, meta=meta), "label": MetaTensor((values > 0).to(torch.uint8)), "has_mask": True}
 
 
@@ -120,6 +123,22 @@ def test_pictures_and_volumes_of_one_name_are_scans_of_their_own():
     assert [len(scores) for scores, _ in volumes_of(*select.scans(items))] == [1, 1, 1, 1, 3, 2, 1]
     items[1] |= {"pred": torch.rand(1, 5, 9), "mask": torch.ones(1, 5, 9) > 0}  # sizes of pictures differ
     assert [len(scores) for scores, _ in volumes_of(*select.scans(items))] == [1, 1, 1, 1, 3, 2, 1]
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SRA", "PIL"])
+@pytest.mark.parametrize(("axcodes", "pair"), [("PLS", "SI"), ("ILP", "PA"), ("IPL", "LR")])
+def test_slices_are_numbered_as_in_their_file(codes, axcodes, pair, tmp_path):
+    """Whatever way the network sees them: each slice holds its own number along the file's axis, from 1."""
+    affine = np.linalg.inv(inv_ornt_aff(axcodes2ornt(codes), (6, 7, 8)))
+    assert "".join(nib.aff2axcodes(affine)) == codes
+    axis = next(i for i, code in enumerate(codes) if code in pair)
+    values = np.indices((6, 7, 8))[axis].astype(np.float32) + 1
+    nib.save(nib.Nifti1Image(values, affine), tmp_path / "volume.nii.gz")
+    volume = OrientScand("image", axcodes)(LoadScand("image")({"image": str(tmp_path / "volume.nii.gz")}))
+    slices = ExtractSlicesd("image")(volume)
+    batch = collate_slices([[{**one, "label": one["image"], "has_mask": False} for one in slices]])
+    assert batch["slice_number"] == [int(image.unique()) for image in batch["image"]]
+    assert sorted(batch["slice_number"]) == list(range(1, (6, 7, 8)[axis] + 1))
 
 
 def test_pictures_of_one_name_have_each_a_foreground_of_its_own():

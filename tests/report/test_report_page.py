@@ -73,7 +73,7 @@ def items(anomalous: bool, slices: int = 1, has_mask: bool = True, seed: int = 0
             {"image": image, "label": label, "mask": label > 0, "pred": pred, "has_mask": has_mask}
             | {"patch_scores": torch.rand(1, 4, 4, generator=generator), "image_score": pred.max(), "seconds": 0.01}
             | {"name": f"secret_{seed}.png", "group": f"secret_{seed}", "spacing": (1.0, 1.0, 4.0)}
-            | {"scan": 0, "slice_index": k}
+            | {"scan": 0, "slice_index": k, "slice_number": k + 1}
         )
     return result
 

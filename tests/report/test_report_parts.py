@@ -100,17 +100,17 @@ def volume(slices: int = 6, spacing=(1.0, 1.0, 5.0)) -> Case:
         if k == 2:
             pred[0, 10, 30], label[0, 10, 30] = 1.0, 1
         fields = {"image": torch.rand(1, 28, 28), "pred": pred, "label": label}
-        items.append({**fields, "slice_index": 4 + 2 * k, "spacing": spacing})
+        items.append({**fields, "slice_index": 4 + 2 * k, "slice_number": 20 - 2 * k, "spacing": spacing})
     return volume_case("volume", items, {}, masked=True)
 
 
 def test_planes_through_the_peak_have_the_proportions_of_the_body():
     case = volume()
-    assert (case.first_slice, case.stride, case.spacing) == (4, 2, (1.0, 1.0, 10.0))
+    assert (case.first_slice, case.stride, case.spacing) == (20, -2, (1.0, 1.0, 10.0))  # a file that counts down
     (axial, axial_picture), (coronal, coronal_picture), (sagittal, sagittal_picture) = three_planes(
         case, Scale(0.1, 1.0)
     )
-    assert (axial, coronal, sagittal) == ("axial, slice 8", "coronal", "sagittal")
+    assert (axial, coronal, sagittal) == ("axial, slice 16", "coronal", "sagittal")
     # 40 x 50 mm in the plane, 6 slices 10 mm apart.
     for picture, wanted in ((axial_picture, 40 / 50), (coronal_picture, 60 / 50), (sagittal_picture, 60 / 40)):
         assert picture.shape[0] / picture.shape[1] == pytest.approx(wanted, rel=0.02)

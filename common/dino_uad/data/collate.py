@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import torch
 from monai.data.utils import is_supported_format
 from torch import Tensor
 
-from dino_uad.findings import NO_SPACING
+from dino_uad.findings import NO_SPACING, ScanGrid
 from dino_uad.transforms import PICTURE_SUFFIXES
 
 
@@ -34,8 +36,9 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
     Returns:
         ``image`` ``[B,C,H,W]``; lists of length B: ``label`` (``[1,h,w]`` uint8 each, sizes may differ), ``has_mask``,
         ``group``, ``name`` (file name without folder), ``scan`` (number of the file within the batch: of what a list
-        holds, the slices of one volume, it is the same; names may be), ``slice_index`` (None for a 2-D image) and
-        ``spacing`` (millimetres per row, column and slice of the label; None for pictures, whose files do not say).
+        holds, the slices of one volume, it is the same; names may be), ``slice_index`` and ``slice_number`` (from 0 in
+        the network's volume, and from 1 in the file, as viewers count; None for a 2-D image) and ``spacing``
+        (millimetres per row, column and slice of the label; None for pictures, whose files do not say).
     """
     entries = [entry if isinstance(entry, list | tuple) else [entry] for entry in batch]
     items = [item for slices in entries for item in slices]
@@ -48,8 +51,17 @@ def collate_slices(batch: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any
         "name": [file.name for file in files],
         "scan": [number for number, slices in enumerate(entries) for _ in slices],
         "slice_index": [item.get("slice_index") for item in items],
+        "slice_number": [slice_number(item) for item in items],
         "spacing": [spacing(item["label"]) for item in items],
     }
+
+
+def slice_number(item: Mapping[str, Any]) -> int | None:
+    """Number in its file, from 1, of a slice that ``ExtractSlicesd`` made; None for a 2-D image."""
+    if (index := item.get("slice_index")) is None:
+        return None
+    meta = item["image"].meta
+    return ScanGrid.from_meta(meta, "".join(nib.aff2axcodes(np.asarray(meta["affine"])))).slice_number(index)
 
 
 def spacing(image: Tensor) -> tuple[float, float, float] | None:

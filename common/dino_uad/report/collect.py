@@ -60,7 +60,7 @@ class Collector:
         self.threshold, self.anonymous_names = threshold, anonymous_names
         self.rows: list[Row] = []
         self.pixels = ScoreHistogram(2, PIXEL_BINS)
-        # By group: no two of one patient.
+        # By group: no two of one patient and kind.
         self.examples: dict[str, dict[int, Case]] = {"normal": {}, "anomalous": {}}
         # Annotated images and volumes by average precision; the others, for want of a mask, by score.
         self.anomalous, self.unmasked, self.normal = CaseSketch(), CaseSketch(), CaseSketch(8)
@@ -72,8 +72,10 @@ class Collector:
     def add(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Add the images of one batch; the slices of a volume come together."""
         for slices in by_volume(_on_the_host(items)):
+            middle = {is_anomalous(item): item for item in _from_the_ends(slices)}  # the last of each kind stays
             for item in slices:
-                self._add_image(item, f", slice {item['slice_index']}" if len(slices) > 1 else "")
+                name = self._name(item) + (f", slice {item['slice_number']}" if len(slices) > 1 else "")
+                self._add_image(item, name, is_example=item is middle[is_anomalous(item)])
             if len(slices) > 1:
                 self._add_volume(slices)
 
@@ -92,7 +94,7 @@ class Collector:
         self.rows += other["rows"]
         self.pixels.merge(other["pixels"])
         for key, cases in other["examples"].items():
-            new = {group: case for group, case in cases.items() if not self._is_example(group)}
+            new = {group: case for group, case in cases.items() if group not in self.examples[key]}
             self.examples[key] = dict([*self.examples[key].items(), *new.items()][:EXAMPLES])
         for key in ("anomalous", "unmasked", "normal", "volumes", "other_volumes"):
             getattr(self, key).merge(other[key])
@@ -101,12 +103,12 @@ class Collector:
             self.position_sum = mine + other["position_sum"]
             self.position_count += other["position_count"]
 
-    def _add_image(self, item: Mapping[str, Any], suffix: str) -> None:
+    def _add_image(self, item: Mapping[str, Any], name: str, is_example: bool) -> None:
         scores, mask = item["pred"][0].float(), item["label"][0] > 0
         if item["has_mask"]:
             self.pixels.update(scores, mask)
         row = Row(
-            name=self._name(item) + suffix,
+            name=name,
             group=group_keys([str(item["group"])], 1)[0],
             anomalous=is_anomalous(item),
             has_mask=item["has_mask"],
@@ -121,9 +123,9 @@ class Collector:
             patch_scores = item["patch_scores"][0].double()
             self.position_sum = patch_scores if self.position_sum is None else self.position_sum + patch_scores
             self.position_count += 1
-        self._offer(row, picture_case(item, row))
+        self._offer(row, picture_case(item, row), is_example)
 
-    def _offer(self, row: Row, case: Case) -> None:
+    def _offer(self, row: Row, case: Case, is_example: bool) -> None:
         if not row.anomalous:
             self.normal.add(row.score, case)
         elif row.has_mask:
@@ -131,11 +133,8 @@ class Collector:
         else:
             self.unmasked.add(row.score, case)
         examples = self.examples["anomalous" if row.anomalous else "normal"]
-        if len(examples) < EXAMPLES and not self._is_example(row.group):
-            examples[row.group] = case
-
-    def _is_example(self, group: int) -> bool:
-        return any(group in cases for cases in self.examples.values())
+        if is_example and len(examples) < EXAMPLES:
+            examples.setdefault(row.group, case)
 
     def _add_volume(self, slices: Sequence[Mapping[str, Any]]) -> None:
         masked = all(item["has_mask"] for item in slices)
@@ -181,6 +180,12 @@ def by_volume(items: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, 
         yield list(slices)
 
 
+def _from_the_ends(slices: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The slices of a volume, the outer ones first and the middle one last."""
+    middle = (len(slices) - 1) / 2
+    return [slices[i] for i in sorted(range(len(slices)), key=lambda i: -abs(i - middle))]
+
+
 def picture_case(item: Mapping[str, Any], row: Row) -> Case:
     """What is kept of one evaluated image."""
     numbers = {"average precision": row.average_precision, "Dice": row.dice, "image score": row.score}
@@ -198,6 +203,7 @@ def picture_case(item: Mapping[str, Any], row: Row) -> Case:
 def volume_case(name: str, slices: Sequence[Mapping[str, Any]], numbers: dict[str, float], masked: bool) -> Case:
     """The slices of a volume at their places along the last axis; places that were not evaluated stay empty."""
     indices = [int(item["slice_index"]) for item in slices]
+    numbered = [int(item["slice_number"]) for item in slices]
     stride = min(b - a for a, b in pairwise(indices))
     places = [(index - min(indices)) // stride for index in indices]
     maps = [shrink(item["pred"], VOLUME_SIDE).half() for item in slices]
@@ -212,8 +218,8 @@ def volume_case(name: str, slices: Sequence[Mapping[str, Any]], numbers: dict[st
         label=_stack(labels, places)[0] if masked else None,
         numbers=numbers,
         spacing=spacing and (spacing[0] * factor, spacing[1] * factor, spacing[2] * stride),
-        first_slice=indices[0],
-        stride=stride,
+        first_slice=numbered[0],
+        stride=stride if numbered[0] < numbered[1] else -stride,
     )
 
 

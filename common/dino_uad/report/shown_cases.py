@@ -26,8 +26,8 @@ class Case:
         label: bool, of the size of ``anomaly_map``; None where the mask is unknown.
         numbers: what the caption says, name to value.
         spacing: millimetres per row, column and slice of ``anomaly_map``; None where the file does not say.
-        first_slice: number in its file of a volume's first slice here.
-        stride: step from one slice to the next.
+        first_slice: number in its file, from 1, of a volume's first slice here.
+        stride: step in these numbers from one slice to the next; negative where the file counts the other way.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Case:
     label: Tensor | None
     numbers: dict[str, float]
     spacing: tuple[float, float, float] | None = None
-    first_slice: int = 0
+    first_slice: int = 1
     stride: int = 1
 
 
