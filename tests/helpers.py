@@ -13,6 +13,7 @@ from dino_uad.backbones.backbone import DinoBackbone
 from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.heads.mean_distance import MeanDistanceHead
+from dino_uad.measure import peak_extra_megabytes
 
 SIZE = (56, 56)
 
@@ -68,6 +69,11 @@ def labelled_pictures(root: Path, size: int = 56, seed: int = 0) -> Path:
         write(root / "test" / "Ungood" / "img" / f"u{i}.png", np.maximum(noise(), mask))
         write(root / "test" / "Ungood" / "label" / f"u{i}.png", mask)
     return root
+
+
+def held_megabytes(call) -> float:
+    """What ``call`` holds at its peak, the least of three runs: what other threads take meanwhile only adds to it."""
+    return min(peak_extra_megabytes(call, torch.device("cpu")) for _ in range(3))
 
 
 def notes_meetings(monkeypatch, module, events: list) -> None:

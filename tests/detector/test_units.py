@@ -7,7 +7,8 @@ import torch
 from scipy import stats
 
 from dino_uad.detector.units import FEWEST, KNOTS, TAIL, Units
-from dino_uad.measure import MEGABYTE, peak_extra_megabytes
+from dino_uad.measure import MEGABYTE
+from helpers import held_megabytes
 
 
 def fitted(values):
@@ -82,5 +83,5 @@ def test_a_fit_holds_little_beside_its_bins():
     values = torch.arange(1 << 18).double()
     counts, units = torch.ones(len(values)), Units()
     units.fit(values, counts)
-    grown = peak_extra_megabytes(lambda: units.fit(values, counts), torch.device("cpu"))
+    grown = held_megabytes(lambda: units.fit(values, counts))
     assert grown < 16 * values.nbytes / MEGABYTE

@@ -19,7 +19,7 @@ from dino_uad.embeddings import shard
 from dino_uad.embeddings import store as store_module
 from dino_uad.embeddings.shard import read_contents, write_shard
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, shards
-from dino_uad.measure import peak_extra_megabytes
+from helpers import held_megabytes
 from workflows import start
 
 FACTS = {"backbone": {"arch": "tiny"}, "code": "1"}
@@ -247,7 +247,7 @@ def test_reading_everything_leaves_nothing_in_memory(tmp_path):
             assert torch.equal(store.read([(A, row), (B, row)])["embedding"][1], values[row])
 
     read()
-    assert peak_extra_megabytes(read, torch.device("cpu")) < 12
+    assert held_megabytes(read) < 12
 
 
 def test_an_older_shard_stays_used_while_its_entries_are_asked_for(tmp_path, monkeypatch):
