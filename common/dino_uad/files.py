@@ -70,9 +70,9 @@ def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
 
 
 def write_json(value: Any, path: str | os.PathLike[str]) -> None:
-    """Write a value of JSON types, indented, through :func:`atomic_path`."""
+    """Write a value of JSON types, indented, through :func:`atomic_path`; ValueError for NaN, which JSON has not."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def require_writable(folder: str | os.PathLike[str]) -> None:
