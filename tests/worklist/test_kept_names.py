@@ -8,11 +8,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from inferred import infer, table
+from inferred import infer, list_in, one_picture, table
 
 import workflows
 from dino_uad.errors import explain
-from dino_uad.worklist import RunStore, Worklist
+from dino_uad.worklist import RunStore
 
 REFUSED = {"image_size": [112, 112]}
 
@@ -88,14 +88,11 @@ def test_anonymous_scans_of_one_name_stay_anonymous(fitted, tmp_path) -> None:
 
 
 def test_a_file_that_is_replaced_while_it_is_scored_is_scored_again(tmp_path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"model")
-    (tmp_path / "a.png").write_bytes(b"old")
-    data = [{"image": str(tmp_path / "a.png")}]
-    first = Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path)
+    first, data = one_picture(tmp_path)
     assert first.unscored(data) == data
     (tmp_path / "a.png").write_bytes(b"newer")
     first.add(str(tmp_path / "a.png"), {"scan": {"image_score": 1.0}}, 0.1)
-    assert Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path).unscored(data) == data
+    assert list_in(tmp_path).unscored(data) == data
 
 
 NRRD = "NRRD0004\ntype: float\n"
@@ -121,10 +118,10 @@ def test_values_in_another_file_that_are_replaced_are_scored_again(case, tmp_pat
     if text is not None:
         (tmp_path / scan).write_text(text)
     data = [{"image": str(tmp_path / scan)}]
-    first = Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path)
+    first = list_in(tmp_path)
     assert first.unscored(data) == data
     first.add(str(tmp_path / scan), {"scan": {"image_score": 1.0}}, 0.1)
-    again = Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path)
+    again = list_in(tmp_path)
     assert again.unscored(data) == []
     (tmp_path / values).write_bytes(b"newer")
     assert again.unscored(data) == data
@@ -135,7 +132,7 @@ def test_a_header_that_makes_no_sense_ends_no_run_before_its_reader_says_so(text
     (tmp_path / "model.pt").write_bytes(b"model")
     (tmp_path / "a.mhd").write_text(f"ElementDataFile = {text}\n")
     data = [{"image": str(tmp_path / "a.mhd")}, {"image": str(tmp_path / "gone.mhd")}]
-    assert Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path).unscored(data) == data
+    assert list_in(tmp_path).unscored(data) == data
 
 
 def test_a_folder_that_was_removed_is_named_as_the_cause(tmp_path) -> None:

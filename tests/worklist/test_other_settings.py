@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from inferred import infer, table
+from inferred import infer, list_in, one_picture, table
 
 import dicom_series
 import workflows
-from dino_uad.worklist import Worklist
 
 OTHER = {
     "precision": {"network_def#backbone#precision": "bfloat16"},
@@ -77,13 +76,10 @@ def test_another_series_of_a_folder_is_another_scan(fitted, tmp_path) -> None:
 
 def test_a_list_of_an_earlier_version_is_scored_again(tmp_path) -> None:
     """Its rows have states that say nothing of what else an entry holds than its file."""
-    (tmp_path / "model.pt").write_bytes(b"model")
-    (tmp_path / "a.png").write_bytes(b"picture")
-    data = [{"image": str(tmp_path / "a.png")}]
-    first = Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path)
+    first, data = one_picture(tmp_path)
     assert first.unscored(data) == data
     first.add(data[0]["image"], {"scan": {"image_score": 1.0}}, 0.1)
-    assert Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path).unscored(data) == []
+    assert list_in(tmp_path).unscored(data) == []
     with sqlite3.connect(tmp_path / "out/worklist.sqlite") as base:
         base.execute("update scan set state = ?", ("0" * 64,))
-    assert Worklist(tmp_path / "out", tmp_path / "model.pt", tmp_path).unscored(data) == data
+    assert list_in(tmp_path).unscored(data) == data
