@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
+from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 
 def load_torch(path: str | os.PathLike[str], map_location: str | torch.device = "cpu", mmap: bool = False) -> Any:
@@ -28,6 +33,27 @@ def load_torch(path: str | os.PathLike[str], map_location: str | torch.device = 
     status = os.stat(path)
     _check(os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
     return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+
+
+def load_parts(
+    path: Path, names: Iterable[str], what: str, map_location: str | torch.device = "cpu"
+) -> dict[str, Any] | None:
+    """Named parts of a checkpoint; None where there is none, or, with a warning, where it is damaged or lacks one.
+
+    Args:
+        path: the file.
+        names: of the parts.
+        what: starts again then, in the words of the warning.
+        map_location: where the tensors go.
+    """
+    if not path.is_file():
+        return None
+    try:
+        stored = load_torch(path, map_location)
+        return {name: stored[name] for name in names}
+    except Exception as error:  # pickle raises almost anything on damaged bytes
+        logger.warning(f"{path} is damaged or no checkpoint ({error!r}); {what} starts again and will replace it")
+        return None
 
 
 @lru_cache(maxsize=32)

@@ -15,7 +15,7 @@ from dino_uad.backbones import DinoBackbone
 from dino_uad.bundle_run import shipped_bundles
 from dino_uad.compare.cell import run_cell
 from dino_uad.compare.config import Cell, Settings, data_key
-from dino_uad.compare.spec import BASELINES, BRIGHTNESS, NO_BACKBONE, BackboneSpec, Method, parsed, seed
+from dino_uad.compare.spec import BASELINES, BRIGHTNESS, NO_BACKBONE, BackboneSpec, Method, parsed, read_seed
 from dino_uad.compare.stored import defined
 from dino_uad.compare.table import summarise, write_csv, write_markdown, write_plot
 from dino_uad.files import require_writable, write_json
@@ -70,7 +70,7 @@ def compare(
     methods = parsed("--bundles", bundles or list(shipped_bundles()), Method.parse)
     methods += [Method(name) for name in BASELINES] if baselines else []
     specs = parsed("--backbones", backbones, BackboneSpec.parse)
-    seed_list = parsed("--seeds", seeds, seed)
+    seed_list = parsed("--seeds", seeds, read_seed)
     cells = [
         Cell(method, spec, seed)
         for spec, method, seed in itertools.product(specs, methods, seed_list)

@@ -106,7 +106,7 @@ def parsed(option: str, value: Any, parse: Callable[[str], T]) -> list[T]:
     return found
 
 
-def seed(word: str) -> int:
+def read_seed(word: str) -> int:
     """Read a seed; raises ValueError for anything but a whole number of at least 0."""
     require("--seeds", word, word.isdecimal(), "whole numbers of at least 0, such as 0,1,2")
     return int(word)

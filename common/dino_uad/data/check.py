@@ -115,11 +115,16 @@ def doubtful_masks(cases: Sequence[Case]) -> list[str]:
     seen = [label for case in labelled[:: max(1, len(labelled) // SAMPLE)] for label in case.labels[:1]]
     many = [label for label in seen if label.is_file() and count_values(label) is None]
     notes = [f"{len(blank)} anomalous images have a blank mask (such as {blank[0].image.relative})"] if blank else []
-    values = sorted({value for label in seen if cases[0].image.volume for value in _values(label)})
+    values, full = set(), []
+    for label in seen:
+        mask = scan_loader()(label)
+        if cases[0].image.volume and count_values(label):
+            values |= set(np.unique(np.asarray(mask)).tolist())
+        if float(marked(mask).float().mean()) > 0.5:
+            full.append(label)
     if len(values) > 2:
-        listed = ", ".join(f"{value:g}" for value in values)
+        listed = ", ".join(f"{value:g}" for value in sorted(values))
         notes.append(f"masks looked at have the values {listed}: all above 0 count as anomalies, those of organs too")
-    full = [label for label in seen if float(marked(scan_loader()(label)).float().mean()) > 0.5]
     if 2 * len(full) > len(seen):
         notes.append(
             f"{len(full)} of {len(seen)} masks looked at mark more than half of their image (such as {full[0].name}): "
@@ -131,8 +136,3 @@ def doubtful_masks(cases: Sequence[Case]) -> list[str]:
             "marked is what reaches half of the largest"
         )
     return notes
-
-
-def _values(label: Path) -> list[float]:
-    """The values of a label map; none where they are as many as a picture's."""
-    return np.unique(np.asarray(scan_loader()(label))).tolist() if count_values(label) else []

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from dino_uad.data.name_ends import COUNTED
-from dino_uad.data.words import ANOMALOUS, NORMAL, words
+from dino_uad.data.words import ANOMALOUS, NORMAL, PART, words
 
 IDENTIFIERS = (
     re.compile(r"(?:^|[ _.\-])(sub-[a-z0-9]+)(?![a-z0-9])", re.IGNORECASE),  # BIDS
@@ -22,7 +22,6 @@ PERSONS = tuple(
 SHORT = re.compile(rf"^(?:[a-z]+[ _.\-]+|(?:{COUNTED}[ _\-]?)?\d+[ _.\-]+)?(p{NUMBER})", re.IGNORECASE)
 """``P01``, at the start or behind one word or number: elsewhere it may be a page, a part or a plane."""
 SITES = {"site", "center", "centre", "hospital", "clinic", "cohort", "dataset", "institution"}
-PART = re.compile(r"[ _.\-]+")
 
 
 def said_persons(names: Sequence[str], fewest: int) -> dict[str, str]:

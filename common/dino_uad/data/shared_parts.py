@@ -6,9 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from dino_uad.data.words import CONTAINERS, GRADES, NO_NAME
+from dino_uad.data.words import CONTAINERS, GRADES, NO_NAME, PART
 
-PART = re.compile(r"[ _.\-]+")
 FEWEST = 3
 LONG = 6  # letters and digits of what is somebody's identifier, and no counter
 CROSSED = 0.2  # of the names whose rest others have, too: numbers that count, as of slices, and no patient's own

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from dino_uad.data.words import CONTAINERS, NO_NAME
+from dino_uad.data.words import CONTAINERS, NO_NAME, PART
 
-PART = re.compile(r"[ _.\-]+")
 FEWEST_PEOPLE = 3
 MOST_VISITS = 12
 SHARED = 0.8  # of the names end as somebody else's do

@@ -137,6 +137,8 @@ BIDS_ENTITY = re.compile(r"_(?:space|desc|label|seg|res|den|hemi)-[^_]+", re.IGN
 BIDS_PART = re.compile(r"_part-(?:mag|phase|real|imag)", re.IGNORECASE)
 BIDS_TASK = re.compile(r"_(?:task|run|echo|inv)-[^_]+", re.IGNORECASE)
 """BIDS entities that tell images of one case apart: contrasts, and repetitions of one contrast."""
+PART = re.compile(r"[ _.\-]+")
+"""Between the parts of a name in which patients are looked for."""
 SEPARATOR = re.compile(r"[\s_.\-+,;()\[\]&]+")
 NUMBERED = re.compile(r"^([a-z]+?)(\d+)$")
 GLUED = re.compile(

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dino_uad.detector.model_file import read_model
+from dino_uad.heads import DynamicBuffers
 
 DIGESTS = "fitted_images.digests"
 """Their name in a model file."""
 
 
-class FittedImages(nn.Module):
+class FittedImages(DynamicBuffers):
     """Eight bytes an image, sorted. Not part of the fingerprint, which is compared and has one size for every model.
 
     A state dict brings its own length. MONAI's ``copy_model_state``, which copies equal shapes only, passes over it:
@@ -23,6 +24,8 @@ class FittedImages(nn.Module):
         digests: ``[n]`` int64, sorted, each once; empty where nothing is known.
     """
 
+    dynamic_buffers = ("digests",)
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("digests", torch.zeros(0, dtype=torch.int64))
@@ -30,11 +33,6 @@ class FittedImages(nn.Module):
     def add(self, digests: Tensor) -> None:
         """Take in those of a fit, ``[n]`` int64; those of an earlier one, which it went on from, stay."""
         self.digests = torch.cat([self.digests, digests.to(self.digests)]).unique()
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        if prefix + "digests" in state_dict:
-            self.digests = self.digests.new_empty(state_dict[prefix + "digests"].shape)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def read_fitted_images(path: str | Path) -> frozenset[int]:

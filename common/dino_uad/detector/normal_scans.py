@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dino_uad.detector.conformal import ConformalTable, scan_scores
 from dino_uad.detector.free_response import finding_peaks, threshold_at_findings
 from dino_uad.detector.groups import members
-from dino_uad.detector.operating_points import BY_SCANS, DEFAULT_POINT, FREE_RESPONSE
+from dino_uad.detector.operating_points import BY_SCANS, DEFAULT_POINT, FREE_RESPONSE, SCAN_RATES
 from dino_uad.detector.seen import SeenScans
 from dino_uad.wording import plural
 
@@ -75,7 +75,7 @@ class NormalScans(nn.Module):
             if smallest <= level * (1 + 1e-6)
             else f"{groups} of normal validation images cannot promise {level:.0%} of false alarms, only "
             f"{smallest:.2%}; {round(1 / level) - 1} groups are needed"
-            for level in (0.05, 0.01)
+            for level in SCAN_RATES
         ]
         lines += [
             f"{groups} cannot promise that at most {rate:.0%} of normal scans have a finding ({name}), only 1 in "
@@ -100,7 +100,7 @@ def flagged_shares(
     highest, _ = scan_scores(scores, groups)
     p_values = normal.scans.p_values(highest).tolist()
     shares: dict[str, float | None] = {}
-    for level in (0.05, 0.01):
+    for level in SCAN_RATES:
         flags = [normal.scans.flagged(p, level) for p in p_values]
         shares[f"flagged at {level:.0%}"] = None if None in flags else sum(flags) / len(flags)
     peaks, _ = scan_scores(maps.flatten(1).amax(dim=1), groups)

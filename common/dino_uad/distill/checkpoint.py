@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,11 @@ from torch import Tensor
 import dino_uad
 from dino_uad.describe import describe
 from dino_uad.digests import digest_facts, digest_sources
-from dino_uad.torch_files import load_torch
+from dino_uad.torch_files import load_parts
 
 PARTS = ("identity", "step", "losses", "weights", "average", "optimizer")
 ROOMS = ("backbones", "distill", "products.py")
 """Of this package: the code that a step depends on."""
-
-logger = logging.getLogger(__name__)
 
 
 def read_state(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
@@ -29,15 +26,8 @@ def read_state(path: Path, identity: Mapping[str, Any], device: torch.device) ->
     Raises:
         ValueError: it is of a training of another identity.
     """
-    if not path.is_file():
-        return None
-    try:
-        stored = load_torch(path, device)
-        state = {name: stored[name] for name in PARTS}
-    except Exception as error:  # pickle raises almost anything on damaged bytes
-        logger.warning(f"{path} is damaged or no checkpoint ({error!r}); training starts again and will replace it")
-        return None
-    if state["identity"] != identity:
+    state = load_parts(path, PARTS, "training", device)
+    if state is not None and state["identity"] != identity:
         different = [key for key, value in identity.items() if state["identity"].get(key) != value]
         raise ValueError(
             f"{path} belongs to a run with another {', '.join(different)}; continue with the same arguments, images "

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -18,10 +16,10 @@ from monai.handlers import EarlyStopHandler
 import dino_uad
 from dino_uad import parallel
 from dino_uad.describe import describe_part
-from dino_uad.digests import digest_sources
+from dino_uad.digests import digest_json, digest_sources
 from dino_uad.embeddings import EmbeddingLoader
 from dino_uad.files import save_torch
-from dino_uad.torch_files import load_torch
+from dino_uad.torch_files import load_parts
 
 logger = logging.getLogger(__name__)
 
@@ -104,19 +102,11 @@ class FitCheckpoint:
         logger.info(f"resuming after epoch {epoch} of {engine.state.max_epochs}")
 
     def _stored(self, engine: Engine) -> dict[str, Any] | None:
-        """The checkpoint that this rank finds, without its owner; None where there is none of this fit."""
-        if not self.path.is_file():
+        """The checkpoint that this rank finds; None where there is none of this fit."""
+        parts = load_parts(self.path, ("run", *self._states(engine), "best", "epoch", "stopped"), "the fit")
+        if parts is None:
             return None
-        try:
-            stored = load_torch(self.path)
-            owner = stored["run"]
-            parts = {name: stored[name] for name in (*self._states(engine), "best", "epoch", "stopped")}
-        except Exception as error:  # pickle raises almost anything on damaged bytes
-            logger.warning(
-                f"{self.path} is damaged or no checkpoint ({error!r}); the fit starts again and will replace it"
-            )
-            return None
-        if owner != self._run_key(engine):
+        if parts["run"] != self._run_key(engine):
             logger.warning(f"{self.path} belongs to a fit with other settings or data; it will be overwritten")
             return None
         if parts["epoch"] > engine.state.max_epochs:
@@ -185,7 +175,7 @@ class FitCheckpoint:
             "data": [_images(loader), _images(self.evaluator.data_loader)],
             "loader": [loader.batch_size, loader.shuffle, loader.drop_last, loader.seed],
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+        return digest_json(facts, default=str)
 
 
 def _images(loader: EmbeddingLoader) -> list[Any]:

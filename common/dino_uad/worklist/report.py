@@ -38,9 +38,9 @@ def write_report(store: RunStore, path: Path, facts: Mapping[str, Any], normal: 
         facts=facts,
         tiles=tiles(store, facts),
         warnings=warnings_of(store, facts, normal) + passed_over(facts) + earlier_runs(facts),
-        chart=_base64(chart),
+        chart=chart,
         outline="#{:02x}{:02x}{:02x}".format(*panels.PREDICTION_COLOUR),
-        bar=_base64(colour_bar(facts["map_colours"])),
+        bar=colour_bar(facts["map_colours"]),
         rows=(in_script(row) for row in page_rows(store)),
         pictures=thumbnails(store),
         limit=PICTURES,
@@ -181,10 +181,6 @@ def run_tables(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def in_script(value: Any) -> str:
     """JSON that may stand in a script element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _base64(content: bytes | None) -> str | None:
-    return as_base64(content) if content else None
 
 
 def _shown(text: str) -> str:
