@@ -1,5 +1,6 @@
 """MONAI dictionary transforms: reading, orienting, slices, intensities, saving."""
 
+from dino_uad.transforms.anomalous_labels import checked_labels, label_values
 from dino_uad.transforms.appearance import looks
 from dino_uad.transforms.dicom import (
     ANNOTATION,
@@ -68,6 +69,7 @@ __all__ = [
     "UnitPILReader",
     "anonymous_name",
     "bits",
+    "checked_labels",
     "dicom_patient",
     "dicom_patients",
     "dicom_scans",
@@ -77,6 +79,7 @@ __all__ = [
     "is_dicom",
     "is_own_result",
     "is_picture",
+    "label_values",
     "looks",
     "marked",
     "nothing_scored",

@@ -100,7 +100,7 @@ class ExtractSlicesd(MapTransform):
         if self.organ_masked and getattr(label, "meta", {}).get(BINARY, False):
             raise ValueError(
                 f"{source(label)}: the label was made binary, but organ and anomaly must be told apart (1 and 2); "
-                "put FillLabeld after ExtractSlicesd"
+                "leave anomalous_labels out with this preset, and put FillLabeld after ExtractSlicesd"
             )
         if label is not None and label.shape[1:] != image.shape[1:]:
             raise ValueError(

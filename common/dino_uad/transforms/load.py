@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.data.image_reader import ImageReader
 from monai.transforms import LoadImage, LoadImaged
 
+from dino_uad.transforms.anomalous_labels import checked_labels, with_labels
 from dino_uad.transforms.checked_scan import checked_scan
 from dino_uad.transforms.dicom import DicomReader
 from dino_uad.transforms.itk_reader import AnyNameITKReader
@@ -62,6 +63,7 @@ class LoadScan(LoadImage):
         reader: ImageReader | None = None,
         series: str | None = None,
         grid: Grid | None = None,
+        anomalous_labels: Sequence[int] | None = None,
     ):
         """Load ``filename``.
 
@@ -71,11 +73,12 @@ class LoadScan(LoadImage):
             series: shell pattern that chooses among several stacks in one DICOM folder.
             grid: of the image that ``filename`` is the label of. A label volume on another grid is brought to it by
                 its affine, voxels by their nearest neighbours.
+            anomalous_labels: values of a label map that mark anomalies: it becomes 1 there and 0 elsewhere, uint8.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: unreadable, truncated, of another dimension, empty, or with NaN or infinite values; or a label
-                whose affine does not lay it on its image.
+            ValueError: unreadable, truncated, of another dimension, empty, or with NaN or infinite values; a label
+                whose affine does not lay it on its image, or no label map where ``anomalous_labels`` name its values.
         """
         path = check_path(filename)
         if series is not None and DicomReader().verify_suffix(path):
@@ -88,6 +91,8 @@ class LoadScan(LoadImage):
                 "Copy or export the file again, or leave it out (on_error='skip')."
             ) from error
         image = checked_scan(loaded if self.image_only else loaded[0], path, grid)
+        if (labels := checked_labels(anomalous_labels)) is not None:
+            image = with_labels(image, labels)
         return image if self.image_only else (image, image.meta)
 
 
@@ -95,7 +100,8 @@ class LoadScand(LoadImaged):
     """Dictionary version of :class:`LoadScan`; a ``LoadImaged``, because MONAI Label looks for that type.
 
     An entry may hold ``"series"``, which chooses among several stacks in the image's DICOM folder, and a list of files
-    as a label: the parts of one annotation, which become one mask.
+    as a label: the parts of one annotation, which become one mask. ``"anomalous_labels"``, a list of whole numbers,
+    says which values of its labels mark anomalies; they become 1, all others 0. Without it, labels keep their values.
 
     Args:
         keys: keys that hold file names (or DICOM series folders): the image's, then those of its labels.
@@ -112,16 +118,17 @@ class LoadScand(LoadImaged):
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         """Load the files; the first key is the image, and the grid to which labels of the others are brought."""
         result = dict(data)
-        grid, series, is_label = None, result.get("series"), False
+        grid, series, labels, is_label = None, result.get("series"), None, False
         for key, meta_key, postfix in self.key_iterator(result, self.meta_keys, self.meta_key_postfix):
             several = is_label and isinstance(result[key], list | tuple)
-            loaded = [self._loader(name, reader, series, grid) for name in (result[key] if several else [result[key]])]
+            names = result[key] if several else [result[key]]
+            loaded = [self._loader(name, reader, series, grid, labels) for name in names]
             images = loaded if self._loader.image_only else [image for image, _ in loaded]
             result[key] = image = joined(images) if several else images[0]
             if not self._loader.image_only:
                 result[meta_key or f"{key}_{postfix}"] = image.meta
             if not is_label:
-                grid, series, is_label = Grid.of(image), None, True
+                grid, series, labels, is_label = Grid.of(image), None, result.get("anomalous_labels"), True
         return result
 
 

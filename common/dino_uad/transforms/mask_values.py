@@ -29,7 +29,7 @@ def marked(mask: Tensor) -> Tensor:
             data (``unit_range``).
     """
     plain = mask.as_subclass(Tensor)
-    levels = _levels(plain)
+    levels = levels_of(plain)
     if levels is None:
         return plain >= float(plain.max()) / 2
     if len(levels) == 0 or levels[-1] <= 0:
@@ -43,12 +43,12 @@ def marked(mask: Tensor) -> Tensor:
         if whole[-1] > 0.5 and torch.allclose(whole, whole.round(), atol=1e-2):
             smallest, largest = whole[whole > 0.5][0], whole[-1]
             spread = len(levels) <= SPREAD and smallest >= FAINT * largest
-            if largest <= LABELS or spread or _in_patches(plain):
+            if largest <= LABELS or spread or in_patches(plain):
                 return plain > 0
     return plain >= float(levels[-1]) / 2
 
 
-def _in_patches(values: Tensor) -> bool:
+def in_patches(values: Tensor) -> bool:
     """Whether what is neither background nor the most frequent label lies in patches; soft edges do not.
 
     Told from a picture ``[1,H,W]``, or from the plane of a volume ``[1,X,Y,Z]`` that has most marks.
@@ -61,7 +61,7 @@ def _in_patches(values: Tensor) -> bool:
     return bool(rest.any()) and float((plane[1:] == plane[:-1])[rest].float().mean()) > PATCHES
 
 
-def _levels(values: Tensor) -> Tensor | None:
+def levels_of(values: Tensor) -> Tensor | None:
     """The different values, sorted; None if they are more than any label map has. A part at a time, uncopied."""
     found = torch.empty(0)
     for plane in values.unbind(-1) if values.ndim > 1 else [values]:
