@@ -32,7 +32,16 @@ from dino_uad.overrides import check_override
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
 NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")
 """Facts of the fit in a model's fingerprint, by their config keys below ``network_def``."""
-DATA_OPTIONS = ("pattern", "kind", "normal", "mask_pattern", "image_pattern", "group_pattern", "series")
+DATA_OPTIONS = (
+    "pattern",
+    "kind",
+    "normal",
+    "mask_pattern",
+    "anomalous_labels",
+    "image_pattern",
+    "group_pattern",
+    "series",
+)
 """Keys of ``train_data`` that say how to read a folder."""
 
 AFTER = (

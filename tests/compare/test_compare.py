@@ -83,6 +83,20 @@ def test_nothing_is_run_for_options_that_mean_nothing(given, found, tmp_path):
         compare(str(tmp_path), out=str(tmp_path / "out"), **given)
 
 
+def test_labels_that_mark_anomalies_reach_all_lists_and_the_key_of_a_cell(tmp_path):
+    keys = set()
+    for labels in (None, [2], [1, 2]):
+        cell = Cell(Method("dpmm"), BackboneSpec("dino_uad_tiny14", random=True), 0)
+        settings = Settings("data", tmp_path, "cache", 56, "cpu", anomalous_labels=labels)
+        parser = cell.parser("evaluate", settings)
+        lists = [
+            parser.get_parsed_content(f"{name}#anomalous_labels") for name in ("train_data", "val_data", "test_data")
+        ]
+        assert lists == [labels] * 3
+        keys.add(cell.key(settings, "data", "weights"))
+    assert len(keys) == 3
+
+
 def test_a_fit_that_went_on_has_no_time(tmp_path):
     labelled_pictures(tmp_path / "data")
     cell = Cell(Method("dpmm"), BackboneSpec("dino_uad_tiny14", random=True), 0)

@@ -21,6 +21,7 @@ ORGANS = {
     "MSD heart": {"0": "background", "1": "left atrium"},
     "nnU-Net": {"background": 0, "liver": 1, "tumor": 2},
     "nnU-Net regions": {"background": 0, "kidney": [1, 2], "tumor": [2], "ignore": 3},
+    "nnU-Net ignore": {"kidney": 1, "ignore": 2},
 }
 
 
@@ -34,6 +35,26 @@ def test_labels_of_organs_are_asked_for_with_answers_that_work(tmp_path, name):
     pattern = re.search(r"--train_data#mask_pattern '([^']*\*)'", str(error.value))[1]
     assert len(anomalous(understood(tmp_path, mask_pattern=pattern))) == 5
     assert not anomalous(understood(tmp_path, mask_pattern="none", normal="*"))
+
+
+LESIONS = {"MSD liver": "[2]", "nnU-Net": "[2]", "nnU-Net regions": "[2]", "two": "[2, 4]"}
+MORE = {"two": {"background": 0, "prostate": 1, "tumour": [2, 4], "cyst": 4, "ignore": 5}}
+
+
+@pytest.mark.parametrize("name", LESIONS)
+def test_labels_of_lesions_among_organs_are_proposed_and_taken(tmp_path, name):
+    layouts.write(tmp_path, FILES)
+    for k in range(3):
+        label = nib.load(tmp_path / f"labelsTr/x_{k}.nii.gz")
+        nib.save(nib.Nifti1Image(2 * np.asarray(label.dataobj).astype(np.uint8), label.affine), label.get_filename())
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": (ORGANS | MORE)[name]}))
+    with pytest.raises(ValueError, match=r"Say which mark anomalies: --train_data#anomalous_labels '\[2") as error:
+        understood(tmp_path)
+    proposed = re.search(r"anomalous_labels '(\[.*?\])'", str(error.value))[1]
+    assert proposed == LESIONS[name]
+    found = understand(tmp_path, Options(anomalous_labels=json.loads(proposed)))
+    assert anomalous(found.cases) == {f"imagesTr/x_{k}.nii.gz" for k in range(3)}
+    assert "every one counts" not in " ".join(found.notes)
 
 
 @pytest.mark.parametrize("labels", [{"1": "cancer"}, {"background": 0, "edema": 1, "enhancing tumor": 2}, {"1": "MS"}])

@@ -35,6 +35,7 @@ class Settings:
     image_size: int
     device: str
     epochs: int | None = None
+    anomalous_labels: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Cell:
                 "image_size": [settings.image_size, settings.image_size],
                 "device": f"$torch.device('{settings.device}')",
                 "seed": self.seed,
+                "train_data#anomalous_labels": settings.anomalous_labels,
             }
         )
         for key, value in self.backbone.config().items():

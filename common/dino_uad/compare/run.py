@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,6 +37,7 @@ def compare(
     baselines: bool = True,
     permutations: int = 10_000,
     device: str | None = None,
+    anomalous_labels: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Fit, evaluate and tabulate methods on one data set.
 
@@ -58,6 +60,7 @@ def compare(
         permutations: of the paired tests between any two methods on one backbone, and of each with brightness; 0
             leaves them out.
         device: torch device; a GPU if there is one.
+        anomalous_labels: values of the masks that mark anomalies, such as "[2]"; all above 0 when None.
     """
     require_count("--image_size", image_size)
     require_count("--permutations", permutations, 0)
@@ -66,7 +69,7 @@ def compare(
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     folder = Path(out)
     require_writable(folder)
-    settings = Settings(str(dataset_dir), folder, str(folder / "cache"), image_size, device, epochs)
+    settings = Settings(str(dataset_dir), folder, str(folder / "cache"), image_size, device, epochs, anomalous_labels)
     methods = parsed("--bundles", bundles or list(shipped_bundles()), Method.parse)
     methods += [Method(name) for name in BASELINES] if baselines else []
     specs = parsed("--backbones", backbones, BackboneSpec.parse)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options
+from dino_uad.data.case import LAYOUTS, SOME_LABELS, WAY_OUT, Case, Options
 from dino_uad.data.same_files import join_copies
 from dino_uad.data.split import draw_test, split_groups
 
@@ -61,7 +61,7 @@ def _draw_all(root: Path, cases: list[Case], options: Options) -> tuple[list[Cas
     if not usable:
         raise ValueError(
             f"{root}: all {len(cases)} images are anomalous, by their masks or folders: no normal images for training. "
-            f"Add images of normal cases, in a folder called normal or with blank masks; {WAY_OUT}"
+            f"Add images of normal cases, in a folder called normal or with blank masks; {SOME_LABELS}; {WAY_OUT}"
         )
     always, notes = anomalous - usable.keys(), []
     mixed = anomalous & usable.keys()

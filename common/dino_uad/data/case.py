@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dino_uad.data.patterns import NONE, divided
 from dino_uad.data.roles import Role
+from dino_uad.transforms import checked_labels
 
 LAYOUTS = """expected one of
   BMAD:    train/good/*.png (or train/good/img/*.png), valid|test/{good,Ungood}/{img,label}/*.png
@@ -22,6 +23,11 @@ WAY_OUT = (
     "mask_pattern='none')"
 )
 """Last sentence of messages about masks."""
+SOME_LABELS = (
+    "in label maps of organs and lesions --train_data#anomalous_labels '[2]' says which values mark anomalies (from "
+    "Python anomalous_labels=[2])"
+)
+"""Sentence of messages about masks that may mark organs, too."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Case:
     anomalous: bool
     group: str
     split: str | None
+    anomalous_labels: Sequence[int] | None = None
+    """Values of its masks that mark anomalies; None for all."""
 
     @property
     def trainable(self) -> bool:
@@ -46,7 +54,8 @@ class Case:
         if not self.labels or not self.anomalous:
             return item
         names = [str(path) for path in self.labels]
-        return {**item, "label": names[0] if len(names) == 1 else names}
+        chosen = {} if self.anomalous_labels is None else {"anomalous_labels": list(self.anomalous_labels)}
+        return {**item, "label": names[0] if len(names) == 1 else names, **chosen}
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Options:
     """How to read a folder; see :func:`dino_uad.data.folder_list.datalist`.
 
     Raises:
-        ValueError: a pattern that is no text.
+        ValueError: a pattern that is no text, or labels that are no whole numbers above 0.
     """
 
     pattern: str = "*"
@@ -80,8 +89,10 @@ class Options:
     valid_fraction: float = 0.15
     test_fraction: float = 0.2
     seed: int = 0
+    anomalous_labels: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "anomalous_labels", checked_labels(self.anomalous_labels))
         for name in ("pattern", "normal", "mask_pattern", "image_pattern", "group_pattern"):
             found = getattr(self, name)
             if not (found is None or isinstance(found, str) or (name == "normal" and isinstance(found, list | tuple))):

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dino_uad.data.anomalous_labels import note_labels
 from dino_uad.data.assign import assign_splits
-from dino_uad.data.case import LAYOUTS, WAY_OUT, Case, Options, Understood
+from dino_uad.data.case import LAYOUTS, SOME_LABELS, WAY_OUT, Case, Options, Understood
 from dino_uad.data.classes import Classes
 from dino_uad.data.copies import refuse_drawn_on
 from dino_uad.data.few_values import tell_by_values
@@ -72,17 +73,20 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     undecided = [image for image in bare if decided[image.path] is None]
     refuse_drawn_on(root, [image for image in bare if not decided[image.path]])
     classes.check_understood(root, bare, set(patients.groups) if options.group_pattern else ())
+    chosen = options.anomalous_labels
     cases = [
         Case(
             image,
             own,
-            decided[image.path] if decided[image.path] is not None else has_anomaly(own),
+            decided[image.path] if decided[image.path] is not None else has_anomaly(own, chosen),
             group,
             image.split,
+            chosen,
         )
         for image, group in zip(images, patients.groups, strict=True)
         for own in [labels.get(image.path, ())]
     ]
+    notes += note_labels(root, cases, chosen)
     _refuse_missing_masks(root, cases)
     _refuse_marks_on_normal(root, cases)
     refuse_unknown(root, cases, undecided, [role for role in roles if role.unread], pairing)
@@ -202,13 +206,14 @@ def _annotated_splits(images: list[Role], labels: Labels, classes: Classes) -> t
 
 
 def _refuse_marks_on_normal(root: Path, cases: Sequence[Case]) -> None:
-    marked = [case for case in cases if case.labels and not case.anomalous and has_anomaly(case.labels)]
+    labelled = [case for case in cases if case.labels and not case.anomalous]
+    marked = [case for case in labelled if has_anomaly(case.labels, case.anomalous_labels)]
     if marked:
         one = marked[0]
         raise ValueError(
             f"{root}: {len(marked)} images are normal by their folders or names, but their masks mark something (such "
             f"as {one.image.relative}: {one.labels[0].relative_to(root)}); expected blank masks, or none. Move "
-            f"anomalous images away; {WAY_OUT}"
+            f"anomalous images away; {SOME_LABELS}; {WAY_OUT}"
         )
 
 

@@ -27,6 +27,7 @@ def check(
     kind: str | None = None,
     normal: str | None = None,
     mask_pattern: str | None = None,
+    anomalous_labels: Sequence[int] | None = None,
     image_pattern: str | None = None,
     group_pattern: str | None = None,
     series: str | None = None,
@@ -44,6 +45,7 @@ def check(
         kind: "2d" or "3d" where the folder holds both pictures and volumes.
         normal: names or shell patterns of the normal folders, several with commas.
         mask_pattern: shell pattern of the masks, or several with commas, which join them; "none" ignores all.
+        anomalous_labels: values of the masks that mark anomalies, such as "[2]"; all above 0 when None.
         image_pattern: shell pattern of files that are images although they look like masks.
         group_pattern: regular expression that finds the patient in an image's path.
         series: shell pattern that chooses among several stacks in one DICOM folder.
@@ -59,7 +61,16 @@ def check(
         ValueError: something is not understood; the message says what to do.
     """
     options = Options(
-        pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
+        pattern,
+        kind,
+        normal,
+        mask_pattern,
+        image_pattern,
+        group_pattern,
+        valid_fraction,
+        test_fraction,
+        seed,
+        anomalous_labels,
     )
     understood = understand(Path(dataset_dir).expanduser(), options)
     check_sizes(chosen_series([case.as_dict() for case in understood.cases], series))
@@ -111,20 +122,23 @@ def look(cases: Sequence[Case], notes: list[str], series: str | None = None) -> 
 def doubtful_masks(cases: Sequence[Case]) -> list[str]:
     """Notes on masks that are blank though an image's folder says anomalous, mark most of it, or look like pictures."""
     labelled = [case for case in cases if case.labels and case.anomalous]
-    blank = [case for case in labelled if not has_anomaly(case.labels)]
+    blank = [case for case in labelled if not has_anomaly(case.labels, case.anomalous_labels)]
     seen = [label for case in labelled[:: max(1, len(labelled) // SAMPLE)] for label in case.labels[:1]]
     many = [label for label in seen if label.is_file() and count_values(label) is None]
     notes = [f"{len(blank)} anomalous images have a blank mask (such as {blank[0].image.relative})"] if blank else []
     values, full = set(), []
     for label in seen:
-        mask = scan_loader()(label)
+        mask = scan_loader()(label, anomalous_labels=cases[0].anomalous_labels)
         if cases[0].image.volume and count_values(label):
             values |= set(np.unique(np.asarray(mask)).tolist())
         if float(marked(mask).float().mean()) > 0.5:
             full.append(label)
     if len(values) > 2:
         listed = ", ".join(f"{value:g}" for value in sorted(values))
-        notes.append(f"masks looked at have the values {listed}: all above 0 count as anomalies, those of organs too")
+        notes.append(
+            f"masks looked at have the values {listed}: all above 0 count as anomalies, those of organs too, unless "
+            "anomalous_labels names those that are"
+        )
     if 2 * len(full) > len(seen):
         notes.append(
             f"{len(full)} of {len(seen)} masks looked at mark more than half of their image (such as {full[0].name}): "

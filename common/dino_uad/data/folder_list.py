@@ -43,12 +43,14 @@ def datalist(
     series: str | None = None,
     on_error: str = "raise",
     anonymous_names: bool = False,
+    anomalous_labels: Sequence[int] | None = None,
 ) -> list[dict]:
     """List the images of one split of a data set (layouts: see :data:`dino_uad.data.case.LAYOUTS`).
 
     Each item has ``image`` (path), ``anomalous`` (0 or 1), ``group`` (the patient where known) and, for anomalous
-    images with a mask, ``label`` (path, or a list of the parts of one annotation). An absent label means that nothing
-    is anomalous, or, where ``anomalous`` is 1, that the data set has no masks.
+    images with a mask, ``label`` (path, or a list of the parts of one annotation), beside it the ``anomalous_labels``
+    that were given, by which ``LoadScand`` reads it. An absent label means that nothing is anomalous, or, where
+    ``anomalous`` is 1, that the data set has no masks.
 
     *Splits.* Folders named train, valid (val) and test decide. Without a valid folder, ``valid_fraction`` of the
     groups in train is drawn, seeded. Without any split folder, train, valid and test are drawn by group; patients
@@ -83,11 +85,13 @@ def datalist(
             for inference, DICOM folders of several stacks, and leaves other errors to loading; "skip" reads every file
             now and leaves the bad ones out, named in the log.
         anonymous_names: log numbers only, no name of a file or patient.
+        anomalous_labels: values of the masks that mark anomalies, such as ``[2]``, where others are organs; None for
+            all above 0. An image whose mask has none of them is normal.
 
     Raises:
         FileNotFoundError: no such folder.
         ValueError: no images, pictures mixed with volumes, duplicate names, masks or classes that are not understood,
-            mask blank or of another size, nothing in the split.
+            mask blank or of another size, no mask with any of the ``anomalous_labels``, nothing in the split.
     """
     for name, found, known in (("split", split, SPLITS), ("on_error", on_error, ERRORS), ("kind", kind, KINDS)):
         require_choice(name, found, known)
@@ -95,7 +99,16 @@ def datalist(
     if split == "all" and root.is_file():
         return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)
     options = Options(
-        pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
+        pattern,
+        kind,
+        normal,
+        mask_pattern,
+        image_pattern,
+        group_pattern,
+        valid_fraction,
+        test_fraction,
+        seed,
+        anomalous_labels,
     )
     everything = split == "all"
     # Inference takes every image as it is; which of them are normal only masks and folder names tell.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dino_uad.data.case import WAY_OUT
+from dino_uad.data.case import WAY_OUT, Options
 from dino_uad.data.patterns import pattern_of
 from dino_uad.data.roles import Role
 from dino_uad.data.words import FINDINGS, ORGANS, SOLITARY, words
@@ -36,16 +37,16 @@ def label_names(root: Path, masks: Sequence[Role]) -> tuple[Path, dict[str, str]
     return None
 
 
-def refuse_organs(root: Path, masks: Sequence[Role], chosen: bool) -> list[str]:
-    """A note on the labels that ``dataset.json`` names; all of them count as anomalies.
+def refuse_organs(root: Path, masks: Sequence[Role], options: Options) -> list[str]:
+    """A note on the labels that ``dataset.json`` names.
 
     Args:
         root: the data set's folder.
         masks: those of its images.
-        chosen: whether the user said by ``mask_pattern`` that they mark anomalies.
+        options: by ``anomalous_labels`` the user says which of them mark anomalies, by ``mask_pattern`` that all do.
 
     Raises:
-        ValueError: some are called after organs, and the user did not choose them.
+        ValueError: some are called after organs, and the user said neither.
     """
     found = label_names(root, masks) if masks else None
     if found is None or not found[1]:
@@ -53,15 +54,19 @@ def refuse_organs(root: Path, masks: Sequence[Role], chosen: bool) -> list[str]:
     path, names = found
     listed = ", ".join(f"{label} {name}" for label, name in names.items())
     organs = [name for name in names.values() if _is_organ(name)]
-    if not organs or chosen:
+    if options.anomalous_labels is not None:
+        return [f"labels of {path.relative_to(root)}: {listed}"]
+    if not organs or options.mask_patterns:
         return [f"labels of {path.relative_to(root)}: {listed}; every one counts as an anomaly"]
     folder = pattern_of(masks[0].folders[-1]) + "/*" if masks[0].folders else "NAME"
-    if len(organs) == len(names):
+    others = [label for label, name in names.items() if name not in organs and name != "ignore"]
+    lesions = sorted({int(number) for label in others for number in re.findall(r"\d+", label)})
+    if not lesions:
         advice = "If the images are normal, say so: --train_data#normal '*' --train_data#mask_pattern none"
     else:
         advice = (
-            "Write masks of the lesions alone; or, where 1 is the organ and 2 the lesion, let the fit see the organ "
-            f"alone: --slices#preset liver_ct --train_data#mask_pattern '{folder}'"
+            f"Say which mark anomalies: --train_data#anomalous_labels '{lesions}'; or, where 1 is the organ and 2 the "
+            f"lesion, let the fit see the organ alone: --slices#preset liver_ct --train_data#mask_pattern '{folder}'"
         )
     raise ValueError(
         f"{path}: the labels are {listed}, of which {', '.join(organs)} name organs; expected marks of anomalies, as "

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from string import ascii_letters
 
-from dino_uad.data.case import WAY_OUT, Options
+from dino_uad.data.case import SOME_LABELS, WAY_OUT, Options
 from dino_uad.data.label_names import refuse_organs
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patterns import fits, pattern_of
@@ -66,10 +66,11 @@ def labels_of(
     joined = [(chosen[path], several) for path, several in found.items() if len(several) > 1]
     if not options.joins_masks:
         for image, several in joined:
-            _refuse_different(root, image, several)
+            _refuse_different(root, image, several, options.anomalous_labels)
     if not options.mask_patterns:
-        _refuse_doubtful(root, [(chosen[path], mask) for path, several in found.items() for mask in several])
-    notes = refuse_organs(root, [mask for several in found.values() for mask in several], bool(options.mask_patterns))
+        pairs = [(chosen[path], mask) for path, several in found.items() for mask in several]
+        _refuse_doubtful(root, pairs, organs=options.anomalous_labels is None)
+    notes = refuse_organs(root, [mask for several in found.values() for mask in several], options)
     if joined:
         image, several = joined[0]
         names = ", ".join(mask.relative for mask in several)
@@ -122,13 +123,13 @@ def _refuse_pictures_of_volumes(root: Path, found: Sequence[tuple[Role, Sequence
         )
 
 
-def _refuse_doubtful(root: Path, found: Sequence[tuple[Role, Role]]) -> None:
-    """Ask whether masks that are called after an organ, and no finding, or predictions mark anomalies."""
+def _refuse_doubtful(root: Path, found: Sequence[tuple[Role, Role]], organs: bool) -> None:
+    """Ask whether masks that are called after predictions, or ``organs`` and no finding, mark anomalies."""
     asked = []
     for image, mask in found:
         said = {word for name in (*mask.folders, mask.stem) for word in words(name)}
         said -= {word for name in (*image.folders, image.stem) for word in words(name)}
-        doubtful = said & DERIVED or (set() if said & (FINDINGS | SOLITARY) else said & ORGANS)
+        doubtful = said & DERIVED or (said & ORGANS if organs and not said & (FINDINGS | SOLITARY) else set())
         if doubtful:
             asked.append((mask, min(doubtful)))
     if asked:
@@ -137,15 +138,15 @@ def _refuse_doubtful(root: Path, found: Sequence[tuple[Role, Role]]) -> None:
             f"{root}: {len(asked)} of {len(found)} masks are called after organs or predictions (such as "
             f"{mask.relative}: {word}); expected marks of anomalies, made by people. If that is what they "
             f"mark, say so with --train_data#mask_pattern '*{re.search(word, mask.relative, re.IGNORECASE)[0]}*'; "
-            + WAY_OUT
+            f"{SOME_LABELS}; {WAY_OUT}"
         )
 
 
-def _refuse_different(root: Path, image: Role, masks: Sequence[Role]) -> None:
+def _refuse_different(root: Path, image: Role, masks: Sequence[Role], labels: Sequence[int] | None) -> None:
     """Raise ValueError unless the masks of one image are parts of one annotation."""
     if len({kind_of(mask) for mask in masks}) > 1:
         reason = "their names say different things, as readers or tissues do"
-    elif (shared := overlap(tuple(mask.path for mask in masks))) > SAME_PLACE:
+    elif (shared := overlap([mask.path for mask in masks], labels)) > SAME_PLACE:
         reason = f"they mark the same place ({100 * shared:.0f} % of one), as several readers do, not parts of it"
     else:
         return

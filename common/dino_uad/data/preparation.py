@@ -45,6 +45,7 @@ def prepare(
     seed: int = 0,
     pattern: str = "*",
     mask_pattern: str | None = None,
+    anomalous_labels: Sequence[int] | None = None,
     group_pattern: str | None = None,
     anonymous_names: bool = False,
     on_error: str = "raise",
@@ -71,6 +72,7 @@ def prepare(
         seed: of the split.
         pattern: shell pattern of the image files, e.g. "*t2f*".
         mask_pattern: shell pattern of the masks, as ``datalist`` has it; says that they mark anomalies.
+        anomalous_labels: values of the masks that mark anomalies, such as "[2]"; all above 0 when None.
         group_pattern: regular expression that finds the patient in a file name.
         anonymous_names: name slices p0001_012.png instead of by their volume.
         on_error: "raise", or "skip" to leave out unreadable volumes with a log entry.
@@ -96,6 +98,7 @@ def prepare(
     splitting |= {
         "pattern": pattern,
         "mask_pattern": mask_pattern,
+        "anomalous_labels": anomalous_labels,
         "group_pattern": group_pattern,
         "on_error": on_error,
     }

@@ -19,6 +19,7 @@ from dino_uad.transforms import (
     LoadScand,
     UnitPILReader,
     first_line,
+    label_values,
     marked,
     opened,
     require_explained,
@@ -33,14 +34,24 @@ Identity = tuple[Path, int, int]
 """A file's path, size and time of change."""
 
 
-def has_anomaly(labels: Sequence[Path]) -> bool:
-    """Whether one of an image's masks marks anything; an empty mask says that its image is normal."""
-    return any(_has_anomaly(*identity(label)) for label in labels)
+def has_anomaly(labels: Sequence[Path], chosen: Sequence[int] | None = None) -> bool:
+    """Whether one of an image's masks marks an anomaly; an empty mask says that its image is normal.
+
+    Args:
+        labels: the masks.
+        chosen: values that mark anomalies; None for all above 0.
+    """
+    return any(_marks(label, chosen) for label in labels)
 
 
-def overlap(labels: Sequence[Path]) -> float:
+def labels_in(label: Path) -> tuple[int, ...]:
+    """The values of a label map, sorted; ValueError where it is none."""
+    return _labels_in(*identity(label))
+
+
+def overlap(labels: Sequence[Path], chosen: Sequence[int] | None = None) -> float:
     """How much masks of one image mark twice: the largest share of a mask that another one marks too."""
-    return _overlap(tuple(identity(label) for label in labels))
+    return _overlap(tuple(identity(label) for label in labels), None if chosen is None else tuple(chosen))
 
 
 def identity(path: Path) -> Identity:
@@ -49,8 +60,14 @@ def identity(path: Path) -> Identity:
     return path, status.st_size, status.st_mtime_ns
 
 
+def _marks(label: Path, chosen: Sequence[int] | None) -> bool:
+    if chosen is None or not any(labels_in(label)):
+        return _has_mark(*identity(label))
+    return not set(labels_in(label)).isdisjoint(chosen)
+
+
 @cache
-def _has_anomaly(label: Path, size: int, changed: int) -> bool:
+def _has_mark(label: Path, size: int, changed: int) -> bool:
     values = scan_loader()(label)
     if bool((values > 0).any()):
         return True
@@ -71,8 +88,13 @@ def colourless_marks(label: Path) -> bool:
 
 
 @cache
-def _overlap(labels: tuple[Identity, ...]) -> float:
-    masks = [marked(scan_loader()(label)).any(dim=0) for label, *_ in labels]
+def _labels_in(label: Path, size: int, changed: int) -> tuple[int, ...]:
+    return label_values(scan_loader()(label))
+
+
+@cache
+def _overlap(labels: tuple[Identity, ...], chosen: tuple[int, ...] | None) -> float:
+    masks = [marked(scan_loader()(label, anomalous_labels=chosen)).any(dim=0) for label, *_ in labels]
     shares = [0.0]
     for one, other in combinations(masks, 2):
         smaller = int(min(one.sum(), other.sum()))
@@ -97,9 +119,11 @@ def refuse_blank(items: list[dict]) -> None:
     """Raise ValueError where the mask of an anomalous image marks nothing."""
     for item in items:
         labels = labels_of_item(item)
-        if item["anomalous"] and labels and not has_anomaly([Path(label) for label in labels]):
+        chosen = item.get("anomalous_labels")
+        if item["anomalous"] and labels and not has_anomaly([Path(label) for label in labels], chosen):
+            blank = "is blank" if chosen is None else f"has none of the anomalous_labels {chosen}"
             raise ValueError(
-                f"{labels[0]}: the mask is blank, but the folder of its image {item['image']} says anomalous; "
+                f"{labels[0]}: the mask {blank}, but the folder of its image {item['image']} says anomalous; "
                 "expected a mark in grey or colour (not in the transparency alone). Export it again, or move the image."
             )
 
