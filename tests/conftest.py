@@ -3,8 +3,10 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -30,6 +32,21 @@ def root_level() -> Iterator[None]:
     """
     yield
     logging.getLogger().setLevel(logging.WARNING)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def weights_drawn_once() -> Iterator[None]:
+    """Draw the random weights of an architecture once: hundreds of tests build a backbone of 21 million of them."""
+    from dino_uad.backbones import backbone
+
+    drawn = cache(lambda config, seed: draw(backbone.VisionTransformer(config), seed))
+    draw = backbone.random_state
+
+    def copies(model, seed=0):
+        return {key: tensor.clone() for key, tensor in drawn(model.config, seed).items()}
+
+    with mock.patch.object(backbone, "random_state", copies):
+        yield
 
 
 @pytest.fixture(scope="session")

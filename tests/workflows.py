@@ -106,6 +106,11 @@ def _quietly(function: Callable, *arguments: Any) -> None:
     function(*arguments)
 
 
+def two_ranks(function: Callable, *arguments: Any) -> None:
+    """``function(rank, *arguments)`` in two processes; raises what one of them raises."""
+    torch.multiprocessing.start_processes(function, arguments, nprocs=2, start_method="forkserver")
+
+
 def run_in_group(world: int, function: Callable[[], Any], functions: dict[int, Callable[[], Any]] | None = None):
     """Exit codes of ``world`` ranks that run a function as ``torchrun`` would; ``functions`` are of single ranks.
 

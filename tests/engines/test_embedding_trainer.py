@@ -9,6 +9,7 @@ from torch import nn
 from dino_uad.engines.embedding_trainer import EmbeddingTrainer, PredictionLoss
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
 from dino_uad.heads.spatial_ar.head import SpatialARHead
+from workflows import two_ranks
 
 SHARES = ((3, 2), (2, 0), (0, 4))
 
@@ -65,7 +66,7 @@ def worker(rank, folder):
 
 
 def test_two_ranks_with_unequal_shares_equal_one_process(tmp_path):
-    torch.multiprocessing.spawn(worker, args=(str(tmp_path),), nprocs=2)
+    two_ranks(worker, str(tmp_path))
     single = fit(batches())
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -2,7 +2,6 @@
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from dino_uad.metrics import (
     AUPRO,
@@ -14,6 +13,7 @@ from dino_uad.metrics import (
     PixelIntervals,
     ThresholdAtFPR,
 )
+from workflows import two_ranks
 
 
 def results(share):
@@ -52,7 +52,7 @@ def process(rank, folder):
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.spawn(process, (str(tmp_path),), nprocs=2)
+    two_ranks(process, str(tmp_path))
     expected = results(slice(None))
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-12, atol=0, equal_nan=True)

@@ -73,10 +73,13 @@ def patients_levels(rng, patients=20, slices=6, pixels=150):
     for _ in range(2):
         shift = np.repeat(rng.normal(0, 0.7, patients), slices)
         mask = np.arange(pixels) < 15
-        scores = np.round(rng.normal(size=(patients * slices, pixels)) + shift[:, None] * mask, 1)
-        edges = np.arange(-9, 9, 0.1)
-        by_slice = [[np.histogram(row[~mask], edges)[0], np.histogram(row[mask], edges)[0]] for row in scores]
-        counts.append(torch.tensor(np.array(by_slice), dtype=torch.float64))
+        scores = rng.normal(size=(patients * slices, pixels)) + shift[:, None] * mask
+        levels_of = np.clip(np.round(10 * scores).astype(int) + 80, 0, 160)
+        by_slice = torch.zeros(patients * slices, 2, 161, dtype=torch.float64)
+        for kind in range(2):
+            at = torch.from_numpy(levels_of[:, mask == kind])
+            by_slice[:, kind].scatter_add_(1, at, torch.ones(at.shape, dtype=torch.float64))
+        counts.append(by_slice)
     return counts
 
 

@@ -2,9 +2,9 @@
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from dino_uad.report.collect import Collector
+from workflows import two_ranks
 
 
 def item(index: int) -> dict:
@@ -43,7 +43,7 @@ def process(rank: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.spawn(process, (str(tmp_path),), nprocs=2)
+    two_ranks(process, str(tmp_path))
     expected = collected(range(10))
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)

@@ -3,6 +3,7 @@
 import torch
 
 from dino_uad.heads.dpmm.head import DPMMHead
+from workflows import two_ranks
 
 
 def _fit_rank(rank: int, store: str, batches: list[torch.Tensor], path: str) -> None:
@@ -20,7 +21,7 @@ def test_two_processes_fit_the_model_of_one(tmp_path):
     generator = torch.Generator().manual_seed(0)
     batches = [torch.randn(4, 6, 8, 8, generator=generator) for _ in range(4)]
     arguments = (str(tmp_path / "store"), batches, str(tmp_path / "rank"))
-    torch.multiprocessing.spawn(_fit_rank, arguments, nprocs=2)
+    two_ranks(_fit_rank, *arguments)
     head = DPMMHead(6, n_components=12)
     for batch in batches:
         head.fit_batch(batch)
