@@ -48,6 +48,8 @@ def _check_options(argv: Sequence[str]) -> None:
     from monai.bundle import ConfigParser
 
     options = parse_options(argv[2:])
+    if "args_file" in options:  # MONAI's file of arguments, which those of the command line go before
+        options = {**ConfigParser.load_config_file(options["args_file"]), **options}
     config = ConfigParser.load_config_files(options.get("config_file", {}))
     for key, value in options.items():
         if key not in inspect.signature(monai.bundle.run).parameters:

@@ -1,5 +1,6 @@
 """Overrides and config values: each wrong one names its key, what was found and what was expected."""
 
+import json
 import re
 
 import pytest
@@ -52,6 +53,24 @@ def test_good_overrides(tokens):
 def test_what_a_component_computes_may_be_given_as_a_value():
     files = [str(BUNDLES / f"dpmm/configs/{name}.json") for name in ("train", "multi_gpu_train")]
     check_overrides([PROGRAM, "run", "--config_file", str(files), "--device", "cpu", "--num_workers", "2"])
+
+
+@pytest.mark.parametrize("beside", ["config_file", "dataset_dir"])
+def test_arguments_in_a_file_are_the_command_lines(tmp_path, beside):
+    """MONAI's ``--args_file``, with the config's name in it or on the command line."""
+    arguments = {"config_file": str(BUNDLES / "dpmm/configs/train.json"), "dataset_dir": "x", "seed": 2}
+    words = [PROGRAM, "run", "--args_file", str(tmp_path / "args.json"), f"--{beside}", arguments.pop(beside)]
+
+    def check_with(**more):
+        (tmp_path / "args.json").write_text(json.dumps(arguments | more))
+        check_overrides([*words, "--image_size", "[56,56]", "--val_interval", "2"])
+
+    check_with()
+    check_with(val_interval="what the command line replaces")
+    with pytest.raises(ValueError, match=r"did you mean --max_epochs\?"):
+        check_with(max_epoch=3)
+    with pytest.raises(ValueError, match=r"--seed: found 'no', expected a whole number"):
+        check_with(seed="no")
 
 
 def test_other_programs_are_not_looked_at():
