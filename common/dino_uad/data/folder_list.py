@@ -20,7 +20,6 @@ from dino_uad.unequal_work import by_first_rank
 
 SPLITS = ("train", "valid", "test", "all")
 ERRORS = ("raise", "skip")
-KINDS = ("2d", "3d", None)
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +88,14 @@ def datalist(
         ValueError: no images, pictures mixed with volumes, duplicate names, masks or classes that are not understood,
             mask blank or of another size, nothing in the split.
     """
-    for name, found, known in (("split", split, SPLITS), ("on_error", on_error, ERRORS), ("kind", kind, KINDS)):
-        require_choice(name, found, known)
+    require_choice("split", split, SPLITS)
+    require_choice("on_error", on_error, ERRORS)
     root = Path(dataset_dir).expanduser()
-    if split == "all" and root.is_file():
-        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)
     options = Options(
         pattern, kind, normal, mask_pattern, image_pattern, group_pattern, valid_fraction, test_fraction, seed
     )
+    if split == "all" and root.is_file():
+        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)
     everything = split == "all"
     # Inference takes every image as it is; which of them are normal only masks and folder names tell.
     listed = everything and not normal_only
