@@ -172,6 +172,8 @@ def _put(node: Any, name: str, text: str | None) -> Any:
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:
     """Check one override, ``a#b#c`` and its new value, against the nested config."""
+    if key in PLACES and value == "":  # of a shell's variable that is not set; beside "/model.pt" it is the root
+        raise ValueError(f"--{key}: found '', expected a path")
     node: Any = config
     for depth, part in enumerate(key.split("#")):
         if isinstance(node, str) and node.startswith(EXPRESSION):

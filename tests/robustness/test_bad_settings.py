@@ -28,6 +28,8 @@ OVERRIDES = {
     ("--intensity", "None"): r"--intensity: found None, expected a dictionary",
     ("--axcodes", "None"): r"--axcodes: found None, expected text such as 'PLS'",
     ("--image_size=None",): r"--image_size: found None, expected a list such as \[448, 448\]",
+    ("--ckpt_dir=",): r"--ckpt_dir: found '', expected a path",
+    ("--dataset_dir", ""): r"--dataset_dir: found '', expected a path",
     ("--device", "None"): r"--device: found None; leave the option out",
     ("--train", "None"): r"--train: found None, expected a dictionary",
 }
