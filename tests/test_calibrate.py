@@ -20,7 +20,11 @@ OVERRIDES = {key: value for key, value in workflows.TINY.items() if key.startswi
 
 NOT_DEFAULT = {  # the model tells it
     "dpmm": {"network_def#baseline": 0.25, "network_def#head#score_type": "euclidean"},
-    "anomaly_dino": {"network_def#smoothing_sigma": 2.0, "network_def#head#k_neighbors": 2},
+    "anomaly_dino": {
+        "network_def#smoothing_sigma": 2.0,
+        "network_def#head#k_neighbors": 2,
+        "network_def#head#retrieve": None,
+    },
 }
 
 

@@ -76,6 +76,8 @@ def test_json_is_all_that_reaches_standard_output(capfd, fake_demo):
         (["here", "--epochs", "many"], "demo: --epochs: found 'many', expected a whole number"),
         (["here", "--epochs", "2.5"], "demo: --epochs: found 2.5, expected a whole number"),
         (["--out"], "demo: --out: found no value, expected text"),
+        (["--out="], "demo: --out: found '', expected text"),
+        ([""], "demo: --out: found '', expected text"),
         (["here", "3", "vit", "extra"], "Could not consume arg: extra"),
         (["here", "3", "vit", "function"], "Could not consume arg: function"),
     ],

@@ -106,6 +106,27 @@ def test_none_quoted_texts_lists_and_expressions_stay_what_they_are():
     assert parser.get_parsed_content("train_data") == expected
 
 
+def test_none_replaces_what_the_config_says():
+    """MONAI's run leaves a None out: no option of it reaches the config."""
+    keys = ("slices#preset", "head#retrieve", "max_steps", "steps#1", "meta_file")
+    tokens = [f"--{key}=None" for key in keys]
+    parser = ConfigParser(
+        {
+            "slices": {"preset": "$'brats' + '_flair'"},
+            "head": {"_target_": "builtins.dict", "retrieve": 20, "steps": "@max_steps"},
+            "max_steps": 600,
+            "steps": ["$1", {"_target_": "builtins.dict"}],
+            "network": {"_target_": "builtins.dict", "head": "@head", "preset": "@slices#preset"},
+            "initialize": [{"_target_": partial(read_as_typed, tokens)}],
+        }
+    )
+    parser.get_parsed_content("initialize")
+    head = {"retrieve": None, "steps": None}
+    assert parser.get_parsed_content("network") == {"head": head, "preset": None}
+    assert parser.get_parsed_content("steps") == [1, None]
+    assert parser.get_parsed_content("slices") == {"preset": None} and "meta_file" not in parser.config
+
+
 def test_the_message_is_of_the_innermost_error_that_says_something():
     class Silent(Exception):
         pass

@@ -80,7 +80,7 @@ def _checked(name: str, key: str, value: Any, hint: Any) -> Any:
     if value is None or len(kinds) != 1 or not kinds <= set(CHECKED):
         return expand_folder(key, value)
     (kind,) = kinds
-    if not isinstance(value, CHECKED[kind]) or isinstance(value, bool) != (kind is bool):
+    if not isinstance(value, CHECKED[kind]) or isinstance(value, bool) != (kind is bool) or value == "":
         found = "no value" if value is True else repr(value)
         fail(f"{name}: --{key}: found {found}, expected {KINDS.get(kind, 'text')}")
     return os.path.expanduser(str(value)) if kind is str else value

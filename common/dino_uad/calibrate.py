@@ -159,18 +159,17 @@ def fitted_config(root: Path, path: Path, overrides: Mapping[str, Any]) -> Confi
     parser = ConfigParser()
     parser.read_config(root / "configs" / "train.json")
     facts = fingerprint.decode(read_model(path, mmap=True).get("fingerprint", torch.zeros(0, dtype=torch.uint8)))
-    told_by_model = {f"network_def#backbone#{key}": facts.get(key) for key in BACKBONE_FACTS}
-    told_by_model |= {f"network_def#{key}": facts.get(key) for key in NETWORK_FACTS}
+    told_by_model = {f"network_def#backbone#{key}": facts[key] for key in BACKBONE_FACTS if key in facts}
+    told_by_model |= {f"network_def#{key}": facts[key] for key in NETWORK_FACTS if key in facts}
     told_by_model |= {f"network_def#head#{key}": value for key, value in facts.get("head", {}).items()}
-    told_by_model["image_size"] = facts.get("image_size")
+    told_by_model |= {key: facts[key] for key in ("image_size",) if key in facts}
     told_by_model |= {key: value for key, value in facts.get("preprocessing", {}).items() if key in parser.get()}
     told_by_model["slices"] = {**parser["slices"], **fitted_slices(path), "stride": 1}
     for key, value in overrides.items():
         check_override(key, value, parser.get())
     told_by_model |= {"bundle_root": str(root), "network_def#checkpoint": str(path)}
     for key, value in {**told_by_model, **overrides}.items():
-        if value is not None:
-            parser[key] = value
+        parser[key] = value
     return parser
 
 

@@ -1,6 +1,7 @@
 """Overrides on the command line of ``monai.bundle run``, checked against the config before any work starts.
 
-MONAI adds a key that it does not know to the config without a word: ``--max_epoch 5`` would train for 40 epochs.
+MONAI adds a key that it does not know to the config without a word: ``--max_epoch 5`` would train for 40 epochs. A None
+it leaves out: ``--slices#preset None`` would keep the preset.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
-from typing import Any
+from typing import Any, NoReturn
 
 from dino_uad.settings import require_count
 
@@ -21,7 +23,14 @@ EXPRESSION = ("$", "@", "%")  # of MONAI's config language
 PLACES = ("dataset_dir", "output_dir", "ckpt_dir", "model_file", "cache_dir", "bundle_root")
 TEXTS = ("normal", "pattern", "mask_pattern", "image_pattern", "group_pattern", "series", "kind")
 """Options of data lists."""
-KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a dictionary"}
+KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a dictionary",
+}
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
@@ -44,14 +53,22 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
 
 
 def _check_options(argv: Sequence[str]) -> None:
-    import monai.bundle
     from monai.bundle import ConfigParser
 
     options = parse_options(argv[2:])
+    if "args_file" in options:  # MONAI's file of arguments, which those of the command line go before
+        options = {**ConfigParser.load_config_file(options["args_file"]), **options}
     config = ConfigParser.load_config_files(options.get("config_file", {}))
     for key, value in options.items():
-        if key not in inspect.signature(monai.bundle.run).parameters:
+        if key not in _run_parameters():
             check_override(key.lstrip("+~"), value, config)
+
+
+def _run_parameters() -> Collection[str]:
+    """Options of MONAI's command itself."""
+    import monai.bundle
+
+    return inspect.signature(monai.bundle.run).parameters
 
 
 def expand_folder(key: str, value: Any) -> Any:
@@ -96,6 +113,8 @@ def option_words(tokens: Sequence[str]) -> list[tuple[str, str | None]]:
 def read_as_typed(tokens: Sequence[str]) -> None:
     """Undo what python-fire made of text: it reads ``2024`` as a number, ``1_0`` as 10, and ``case#7`` as ``case``.
 
+    And what MONAI's ``run`` makes of None: nothing, the config's own value stays.
+
     The config that runs is that of the parser which is resolving the ``initialize`` step that led here.
 
     Args:
@@ -110,7 +129,9 @@ def read_as_typed(tokens: Sequence[str]) -> None:
         return
     parser = frame.f_locals["self"]
     for key, text in option_words(tokens):
-        if text and _is_text(key, text):
+        if text == "None" and key not in _run_parameters():
+            _set(parser, key.lstrip("+~"), None)
+        elif text and _is_text(key, text):
             _set(parser, key, text)
     for key in PLACES:
         value = parser.config.get(key)
@@ -126,25 +147,33 @@ def _is_text(key: str, text: str) -> bool:
     return name in PLACES if not parents else name in TEXTS and parents[-1].endswith("_data")
 
 
-def _set(parser: Any, key: str, text: str) -> None:
+def _set(parser: Any, key: str, text: str | None) -> None:
     """Replace a value in a config that is parsed already, in the node that holds it and where it is referred to."""
     *parents, name = key.split("#")
     node = parser.config
     for parent in parents:
-        node = node.get(parent) if isinstance(node, dict) else None
-    if isinstance(node, dict):
-        node[name] = text
+        node = node[int(parent)] if isinstance(node, list) else node.get(parent) if isinstance(node, dict) else None
+    _put(node, name, text)
     resolver = parser.ref_resolver
     own = resolver.normalize_id(key)
     resolver.resolved_content[own] = text
     if own in resolver.items:
         resolver.items[own].update_config(text)
     if parents and (holder := resolver.items.get(resolver.normalize_id("#".join(parents)))) is not None:
-        holder.update_config({**holder.get_config(), name: text})
+        holder.update_config(_put(copy(holder.get_config()), name, text))
+
+
+def _put(node: Any, name: str, text: str | None) -> Any:
+    """Replace an entry of a dictionary or list; the same node."""
+    if isinstance(node, dict | list):
+        node[int(name) if isinstance(node, list) else name] = text
+    return node
 
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:
     """Check one override, ``a#b#c`` and its new value, against the nested config."""
+    if key in PLACES and value == "":  # of a shell's variable that is not set; beside "/model.pt" it is the root
+        raise ValueError(f"--{key}: found '', expected a path")
     node: Any = config
     for depth, part in enumerate(key.split("#")):
         if isinstance(node, str) and node.startswith(EXPRESSION):
@@ -189,7 +218,10 @@ def _unknown(key: str, depth: int, node: Any) -> str:
 
 def _check_kind(key: str, value: Any, default: Any) -> None:
     """Refuse a value of another kind than the one it replaces; what is computed and nulls say nothing of their kind."""
-    if value is None or default is None or any(_is_computed(thing) for thing in (value, default)):
+    if value is None:
+        _check_none(key, default)
+        return
+    if default is None or any(_is_computed(thing) for thing in (value, default)):
         return
     if isinstance(default, list) and default and all(isinstance(entry, str) for entry in default):
         return  # one entry of a drop-down of MONAI Label, as its reader knows it: "5 %" is 0.05, too
@@ -200,6 +232,18 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
         kinds = (list, tuple)
     if isinstance(default, str) or (isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)):
         return
+    _refuse(key, value, default)
+
+
+def _check_none(key: str, default: Any) -> None:
+    """Let None replace a number, which is often a limit, and what is computed; what reads it may still refuse it."""
+    if _is_computed(default) and "#" not in key:
+        raise ValueError(f"--{key}: found None; leave the option out for the config's own value")
+    if isinstance(default, bool | str | list | dict) and not _is_computed(default):
+        _refuse(key, None, default)
+
+
+def _refuse(key: str, value: Any, default: Any) -> NoReturn:
     raise ValueError(
         f"--{key}: found {value!r}, expected {KINDS.get(type(default), type(default).__name__)}"
         f"{'' if isinstance(default, bool | dict) else f' such as {default!r}'}"

@@ -157,3 +157,9 @@ def test_a_backbone_that_takes_no_time_is_fed_every_picture():
     assert all(check.ok for check in row.checks)
     assert [figure.unit for figure in row.figures] == ["ms", "/s", "ms"]
     assert all(figure.value > 0 for figure in row.figures)
+
+
+@pytest.mark.parametrize("option", ["threads", "repeats"])
+def test_numbers_that_are_none_are_refused(tmp_path, option):
+    with pytest.raises(ValueError, match=f"--{option} is 0; expected a whole number of at least 1"):
+        bench(str(tmp_path), rows="index", **{option: 0})

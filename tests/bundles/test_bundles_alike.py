@@ -37,6 +37,7 @@ MAY_DIFFER = {
         "patience",
         "amp",
         "rotations",
+        "rotate",
         "mask_method",
         "train#preprocessing#transforms#5",  # the foreground, where the method needs one
         "train#dataset#transform",  # rotated copies
@@ -57,10 +58,10 @@ MAY_DIFFER = {
         "train#trainer#loss_function",
         "train#trainer#inferer",
         "train#trainer#prepare_batch",
+        "train#trainer#schedule",
         "train#trainer#amp",
         "validate#early_stop",
         "validate#handlers#2",
-        "run",
     },
     "inference.json": NETWORK | {"zero_shot", *(f"postprocessing#transforms#{i}#_disabled_" for i in (0, 3, 4))},
     "metadata.json": {"name", "description", "references"},

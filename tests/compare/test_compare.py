@@ -76,6 +76,10 @@ def test_words_as_fire_passes_them():
         ({"epochs": 0}, "--epochs is 0; expected a whole number of at least 1"),
         ({"image_size": 0}, "--image_size is 0; expected"),
         ({"permutations": -1}, "--permutations is -1; expected"),
+        ({"bundles": "dpmm,dino_ad:n_cluster=1"}, "did you mean --network_def#head#n_clusters?"),
+        ({"bundles": "dpmm,spatial_ar:train_data#valid_fractio=0.3"}, "did you mean --train_data#valid_fraction?"),
+        ({"bundles": "dpmm,anomaly_dino:rotation#s=1"}, "--rotation#s: the config has no rotation;"),
+        ({"bundles": "dpmm:n_components=many"}, "--network_def#head#n_components: found 'many', expected a whole"),
     ],
 )
 def test_nothing_is_run_for_options_that_mean_nothing(given, found, tmp_path):

@@ -257,3 +257,21 @@ def test_drawn_sets_are_disjoint_whole_and_not_empty(names, first, second, seed)
     sets = split_groups(sorted(names), [first, second], seed)
     assert all(sets) and set.union(*sets) == names and sum(map(len, sets)) == len(names)
     assert sets == split_groups(sorted(names, reverse=True), [first, second], seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "4d"}, "kind is '4d'; expected one of 2d, 3d, None"),
+        ({"group_pattern": "("}, r"group_pattern is '\('; expected a regular expression"),
+        ({"valid_fraction": 15}, r"valid_fraction is 15; expected a number in \[0, 1\)"),
+        ({"test_fraction": -0.1}, "test_fraction is -0.1; expected a number in"),
+        ({"seed": -1}, "seed is -1; expected a whole number of at least 0"),
+    ],
+)
+@pytest.mark.parametrize("read", [check, datalist])
+def test_wrong_options_of_a_folder(tmp_path, read, options, message):
+    for split in ("train", "valid", "test"):  # also where nothing is drawn
+        png(tmp_path / split / "good" / f"{split}.png")
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, **options)

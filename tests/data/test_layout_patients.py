@@ -221,6 +221,13 @@ def test_a_group_pattern_sees_the_folders(tmp_path):
         understood(tmp_path, group_pattern="absent")
 
 
+def test_a_group_pattern_of_alternatives_gives_the_one_that_matched(tmp_path):
+    files = [f"case{p}/IMG{k}.png" for p in range(4) for k in range(2)]
+    assert {c.group for c in understood(tmp_path, *files, group_pattern="case([01])/|case([23])/")} == set("0123")
+    with pytest.raises(ValueError, match=r"does not match 'case0/IMG0\.png'"):  # it finds text of length 0
+        understood(tmp_path, group_pattern=r"(\d*)")
+
+
 def test_a_drawn_test_split_has_an_anomalous_patient_and_a_normal_one(tmp_path):
     files = [f"p{k}.nii.gz" for k in range(6)] + ["p0_seg.nii.gz = mask", "p1_seg.nii.gz = mask"]
     layouts.write(tmp_path, files)

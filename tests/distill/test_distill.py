@@ -185,6 +185,7 @@ def test_what_is_advised_of_a_loss_that_is_no_number_can_be_done(trainer) -> Non
         ({"blocks": {0: 0}}, r"expected blocks of student \(0 to 2, the last among them\)"),
         ({"blocks": {2: 1}}, "the same or a later one of teacher"),
         ({"blocks": {}}, "expected blocks of student"),
+        ({"blocks": 5}, "blocks is 5; expected blocks of student"),
         ({"recipe": Recipe(batch_size=6)}, "batch_size is 6; expected a multiple of 4"),
     ],
 )

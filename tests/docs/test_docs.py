@@ -125,7 +125,7 @@ def all_configs() -> list[dict]:
 
 def accepts(key: str, value: object, config: dict) -> bool:
     if value is True or str(value).isupper():  # named without a value, or with a placeholder
-        value = None
+        value = "$a value"
     try:
         check_override(key, value, config)
     except ValueError:

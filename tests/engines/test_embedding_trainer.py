@@ -1,5 +1,7 @@
 """Gradient training on embeddings: the loss, and that ranks with unequal or empty shares equal one process."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -29,7 +31,7 @@ def batches(rank=None):
     return found
 
 
-def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None, amp=False):
+def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None, amp=False, schedule=None):
     """State dict and loss of each iteration after training with noise; ``start`` is the state to resume from."""
     torch.manual_seed(seed)
     head = SpatialARHead(4, 8, dilations=(1, 2), direction=direction)
@@ -39,6 +41,7 @@ def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None, 
         max_epochs=epochs,
         max_steps=max_steps,
         amp=amp,
+        schedule=schedule,
         train_data_loader=loader,
         network=head,
         optimizer=optimizer,
@@ -55,6 +58,12 @@ def fit(loader, direction="both", epochs=2, seed=0, start=None, max_steps=None, 
     )
     trainer.run()
     return {"head": head.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epochs, "losses": losses}
+
+
+def test_a_schedule_is_attached_to_the_trainer():
+    attached = []
+    fit(batches(), epochs=1, schedule=SimpleNamespace(attach=attached.append))
+    assert [type(trainer) for trainer in attached] == [EmbeddingTrainer]
 
 
 def worker(rank, folder):

@@ -78,19 +78,27 @@ def test_run_trains_evaluates_and_infers_with_the_code_the_bundle_carries(receiv
 
 
 @pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")])
-def test_training_and_evaluation_have_the_properties_monai_asks_for(fitted, tmp_path, configs):
+@pytest.mark.parametrize("name", NAMES)
+def test_training_and_evaluation_have_the_properties_monai_asks_for(fitted, tmp_path, name, configs):
     for split in ("train/good", "valid/good", "test/Ungood/img"):
         pictures(tmp_path / split, 2)
     (tmp_path / "test" / "Ungood" / "label").mkdir()
     for path in (tmp_path / "test" / "Ungood" / "img").iterdir():
         Image.fromarray(np.eye(56, dtype=np.uint8) * 255).save(tmp_path / "test" / "Ungood" / "label" / path.name)
-    files = [str(fitted("dpmm") / "configs" / f"{name}.json") for name in configs]
-    paths = {"bundle_root": str(fitted("dpmm")), "dataset_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
+    files = [str(fitted(name) / "configs" / f"{config}.json") for config in configs]
+    paths = {"bundle_root": str(fitted(name)), "dataset_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
+    alone = len(configs) == 1
+    if alone:
+        paths |= {"ckpt_dir": str(tmp_path / "models"), "output_dir": str(tmp_path / "eval"), "max_epochs": 2}
     workflow = monai.bundle.ConfigWorkflow(
-        files, workflow_type="train", logging_file=False, debug=True, **paths, **overrides("dpmm")
+        files, workflow_type="train", logging_file=False, debug=True, **paths, **overrides(name)
     )
     workflow.initialize()
     assert workflow.check_properties() == []
+    if alone:  # the trainer of the properties is whole without the config's `run`, and runs again
+        for _ in range(2):
+            workflow.trainer.run()
+            torch.load(tmp_path / "models" / "model.pt", weights_only=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

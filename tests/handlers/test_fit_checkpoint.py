@@ -34,7 +34,7 @@ class Fit:
             setattr(self.trainer, name, value)
         self.evaluator.data_loader = self.trainer.data_loader = self.loader
         self.evaluator.state.key_metric_name = "quality"
-        self.early_stop = EarlyStopHandler(patience, lambda engine: engine.state.metrics["quality"], self.trainer)
+        self.early_stop = EarlyStopHandler(patience, lambda engine: engine.state.metrics["quality"])
         self.early_stop.attach(self.evaluator)
 
         def learn(engine):

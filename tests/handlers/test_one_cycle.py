@@ -50,6 +50,13 @@ def test_a_resumed_cycle_goes_on_where_it_was(tmp_path):
     assert before + second.run(5) == Fit().run()
 
 
+def test_a_trainer_that_runs_again_or_longer_has_a_cycle_of_its_own():
+    fit = Fit(epochs=2)
+    for _ in range(2):
+        fit.rates.clear()
+        assert fit.run(8) == pytest.approx([cycle(step) for step in range(STEPS)])
+
+
 def test_another_number_of_steps_is_another_schedule():
     assert Fit().schedule.defaults == Fit(4, 10).schedule.defaults != Fit(9).schedule.defaults
     assert Fit().schedule.defaults != Fit(rising=0.2).schedule.defaults

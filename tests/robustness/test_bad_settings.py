@@ -1,5 +1,6 @@
 """Overrides and config values: each wrong one names its key, what was found and what was expected."""
 
+import json
 import re
 
 import pytest
@@ -24,11 +25,19 @@ OVERRIDES = {
     ("--train#preprocessing#transforms#9", "x"): r"no train#preprocessing#transforms#9; Expected an index of the list",
     ("--train#handlers#0#sed", "1"): r"did you mean --train#handlers#0#seed\?",
     ("--intensity", "auto"): r"--intensity: found 'auto', expected a dictionary",
+    ("--intensity", "None"): r"--intensity: found None, expected a dictionary",
+    ("--axcodes", "None"): r"--axcodes: found None, expected text such as 'PLS'",
+    ("--image_size=None",): r"--image_size: found None, expected a list such as \[448, 448\]",
+    ("--ckpt_dir=",): r"--ckpt_dir: found '', expected a path",
+    ("--dataset_dir", ""): r"--dataset_dir: found '', expected a path",
+    ("--device", "None"): r"--device: found None; leave the option out",
+    ("--train", "None"): r"--train: found None, expected a dictionary",
 }
 ALLOWED = [
     ("--max_epochs=3", "--image_size", "[56,56]", "--debug"),
     ("--network_def#backbone#weights", "random", "--device", "cpu"),
     ("--intensity#window", "[-160,240]", "--tracking", "mlflow"),
+    ("--intensity#window", "None", "--network_def#head#n_components=None", "--logging_file", "None"),
     ("--network_def#head#step_size", "1", "--seed", "$1+1", "--train_data", "@val_data"),
 ]
 
@@ -54,6 +63,24 @@ def test_what_a_component_computes_may_be_given_as_a_value():
     check_overrides([PROGRAM, "run", "--config_file", str(files), "--device", "cpu", "--num_workers", "2"])
 
 
+@pytest.mark.parametrize("beside", ["config_file", "dataset_dir"])
+def test_arguments_in_a_file_are_the_command_lines(tmp_path, beside):
+    """MONAI's ``--args_file``, with the config's name in it or on the command line."""
+    arguments = {"config_file": str(BUNDLES / "dpmm/configs/train.json"), "dataset_dir": "x", "seed": 2}
+    words = [PROGRAM, "run", "--args_file", str(tmp_path / "args.json"), f"--{beside}", arguments.pop(beside)]
+
+    def check_with(**more):
+        (tmp_path / "args.json").write_text(json.dumps(arguments | more))
+        check_overrides([*words, "--image_size", "[56,56]", "--val_interval", "2"])
+
+    check_with()
+    check_with(val_interval="what the command line replaces")
+    with pytest.raises(ValueError, match=r"did you mean --max_epochs\?"):
+        check_with(max_epoch=3)
+    with pytest.raises(ValueError, match=r"--seed: found 'no', expected a whole number"):
+        check_with(seed="no")
+
+
 def test_other_programs_are_not_looked_at():
     check_overrides(["pytest", "run", "--max_epoch", "5"])
 
@@ -62,6 +89,8 @@ def test_other_programs_are_not_looked_at():
 VALUES = {
     ("dpmm", "network_def#backbone#arch", "dinov9"): r"unknown backbone 'dinov9'; known: dinov2_vits14",
     ("dpmm", "network_def#backbone#layers", (99,)): r"blocks 0 to .* got layers=\[99\]",
+    ("dpmm", "network_def#backbone#layers", 5): r"blocks 0 to .* got layers=5; expected some, such as \[5, 8\]",
+    ("dpmm", "network_def#backbone#layers", ("a",)): r"blocks 0 to .* got layers=\['a'\]",
     ("dpmm", "network_def#backbone#precision", "int4"): r"unknown precision 'int4'; known: float32",
     ("dpmm", "image_size", (50, 50)): r"image_size \[50, 50\] is not a multiple of the 14 px patches.*use for example",
     ("dpmm", "image_size", (56,)): r"image size is \[56\]; expected height and width, two",
@@ -80,6 +109,8 @@ VALUES = {
     ("dpmm", "seed", -1): r"seed is -1; expected a whole number of at least 0",
     ("dpmm", "intensity#mode", "x"): r"mode is 'x'; expected one of auto, window, range",
     ("dpmm", "slices#preset", "x"): r"preset is 'x'; expected one of",
+    ("dpmm", "slices#min_foreground", "a"): r"min_foreground is 'a'; expected a number in \[0, 1\]",
+    ("dpmm", "slices#min_foreground", 2): r"min_foreground is 2; expected a number in \[0, 1\]",
     ("dpmm", "slices#stride", 0): r"stride is 0; expected a whole number of at least 1",
     ("dpmm", "train_data#split", "x"): r"split is 'x'; expected one of train, valid, test, all",
     ("dpmm", "dataset_dir", "/absent"): r"/absent: no such folder\. Give the data set's folder as dataset_dir",

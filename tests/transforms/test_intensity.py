@@ -58,8 +58,11 @@ def test_any_finite_input_gives_finite_values_in_the_unit_range(values):
     assert bool(scaled.isfinite().all()) and float(scaled.min()) >= 0 and float(scaled.max()) <= 1
 
 
+WINDOWS = (None, (5, 5), 5, ("a", "b"), "ab", (0, float("nan")), (1, 2, 3))
+
+
 @pytest.mark.parametrize(
-    "options", [{"mode": "x"}, {"mode": "window"}, {"mode": "window", "window": (5, 5)}, {"percentiles": (50, 10)}]
+    "options", [{"mode": "x"}, {"percentiles": (50, 10)}, *({"mode": "window", "window": window} for window in WINDOWS)]
 )
 def test_wrong_options(options):
     with pytest.raises(ValueError, match="expected"):
@@ -69,6 +72,7 @@ def test_wrong_options(options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"window": 5}, "window is 5; expected"),
         ({"window": [-100, 200]}, r"""--intensity "{'mode': 'window', 'window': \[-100, 200\]}\""""),
         ({"mode": "window", "window": (0, 1), "percentiles": (1, 99)}, "expected them with mode 'auto'"),
     ],

@@ -165,7 +165,8 @@ def random_state(model: VisionTransformer, seed: int = 0) -> dict[str, Tensor]:
 
 
 def _resolve_layers(layers: Sequence[int], depth: int, arch: str) -> tuple[int, ...]:
-    wrong = [index for index in layers if not -depth <= index < depth]
-    if wrong or not layers:
-        raise ValueError(f"{arch} has blocks 0 to {depth - 1} (or -{depth} to -1), got layers={list(layers)}")
+    listed = isinstance(layers, list | tuple) and len(layers) > 0
+    if not listed or any(not isinstance(index, int) or not -depth <= index < depth for index in layers):
+        blocks = f"{arch} has blocks 0 to {depth - 1} (or -{depth} to -1)"
+        raise ValueError(f"{blocks}, got layers={list(layers) if listed else layers}; expected some, such as [5, 8]")
     return tuple(index % depth for index in layers)

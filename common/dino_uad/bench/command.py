@@ -18,6 +18,7 @@ from dino_uad.bench.machine import describe_machine, load_per_core
 from dino_uad.bench.markdown import to_markdown
 from dino_uad.bench.settings import Settings
 from dino_uad.files import atomic_path, write_json
+from dino_uad.settings import require_count
 
 Report = dict[str, Any]
 
@@ -52,6 +53,9 @@ def bench(
     """
     if render is not None:
         return _show(_read(Path(render)))
+    require_count("--repeats", repeats)
+    if threads is not None:
+        require_count("--threads", threads)
     with parallel.process_group(device) as place:
         settings = Settings(place, threads or torch.get_num_threads(), repeats, quick)
         torch.set_num_threads(settings.threads)

@@ -19,6 +19,7 @@ from dino_uad.compare.spec import BASELINES, BRIGHTNESS, INTENSITY, BackboneSpec
 from dino_uad.describe import describe
 from dino_uad.digests import digest_facts, digest_sources
 from dino_uad.embeddings import entry_key
+from dino_uad.overrides import check_override
 
 PLACES = ("bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "cache_dir")
 """Keys that say where files are, and decide no number."""
@@ -52,7 +53,11 @@ class Cell:
         return f"{self.method.name} {self.backbone.name} {self.seed}".replace(" ", "_").replace("/", "_")
 
     def parser(self, workflow: str, settings: Settings, folder: Path | None = None) -> ConfigParser:
-        """The configs of ``train`` or ``evaluate``; models and results go to ``folder``."""
+        """The configs of ``train`` or ``evaluate``; models and results go to ``folder``.
+
+        Raises:
+            ValueError: ``evaluate``, and a setting that the bundle's configs do not have, or of another kind.
+        """
         baseline = self.method.bundle in BASELINES
         root = find_bundle("dpmm" if baseline else self.method.bundle)
         parser = ConfigParser()
@@ -82,8 +87,11 @@ class Cell:
                     "_target_": "dino_uad.compare.brightness.PatchBrightness",
                     "patch_size": 14 if settings.image_size % 14 == 0 else 16,  # of DINOv2, of DINOv3
                 }
-        for key, value in self.method.settings.items():
-            parser[key if "#" in key else f"network_def#head#{key}"] = value
+        for name, value in self.method.settings.items():
+            key = name if "#" in name else f"network_def#head#{name}"
+            if workflow == "evaluate":  # it has the keys of both
+                check_override(key, value, parser.get())
+            parser[key] = value
         if settings.epochs is not None:
             parser["max_epochs"] = min(settings.epochs, parser["max_epochs"])
         if workflow == "evaluate":

@@ -80,6 +80,8 @@ def compare(
         if (method.bundle not in NO_BACKBONE or spec is specs[0])
         and (method.bundle not in BASELINES or seed == seed_list[0])
     ]
+    for cell in {cell.method.name: cell for cell in cells}.values():
+        cell.parser("evaluate", settings)  # which names a wrong setting before hours of other cells
     lists = cells[0].parser("evaluate", settings)
     data = data_key([lists.get_parsed_content(split) for split in ("train_data", "val_data", "test_data")])
     results, times = [], {}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dino_uad.data.patterns import NONE, divided
 from dino_uad.data.roles import Role
+from dino_uad.settings import require_choice, require_count, require_number
 from dino_uad.transforms import checked_labels
+
+KINDS = ("2d", "3d", None)
 
 LAYOUTS = """expected one of
   BMAD:    train/good/*.png (or train/good/img/*.png), valid|test/{good,Ungood}/{img,label}/*.png
@@ -77,7 +81,8 @@ class Options:
     """How to read a folder; see :func:`dino_uad.data.folder_list.datalist`.
 
     Raises:
-        ValueError: a pattern that is no text, or labels that are no whole numbers above 0.
+        ValueError: a pattern that is no text, or no regular expression where it has to be one; an unknown kind; a
+            share that is none; labels that are no whole numbers above 0.
     """
 
     pattern: str = "*"
@@ -97,6 +102,16 @@ class Options:
             found = getattr(self, name)
             if not (found is None or isinstance(found, str) or (name == "normal" and isinstance(found, list | tuple))):
                 raise ValueError(f"{name} is {found!r}; expected text, such as {str(found)!r} in quotes")
+        require_choice("kind", self.kind, KINDS)
+        for name in ("valid_fraction", "test_fraction"):
+            require_number(name, getattr(self, name), 0, 1, ends="[)")
+        require_count("seed", self.seed, 0)
+        try:
+            re.compile(self.group_pattern or "")
+        except re.error as error:
+            raise ValueError(
+                f"group_pattern is {self.group_pattern!r}; expected a regular expression such as 'sub-(\\d+)': {error}"
+            ) from error
 
     @property
     def mask_patterns(self) -> list[str]:

@@ -20,7 +20,6 @@ from dino_uad.unequal_work import by_first_rank
 
 SPLITS = ("train", "valid", "test", "all")
 ERRORS = ("raise", "skip")
-KINDS = ("2d", "3d", None)
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +92,9 @@ def datalist(
         ValueError: no images, pictures mixed with volumes, duplicate names, masks or classes that are not understood,
             mask blank or of another size, no mask with any of the ``anomalous_labels``, nothing in the split.
     """
-    for name, found, known in (("split", split, SPLITS), ("on_error", on_error, ERRORS), ("kind", kind, KINDS)):
-        require_choice(name, found, known)
+    require_choice("split", split, SPLITS)
+    require_choice("on_error", on_error, ERRORS)
     root = Path(dataset_dir).expanduser()
-    if split == "all" and root.is_file():
-        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)
     options = Options(
         pattern,
         kind,
@@ -110,6 +107,8 @@ def datalist(
         seed,
         anomalous_labels,
     )
+    if split == "all" and root.is_file():
+        return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)
     everything = split == "all"
     # Inference takes every image as it is; which of them are normal only masks and folder names tell.
     listed = everything and not normal_only

@@ -64,7 +64,7 @@ def find_patients(
         case: an image's name without suffix and sequence.
         classes: folders that are classes, and so no patients.
         pattern: regular expression, searched in the path below the data set's folder and then in the name, whose first
-            group (or whole match) is the patient.
+            group that matched (or whole match) is the patient.
 
     Raises:
         ValueError: ``pattern`` does not match an image.
@@ -95,12 +95,14 @@ def find_patients(
 
 def _matched(pattern: str, image: Role) -> str:
     match = re.search(pattern, image.relative) or re.search(pattern, image.stem)
-    if match is None:
+    # Of alternatives, 'sub-(\d+)|pat(\d+)', the group that took part; text of length 0 tells nobody apart.
+    patient = next((group for group in (*match.groups(), match.group(0)) if group), "") if match else ""
+    if not patient:
         raise ValueError(
             f"group_pattern {pattern!r} does not match {image.relative!r}; it must match every image's path below the "
             "data set's folder"
         )
-    return match.group(1) if match.groups() else match.group(0)
+    return patient
 
 
 def _patient_folders(branches: Sequence[tuple[str, ...]]) -> list[str]:

@@ -201,10 +201,11 @@ def _require_shorter(arch: str, teacher: DinoBackbone, blocks: Mapping[int, int]
             f"{arch} is no student of {teacher.arch}: expected the same widths, patch and position embedding, without "
             "registers (a DINOv2 teacher), and another depth"
         )
-    wrong = [pair for pair in blocks.items() if not (0 <= pair[0] < student.depth and pair[0] <= pair[1] < given.depth)]
+    pairs = blocks.items() if isinstance(blocks, Mapping) else [(-1, -1)]
+    wrong = [pair for pair in pairs if not (0 <= pair[0] < student.depth and pair[0] <= pair[1] < given.depth)]
     if wrong or max(blocks, default=-1) != student.depth - 1:
         raise ValueError(
-            f"blocks is {dict(blocks)}; expected blocks of {arch} (0 to {student.depth - 1}, the last among them) and "
+            f"blocks is {blocks}; expected blocks of {arch} (0 to {student.depth - 1}, the last among them) and "
             f"for each the same or a later one of {teacher.arch} (up to {given.depth - 1})"
         )
 

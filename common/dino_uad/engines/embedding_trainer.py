@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines import IterationEvents, SupervisedTrainer
 from monai.utils import CommonKeys
 from torch import Tensor, nn
@@ -37,6 +38,12 @@ class PredictionLoss(nn.Module):
         return local + (total - local.detach())
 
 
+class Schedule(Protocol):
+    """What sets the learning rate of a trainer's steps."""
+
+    def attach(self, engine: Engine) -> None: ...
+
+
 class EmbeddingTrainer(SupervisedTrainer):
     """MONAI's ``SupervisedTrainer`` for a head on batches of :class:`~dino_uad.embeddings.loader.EmbeddingLoader`.
 
@@ -47,6 +54,7 @@ class EmbeddingTrainer(SupervisedTrainer):
 
     Args:
         prepare_batch: makes inputs and targets, and is told the iteration.
+        schedule: of the learning rate; it is attached to this trainer.
         amp: mixed precision, in bfloat16; in float16 with a loss scale on GPUs without it (before Ampere).
         max_epochs: passes over the training images at most.
         max_steps: optimizer steps after which the fit ends with the pass that it is in; no such end when None. How
@@ -63,6 +71,7 @@ class EmbeddingTrainer(SupervisedTrainer):
         prepare_batch: PrepareEmbedding,
         max_epochs: int,
         max_steps: int | None = None,
+        schedule: Schedule | None = None,
         amp: bool = False,
         **kwargs,
     ) -> None:
@@ -85,6 +94,8 @@ class EmbeddingTrainer(SupervisedTrainer):
         self.add_event_handler(Events.STARTED, self._measure_channels)
         self.add_event_handler(Events.STARTED, self._share_parameters)
         self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._sum_gradients)
+        if schedule is not None:
+            schedule.attach(self)
 
     def _iteration(self, engine: EmbeddingTrainer, batchdata: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         # MONAI's logging and tracking handlers read the loss from a list; embeddings and predictions are not kept.

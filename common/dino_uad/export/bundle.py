@@ -86,7 +86,7 @@ def import_bundle(file: str, out: str = "bundles", sha256: str | None = None) ->
     path, folder = Path(file), Path(out)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a bundle's zip, as export writes it. Check the path")
-    if sha256:
+    if sha256 is not None:
         found = digest_file(path)
         if found != sha256.lower():
             raise ValueError(f"{path} has sha256 {found}, expected {sha256}: get the file again")

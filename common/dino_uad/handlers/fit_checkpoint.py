@@ -47,7 +47,8 @@ class FitCheckpoint:
         path: the checkpoint file, removed once the fit is complete. Not ``*.pt``: MONAI Label takes every such file
             in the models' folder for a model.
         evaluator: engine whose key metric selects the model; it must have run before this handler.
-        early_stop: the handler that may end the fit early; its patience goes on where it was.
+        early_stop: the handler that may end the fit early, which is told its trainer here; its patience goes on where
+            it was.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class FitCheckpoint:
 
     def attach(self, engine: Engine) -> None:
         """Register on the trainer: resume at the start, save after each epoch, restore the best at the end."""
+        if self.early_stop is not None:
+            self.early_stop.set_trainer(engine)
         engine.add_event_handler(Events.STARTED, self.resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.COMPLETED, self.restore_best)

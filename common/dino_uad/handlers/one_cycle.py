@@ -17,7 +17,8 @@ class OneCycle:
 
     MONAI's ``LrScheduleHandler`` needs a schedule that knows the number of steps before there is a trainer. The rate
     rises to the optimizer's own and falls to nearly nothing, so that the last epoch is the one of least noise. It is
-    saved and loaded like an optimizer; one of another number of steps is another schedule.
+    saved and loaded like an optimizer; one of another number of steps is another schedule. A trainer that runs again,
+    or longer than it was to when this was attached, gets a cycle over the steps it makes then.
 
     Args:
         optimizer: whose learning rate it sets; the rate it was made with is the highest.
@@ -36,10 +37,18 @@ class OneCycle:
         """Plan the steps of a trainer that knows how many it will make, and follow them."""
         if not self.enabled:
             return
-        steps = engine.state.max_epochs * engine.state.epoch_length
+        self._plan(engine.state.max_epochs * engine.state.epoch_length)
+        engine.add_event_handler(Events.STARTED, self._plan_more)  # after a checkpoint is resumed from
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.scheduler.step())
+
+    def _plan(self, steps: int) -> None:
         highest = self.optimizer.defaults["lr"]
         self.scheduler = OneCycleLR(self.optimizer, highest, total_steps=steps, pct_start=self.rising)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.scheduler.step())
+
+    def _plan_more(self, engine: Engine) -> None:
+        steps = (engine.state.max_epochs - engine.state.epoch) * engine.state.epoch_length
+        if steps > self.scheduler.total_steps - self.scheduler.last_epoch:
+            self._plan(steps)
 
     @property
     def defaults(self) -> dict[str, Any]:

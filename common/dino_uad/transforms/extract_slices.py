@@ -12,7 +12,7 @@ from monai.transforms import HistogramNormalize, MapTransform
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from dino_uad.settings import require_choice, require_count
+from dino_uad.settings import require_choice, require_count, require_number
 from dino_uad.transforms.mask_values import BINARY, marked
 from dino_uad.transforms.slice_choice import (
     ANNOTATED,
@@ -72,6 +72,7 @@ class ExtractSlicesd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         require_count("stride", stride)
         require_choice("axis", axis, (-1, 0, 1, 2))
+        require_number("min_foreground", min_foreground, 0, 1)
         self.axis = axis % 3
         self.start, self.stop, self.stride = start, stop, stride
         self.min_foreground = min_foreground

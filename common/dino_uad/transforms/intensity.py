@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from dino_uad.settings import require_choice
+from dino_uad.settings import is_number, require, require_choice
 from dino_uad.transforms.percentile import nonzero_percentile, percentile
 
 PERCENTILES = (0.0, 99.99)
@@ -50,13 +51,15 @@ class ScaleToUnitd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         require_choice("mode", mode, ("auto", "window", "range"))
+        if mode != "auto" or window is not None:
+            pair = isinstance(window, Sequence) and len(window) == 2
+            pair = pair and all(is_number(end, -math.inf, math.inf) for end in window) and window[0] < window[1]
+            require("window", window, pair, "(low, high) with low < high, e.g. (-160, 240)")
         if mode == "auto" and window is not None:
             raise ValueError(
                 f"window is {window!r}, but mode is 'auto', which uses none; expected mode 'window' (volumes) "
                 f"or 'range' (pictures, too) with it: --intensity \"{{'mode': 'window', 'window': {list(window)!r}}}\""
             )
-        if mode != "auto" and (window is None or len(window) != 2 or not window[0] < window[1]):
-            raise ValueError(f"window is {window!r}; expected (low, high) with low < high, e.g. (-160, 240)")
         if mode != "auto" and tuple(percentiles) != PERCENTILES:
             raise ValueError(
                 f"percentiles are {percentiles!r}, but mode is {mode!r}; expected them with mode 'auto' alone"

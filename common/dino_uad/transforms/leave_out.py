@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from dino_uad.settings import require_number
 from dino_uad.transforms.slice_choice import (
     EMPTY,
     choose,
@@ -50,6 +51,7 @@ class LeaveOutSlicesd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        require_number("min_foreground", min_foreground, 0, 1)
         choice = {"min_foreground": min_foreground, **preset_settings(preset)}
         self.start, self.stop = choice.get("start", 0), choice.get("stop")
         self.min_foreground = float(choice["min_foreground"])

@@ -247,6 +247,13 @@ def test_unusable_embeddings_are_an_error(value):
         DPMMHead(4).fit_batch(embeddings)
 
 
+def test_an_epoch_without_a_patch_is_an_error():
+    head = DPMMHead(4, 2)
+    assert head.fit_batch(torch.ones(2, 4, 3, 3), mask=torch.zeros(2, 1, 3, 3, dtype=torch.bool)) == {}
+    with pytest.raises(RuntimeError, match="DPMM was given no patch: check the training images and their foreground"):
+        head.end_epoch()
+
+
 def test_clear_errors():
     with pytest.raises(RuntimeError, match=r"not fitted: run train first or load models/model\.pt"):
         DPMMHead(4).score(torch.zeros(1, 4, 2, 2))

@@ -145,6 +145,15 @@ class DPMMHead(Head):
                 self._initialise(parallel.gather_rows(self._prepare(rows)))
             return self._em_step(rows, n_rows, images)
 
+    def end_epoch(self) -> None:
+        """Refuse an epoch in which no batch had a patch.
+
+        Raises:
+            RuntimeError: it had none, nor had one before.
+        """
+        if not self.fitted:
+            raise RuntimeError("DPMM was given no patch: check the training images and their foreground")
+
     def _em_step(self, rows: Tensor, n_rows: int, images: list[int] | None) -> dict[str, float]:
         components = self.components
         if self.reference:  # the published code exponentiates them, which loses the late sticks
