@@ -12,12 +12,11 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-import dino_uad
 from dino_uad.ahead import ahead
 from dino_uad.bundle_run import WORKFLOWS, find_bundle
 from dino_uad.compare.spec import BASELINES, BRIGHTNESS, INTENSITY, BackboneSpec, Method
 from dino_uad.describe import describe
-from dino_uad.digests import digest_facts, digest_sources
+from dino_uad.digests import digest_code, digest_facts
 from dino_uad.embeddings import entry_key
 
 PLACES = ("bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "cache_dir")
@@ -100,7 +99,7 @@ class Cell:
             {key: value for key, value in self.parser(workflow, settings).get().items() if key not in PLACES}
             for workflow in ("train", "evaluate")
         ]
-        code = digest_sources(Path(dino_uad.__file__).parent, libraries=LIBRARIES)
+        code = digest_code(libraries=LIBRARIES)
         return digest_facts([self.name, configs, data, weights, code, describe(list(named_code(configs)))])[:16]
 
 
