@@ -14,7 +14,7 @@ from dino_uad.findings import ScanGrid
 from dino_uad.transforms import ExtractSlicesd, Grid, is_picture, looks
 from dino_uad.transforms.load import LoadScan, LoadScand
 from dino_uad.transforms.orient import OrientScand
-from dino_uad.transforms.readers import PICTURE_AFFINE
+from dino_uad.transforms.picture_reader import PICTURE_AFFINE
 from scans import affine_of, volume, write_dicom, write_itk, write_nifti
 
 

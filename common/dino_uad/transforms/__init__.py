@@ -24,10 +24,10 @@ from dino_uad.transforms.open_picture import bits, opened, stored_size, turned
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
+from dino_uad.transforms.picture_reader import UnitPILReader
 from dino_uad.transforms.picture_values import values_of
 from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
 from dino_uad.transforms.read_files import files_of
-from dino_uad.transforms.readers import UnitPILReader
 from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
 from dino_uad.transforms.save import SaveMapd, anonymous_name, is_picture, on_scan_grid
