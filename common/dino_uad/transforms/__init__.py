@@ -4,7 +4,6 @@ from dino_uad.transforms.appearance import looks
 from dino_uad.transforms.dicom import (
     ANNOTATION,
     DicomReader,
-    DicomScan,
     dicom_patient,
     dicom_patients,
     dicom_scans,
@@ -23,7 +22,7 @@ from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.open_picture import bits, opened, stored_size, turned
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
-from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
+from dino_uad.transforms.own_results import MARK, is_own_result, png_mark
 from dino_uad.transforms.picture_reader import UnitPILReader
 from dino_uad.transforms.picture_values import values_of
 from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
@@ -40,7 +39,6 @@ from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 __all__ = [
     "ANNOTATION",
     "MARK",
-    "NIFTI_MARK",
     "NIFTI_SUFFIXES",
     "NOTHING_SCORED",
     "NUMBERS",
@@ -48,7 +46,6 @@ __all__ = [
     "VOLUME_SUFFIXES",
     "CheckOptions",
     "DicomReader",
-    "DicomScan",
     "ExtractSlicesd",
     "FillLabeld",
     "ForegroundMaskd",
@@ -87,7 +84,6 @@ __all__ = [
     "require_one_stack",
     "stored_size",
     "stored_values",
-    "tiff_mark",
     "to_patches",
     "turned",
     "utf8_name",
