@@ -13,10 +13,10 @@ from dicom_series import write_series
 from dino_uad.data.folder_list import datalist
 from dino_uad.errors import explain
 from dino_uad.transforms.extract_slices import ExtractSlicesd
+from dino_uad.transforms.fill_label import FillLabeld
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
-from dino_uad.transforms.postprocess import FillLabeld
 from dino_uad.transforms.resize import InPlaneResized
 from scans import volume, write_dicom, write_itk, write_nifti
 

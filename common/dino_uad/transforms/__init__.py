@@ -12,6 +12,7 @@ from dino_uad.transforms.dicom import (
     stored_values,
 )
 from dino_uad.transforms.extract_slices import ExtractSlicesd
+from dino_uad.transforms.fill_label import FillLabeld
 from dino_uad.transforms.foreground_mask import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.itk_reader import utf8_name
@@ -25,13 +26,13 @@ from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.own_results import MARK, is_own_result, png_mark
 from dino_uad.transforms.picture_reader import UnitPILReader
 from dino_uad.transforms.picture_values import values_of
-from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
 from dino_uad.transforms.read_files import files_of
 from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
 from dino_uad.transforms.save import SaveMapd, anonymous_name, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
+from dino_uad.transforms.served_map import ServedMapd
 from dino_uad.transforms.suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, image_name
 from dino_uad.transforms.threshold import NUMBERS, ThresholdMapd
 from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
