@@ -33,5 +33,5 @@ def read_state(path: Path, identity: Mapping[str, Any], device: torch.device) ->
 
 
 def slices_digest(slices: Sequence[Tensor]) -> str:
-    """Of the values of slices, in their order."""
+    """Digest of the values of slices, in their order."""
     return digest_facts(describe(list(slices)))

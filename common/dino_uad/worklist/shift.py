@@ -88,7 +88,7 @@ def _on_scores(counts: _Counts, normal: NormalScans) -> list[str]:
 
 
 def _on_looks(counts: _Counts, normal: NormalScans) -> list[str]:
-    """In what the scans look unlike normal ones before they are scored."""
+    """How many scans look unlike normal ones before they are scored, and in what."""
     found = [
         f"{count:,} of {counts.scored:,} scans: {what} outside of what the normal validation scans have"
         for what, count in counts.unlike.most_common()
