@@ -151,7 +151,7 @@ def test_a_checkpoint_of_other_images_or_code_is_refused(trainer, monkeypatch: p
     for others in ([255 - one for one in slices], slices[::-1], slices[:-1]):
         with pytest.raises(ValueError, match=r"c\.pt belongs to a run with another slices; .*or delete that file"):
             trainer(slices=others)
-    monkeypatch.setattr(train, "digest_code", lambda rooms, libraries: "another")
+    monkeypatch.setattr(train, "code_version", lambda: "another")
     with pytest.raises(ValueError, match="another code"):
         trainer()
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from dino_uad.describe import describe
-from dino_uad.digests import digest_facts
+from dino_uad.digests import digest_code, digest_facts
 from dino_uad.torch_files import load_parts
 
 PARTS = ("identity", "step", "losses", "weights", "average", "optimizer")
+ROOMS = ("backbones", "distill", "products.py")
+"""Of this package: the code that a step depends on."""
 
 
 def read_state(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
@@ -33,5 +35,10 @@ def read_state(path: Path, identity: Mapping[str, Any], device: torch.device) ->
 
 
 def slices_digest(slices: Sequence[Tensor]) -> str:
-    """Digest of the values of slices, in their order."""
+    """Of the values of slices, in their order."""
     return digest_facts(describe(list(slices)))
+
+
+def code_version() -> str:
+    """Digest of :data:`ROOMS`, and of the version of torch."""
+    return digest_code(ROOMS, ("torch",))

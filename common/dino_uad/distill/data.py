@@ -30,14 +30,14 @@ def find_images(folder: str | Path) -> list[dict[str, str]]:
     return [{"image": image} for image in items if not may_be_image(Path(image))]
 
 
-def slice_transform(side: int) -> Compose:
+def slice_transform(side: int, min_foreground: float = 0.05) -> Compose:
     """From a path to upright axial slices ``[1|3,side,side]`` in [0, 1]."""
     return Compose(
         [
             LoadScand("image"),
             OrientScand("image"),
             ScaleToUnitd("image"),
-            ExtractSlicesd("image", min_foreground=0.05),
+            ExtractSlicesd("image", min_foreground=min_foreground),
             InPlaneResized("image", side),
         ]
     )

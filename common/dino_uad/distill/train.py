@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.backbones import PRECISIONS, DinoBackbone, VisionTransformer, architecture, rounded, state_digest
-from dino_uad.digests import digest_code
-from dino_uad.distill.checkpoint import read_state, slices_digest
+from dino_uad.distill.checkpoint import code_version, read_state, slices_digest
 from dino_uad.distill.data import VARIATIONS, vary
 from dino_uad.distill.loss import feature_loss, missed_share, straight_through
 from dino_uad.distill.recipe import Recipe
@@ -29,8 +28,6 @@ from dino_uad.files import save_torch
 
 SAMPLE = 64  # slices whose targets say how far tokens spread
 SAVE_EVERY = 60.0  # seconds
-ROOMS = ("backbones", "distill", "products.py")
-"""Of this package: the code that a step depends on."""
 
 
 class Trainer:
@@ -72,7 +69,7 @@ class Trainer:
             "teacher": teacher.identity,
             "blocks": list(self.blocks.items()),
             "slices": slices_digest(slices),
-            "code": digest_code(ROOMS, ("torch",)),
+            "code": code_version(),
             "start": state_digest(dict(start)) if start else None,
             **asdict(recipe),
         }
