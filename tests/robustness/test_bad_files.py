@@ -109,6 +109,7 @@ BAD = {
     "text as nii.gz": (lambda d: text(d / "a.nii.gz"), DAMAGED),
     "empty nii": (lambda d: empty(d / "a.nii"), EMPTY),
     "truncated nrrd": (lambda d: part(write_itk(d / "a.nrrd", volume())), DAMAGED),
+    "truncated mha": (lambda d: part(write_itk(d / "a.mha", volume())), DAMAGED),
     "text as nrrd": (lambda d: text(d / "a.nrrd"), DAMAGED),
     "empty nrrd": (lambda d: empty(d / "a.nrrd"), EMPTY),
     "truncated dicom": (lambda d: part(write_dicom(d / "s", volume((32, 32, 1))) / "1.2.3-000.dcm"), DAMAGED),
