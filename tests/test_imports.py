@@ -13,7 +13,7 @@ PACKAGE = Path(dino_uad.__file__).parent
 
 # From the ground up: a room may import what stands before it in this list, never what comes after it.
 FLOORS = (
-    ("exact", "transfer", "ahead", "settings", "versions"),
+    ("exact", "heap", "transfer", "ahead", "settings", "versions"),
     (
         "describe",
         "digests",

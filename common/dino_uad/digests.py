@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dino_uad
 from dino_uad.versions import installed_version
 
 
@@ -27,14 +29,15 @@ def digest_facts(facts: Any) -> str:
     return digest_json(facts)[:32]
 
 
-def digest_sources(package: Path, rooms: Sequence[str] = ("",), libraries: Sequence[str] = ()) -> str:
-    """Return a digest of the Python files below a package's folder, and of the versions of what they use.
+@functools.cache
+def digest_code(rooms: tuple[str, ...] = ("",), libraries: tuple[str, ...] = ()) -> str:
+    """Return a digest of this package's Python files, and of the versions of what they use; made once in a process.
 
     Args:
-        package: the folder.
-        rooms: its subfolders and modules that count; all by default.
+        rooms: folders and modules of the package that count; all by default.
         libraries: names of installed packages.
     """
+    package = Path(dino_uad.__file__).parent
     places = [package / room for room in rooms]
     sources = [path for place in places for path in ([place] if place.is_file() else place.rglob("*.py"))]
     files = {path.relative_to(package).as_posix(): digest_file(path) for path in sorted(sources)}

@@ -79,7 +79,7 @@ def short_tracebacks(debug: bool = False) -> None:
 
 
 def _print_any_character() -> None:
-    """A locale without UTF-8, or a file name that is not, must not end a run when its line of the log is printed."""
+    """Write out what a stream cannot print: no locale and no file name without UTF-8 shall end a run by its log."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -41,7 +41,7 @@ def _legacy_precision() -> str:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Half precision would cost cosine distances three digits, for products that take no time."""
+    """A context without autocast: half precision would cost cosine distances three digits, and save no time."""
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import platform
 import sys
@@ -13,6 +12,7 @@ from contextlib import suppress
 import psutil
 import torch
 
+from dino_uad.heap import return_free_memory
 from dino_uad.wording import plural
 
 resource = None
@@ -86,11 +86,3 @@ class _Sampler:
             self.peak = max(self.peak, self._process.memory_info().rss)
             if self._done.wait(self._period):
                 return
-
-
-def return_free_memory() -> None:
-    """Give freed heap back to the system, which it else keeps for later; only the GNU library can be asked."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        return

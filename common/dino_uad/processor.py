@@ -51,17 +51,6 @@ def mkl_is_slow() -> bool:
     return libraries and torch.cpu._is_avx512_supported() and "AuthenticAMD" in _vendor()
 
 
-def keep_freed_memory() -> None:
-    """Have the C library keep some of what is freed, instead of asking the system for it again.
-
-    glibc takes blocks larger than any that it has given back, up to 32 MB, from the system and gives them back, and the
-    end of its heap where it is twice as large. Without one such block a process that embeds single images of 448 pixels
-    was, by chance, far slower than with it: its hidden layers came from the system in every block of the
-    backbone. With another C library this is one allocation.
-    """
-    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)  # and what the library adds to it
-
-
 def _vendor() -> str:
     """Who made the processor, somewhere in what the system says of it."""
     with suppress(OSError, StopIteration):  # no such file, no such line

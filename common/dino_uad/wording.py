@@ -7,7 +7,7 @@ import unicodedata
 UNSEEN = {"Cc", "Cf", "Zl", "Zp"}
 """Unicode categories of what breaks lines, turns the direction of writing, or does not show."""
 JOINERS = "\u200c\u200d"
-"""Of these categories, but needed to spell Persian and Indic names."""
+"""Characters of these categories that are needed to spell Persian and Indic names."""
 
 
 def plural(count: int, noun: str) -> str:

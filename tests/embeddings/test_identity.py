@@ -109,12 +109,13 @@ def test_the_key_knows_the_code_of_the_preprocessing(tmp_path, monkeypatch):
         path.write_text("x = 1\n")
     (tmp_path / "report").mkdir()
     monkeypatch.setattr(dino_uad, "__file__", str(tmp_path / "__init__.py"))
-    versions = [code_version.__wrapped__()]
+    monkeypatch.setattr(identity, "digest_code", digests.digest_code.__wrapped__)
+    versions = [code_version()]
     (tmp_path / "transforms" / "code.py").write_text("x = 2\n")
-    versions.append(code_version.__wrapped__())
+    versions.append(code_version())
     (tmp_path / "products.py").write_text("x = 2\n")
-    versions.append(code_version.__wrapped__())
+    versions.append(code_version())
     (tmp_path / "report" / "page.py").write_text("what a report looks like changes no embedding")
-    assert len(set(versions)) == 3 and code_version.__wrapped__() == versions[2]
+    assert len(set(versions)) == 3 and code_version() == versions[2]
     monkeypatch.setattr(digests, "installed_version", lambda package: "another")
-    assert code_version.__wrapped__() not in versions
+    assert code_version() not in versions

@@ -165,7 +165,7 @@ def test_a_fit_that_would_learn_something_else_starts_again(tmp_path, change):
 
 def test_a_fit_of_other_code_starts_again(tmp_path, monkeypatch):
     Fit(tmp_path, [3.0, 2.0]).run()
-    monkeypatch.setattr(fit_checkpoint, "_code_version", lambda: "another")
+    monkeypatch.setattr(fit_checkpoint, "digest_code", lambda libraries: "another")
     assert Fit(tmp_path, [1.0, 1.0, 2.0]).run().checkpoint.best["epoch"] == 3
 
 

@@ -13,10 +13,10 @@ from dicom_series import write_series
 from dino_uad.data.folder_list import datalist
 from dino_uad.errors import explain
 from dino_uad.transforms.extract_slices import ExtractSlicesd
+from dino_uad.transforms.fill_label import FillLabeld
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
-from dino_uad.transforms.postprocess import FillLabeld
 from dino_uad.transforms.resize import InPlaneResized
 from scans import volume, write_dicom, write_itk, write_nifti
 
@@ -109,6 +109,7 @@ BAD = {
     "text as nii.gz": (lambda d: text(d / "a.nii.gz"), DAMAGED),
     "empty nii": (lambda d: empty(d / "a.nii"), EMPTY),
     "truncated nrrd": (lambda d: part(write_itk(d / "a.nrrd", volume())), DAMAGED),
+    "truncated mha": (lambda d: part(write_itk(d / "a.mha", volume())), DAMAGED),
     "text as nrrd": (lambda d: text(d / "a.nrrd"), DAMAGED),
     "empty nrrd": (lambda d: empty(d / "a.nrrd"), EMPTY),
     "truncated dicom": (lambda d: part(write_dicom(d / "s", volume((32, 32, 1))) / "1.2.3-000.dcm"), DAMAGED),

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from dino_uad.data.brightness import warn_dark
-from dino_uad.data.content import count_values, image_size
+from dino_uad.data.content import count_values
+from dino_uad.data.image_size import size_of
 from dino_uad.data.verify import check_sizes
 from dino_uad.transforms import LoadScan, LoadScand, ScaleToUnitd
 from raw_pictures import bmp32, png, tiff
@@ -111,7 +112,7 @@ def test_no_format_is_turned_for_display(tmp_path, orientation):
     Image.fromarray(values).save(tmp_path / "b.tif", compression="tiff_lzw", tiffinfo={274: orientation})
     for name in ("a.png", "a.tif", "b.tif"):
         np.testing.assert_allclose(rows(tmp_path / name), values / 255, atol=1e-6)
-        assert image_size(tmp_path / name) == (30, 20)
+        assert size_of(tmp_path / name) == (30, 20)
         check_sizes([{"image": str(tmp_path / name), "label": str(tmp_path / "a.bmp")}])
 
 

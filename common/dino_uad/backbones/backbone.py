@@ -12,7 +12,7 @@ from dino_uad.backbones.architectures import architecture
 from dino_uad.backbones.checkpoints import load_strict, state_digest
 from dino_uad.backbones.vit import VisionTransformer
 from dino_uad.backbones.weights import resolve
-from dino_uad.processor import keep_freed_memory
+from dino_uad.heap import keep_freed_memory
 from dino_uad.tracing import is_traced
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 
-def rope_periods(head_dim: int, base: float = 100.0) -> Tensor:
-    """Periods ``base^(4i/head_dim)``, ``[head_dim/4]``, that DINOv3 was trained with."""
-    return base ** (torch.arange(head_dim // 4, dtype=torch.float32) * 4 / head_dim)
+def rope_periods(head_dim: int) -> Tensor:
+    """Periods ``100^(4i/head_dim)``, ``[head_dim/4]``, that DINOv3 was trained with."""
+    return 100.0 ** (torch.arange(head_dim // 4, dtype=torch.float32) * 4 / head_dim)
 
 
 class RopeEmbedding(nn.Module):

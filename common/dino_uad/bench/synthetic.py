@@ -76,11 +76,11 @@ class EmbeddingRows:
         return torch.randn(*shape, len(self.mixing), generator=self.generator) @ self.mixing
 
 
-def head_slices(count: int, size: int, seed: int = 0) -> Tensor:
+def head_slices(count: int, size: int) -> Tensor:
     """``[count,1,size,size]`` slices in [0, 1] of one generated FLAIR head (:mod:`dino_uad.demo.phantom`)."""
     from dino_uad.demo import SHAPE, acquire, make_anatomy
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     side = min(size, SHAPE[0])
     anatomy = make_anatomy(rng, (side, side, SHAPE[2]), (225 / side, 225 / side, 5.0))
     volume = torch.from_numpy(acquire(anatomy.signal, anatomy.spacing, rng).astype(np.float32))

@@ -12,12 +12,11 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-import dino_uad
 from dino_uad.ahead import ahead
-from dino_uad.bundle_run import WORKFLOWS, find_bundle
+from dino_uad.bundle_run import configured, find_bundle
 from dino_uad.compare.spec import BASELINES, BRIGHTNESS, INTENSITY, BackboneSpec, Method
 from dino_uad.describe import describe
-from dino_uad.digests import digest_facts, digest_sources
+from dino_uad.digests import digest_code, digest_facts
 from dino_uad.embeddings import entry_key
 from dino_uad.overrides import check_override
 
@@ -53,40 +52,27 @@ class Cell:
         return f"{self.method.name} {self.backbone.name} {self.seed}".replace(" ", "_").replace("/", "_")
 
     def parser(self, workflow: str, settings: Settings, folder: Path | None = None) -> ConfigParser:
-        """The configs of ``train`` or ``evaluate``; models and results go to ``folder``.
+        """The configs of ``train`` or ``evaluate``; models and results go to ``folder``, where there is one yet.
 
         Raises:
             ValueError: ``evaluate``, and a setting that the bundle's configs do not have, or of another kind.
         """
         baseline = self.method.bundle in BASELINES
-        root = find_bundle("dpmm" if baseline else self.method.bundle)
-        parser = ConfigParser()
-        parser.read_config([root / "configs" / file for file in WORKFLOWS[workflow]])
-        parser.update(
-            {
-                "bundle_root": str(root),
-                "dataset_dir": settings.dataset_dir,
-                "ckpt_dir": str(folder),
-                "output_dir": str(folder),
-                "cache_dir": settings.cache_dir,
-                "image_size": [settings.image_size, settings.image_size],
-                "device": f"$torch.device('{settings.device}')",
-                "seed": self.seed,
-                "train_data#anomalous_labels": settings.anomalous_labels,
-            }
+        parser = configured(
+            "dpmm" if baseline else self.method.bundle,
+            workflow,
+            folder or settings.out,
+            settings.dataset_dir,
+            settings.image_size,
+            cache_dir=settings.cache_dir,
+            device=f"$torch.device('{settings.device}')",
+            seed=self.seed,
         )
+        parser["train_data#anomalous_labels"] = settings.anomalous_labels
         for key, value in self.backbone.config().items():
             parser[f"network_def#backbone#{key}"] = value
         if baseline:
-            bright = self.method.bundle == BRIGHTNESS
-            target = "dino_uad.compare.brightness.BrightnessHead" if bright else "dino_uad.heads.MeanDistanceHead"
-            parser["network_def#head"] = {"_target_": target, "embed_dim": "$@network_def#backbone.embed_dim"}
-            parser["max_epochs"] = 1
-            if bright:
-                parser["network_def#backbone"] = {
-                    "_target_": "dino_uad.compare.brightness.PatchBrightness",
-                    "patch_size": 14 if settings.image_size % 14 == 0 else 16,  # of DINOv2, of DINOv3
-                }
+            _put_baseline(parser, self.method.bundle, settings.image_size)
         for name, value in self.method.settings.items():
             key = name if "#" in name else f"network_def#head#{name}"
             if workflow == "evaluate":  # it has the keys of both
@@ -110,7 +96,7 @@ class Cell:
             {key: value for key, value in self.parser(workflow, settings).get().items() if key not in PLACES}
             for workflow in ("train", "evaluate")
         ]
-        code = digest_sources(Path(dino_uad.__file__).parent, libraries=LIBRARIES)
+        code = digest_code(libraries=LIBRARIES)
         return digest_facts([self.name, configs, data, weights, code, describe(list(named_code(configs)))])[:16]
 
 
@@ -128,6 +114,19 @@ def named_code(config: Any) -> Iterator[Any]:
     if isinstance(config, Mapping | list):
         for part in config.values() if isinstance(config, Mapping) else config:
             yield from named_code(part)
+
+
+def _put_baseline(parser: ConfigParser, name: str, image_size: int) -> None:
+    """The baseline's head in place of the bundle's, and for brightness its backbone; neither needs a second pass."""
+    bright = name == BRIGHTNESS
+    target = "dino_uad.compare.brightness.BrightnessHead" if bright else "dino_uad.heads.MeanDistanceHead"
+    parser["network_def#head"] = {"_target_": target, "embed_dim": "$@network_def#backbone.embed_dim"}
+    parser["max_epochs"] = 1
+    if bright:
+        parser["network_def#backbone"] = {
+            "_target_": "dino_uad.compare.brightness.PatchBrightness",
+            "patch_size": 14 if image_size % 14 == 0 else 16,  # of DINOv2, of DINOv3
+        }
 
 
 def _measure_one_image_at_a_time(parser: ConfigParser, method: Method) -> None:

@@ -2,7 +2,7 @@
 
 from dino_uad.data.collate import collate_slices, files_per_batch, stack_images
 from dino_uad.data.folder_list import datalist
-from dino_uad.data.preparation import new_folder, prepare
+from dino_uad.data.preparation import prepare
 from dino_uad.data.scan_dataset import FAILED, ScanDataset, collate_scans
 from dino_uad.data.scan_list import ScanList
 from dino_uad.data.walk import may_be_image
@@ -16,7 +16,6 @@ __all__ = [
     "datalist",
     "files_per_batch",
     "may_be_image",
-    "new_folder",
     "prepare",
     "stack_images",
 ]

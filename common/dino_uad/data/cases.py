@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dino_uad.data.anomalous_labels import note_labels
 from dino_uad.data.assign import assign_splits
 from dino_uad.data.case import LAYOUTS, SOME_LABELS, WAY_OUT, Case, Options, Understood
 from dino_uad.data.classes import Classes
@@ -15,6 +14,7 @@ from dino_uad.data.copies import refuse_drawn_on
 from dino_uad.data.few_values import tell_by_values
 from dino_uad.data.links import keep_one_place, keep_the_place_that_says_most
 from dino_uad.data.masks import Labels, labels_of
+from dino_uad.data.note_labels import note_labels
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patients import find_patients
 from dino_uad.data.patterns import NONE, require_used

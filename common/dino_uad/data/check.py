@@ -11,7 +11,8 @@ import numpy as np
 
 from dino_uad.data.case import Case, Options
 from dino_uad.data.cases import understand
-from dino_uad.data.content import count_values, size_or_none
+from dino_uad.data.content import count_values
+from dino_uad.data.image_size import size_or_none
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values
 from dino_uad.data.verify import check_sizes, has_anomaly, scan_loader

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+from dino_uad.data.image_size import size_of
 from dino_uad.data.verify import colourless_marks, identity, scan_loader
-from dino_uad.transforms import UnitPILReader, bits, opened, stored_size, stored_values, utf8_name, values_of
+from dino_uad.transforms import NIFTI_SUFFIXES, UnitPILReader, bits, opened, stored_values, values_of
 
 FEW = 3  # values of a picture that are a mask's whatever they look like
 LABELS = 32  # values of a label map: whole numbers in volumes, or patches of one value in pictures
@@ -21,9 +22,8 @@ DENSE = 0.3  # bytes a pixel; files of a few values take less where they are com
 BYTES = 64  # different ones; uncompressed files of a few values have no more
 CHUNK = 1 << 16  # bytes
 SOFT, MOST_SOFT = 4, 0.1  # values between, of those at either end and of all
-logger = logging.getLogger(__name__)
-
 EDGE = 16 / 255  # of the range: how far JPEG compression moves the values of a mask
+logger = logging.getLogger(__name__)
 
 
 def count_values(path: Path) -> int | None:
@@ -46,11 +46,11 @@ def count_values(path: Path) -> int | None:
 @cache
 def _count(path: Path, size: int, changed: int) -> int | None:
     name = path.name.lower()
-    shape = image_size(path)
+    shape = size_of(path)
     if shape is None:
         values = stored_values(path)
         return _count_in_plane(values) if values.ndim == 2 else None
-    sliced = name.endswith((".nii", ".nii.gz")) and shape is not None and len(shape) > 2
+    sliced = name.endswith(NIFTI_SUFFIXES) and len(shape) > 2
     plain = sliced and name.endswith(".nii")
     if not plain and size > 512 + DENSE * np.prod(shape) and _different_bytes(path, size) > BYTES:
         return None
@@ -126,33 +126,3 @@ def _two_clusters(values: np.ndarray) -> bool:
     lower = np.count_nonzero(values <= low + near)
     between = values.size - upper - lower
     return between <= min(SOFT * upper, SOFT * lower, MOST_SOFT * values.size)
-
-
-def size_or_none(path: Path) -> tuple[int, ...] | None:
-    """:func:`image_size`, None too where the file cannot be read."""
-    try:
-        return image_size(path)
-    except Exception:  # as above
-        logger.debug("%s: its size cannot be read", path, exc_info=True)
-        return None
-
-
-def image_size(path: Path) -> tuple[int, ...] | None:
-    """A picture's or NIfTI volume's size, or that of another volume, which is read for it; None for a DICOM series."""
-    if path.is_dir():
-        return None
-    name = path.name.lower()
-    if UnitPILReader().verify_suffix(name):
-        with opened(path) as picture:
-            return stored_size(picture)
-    if name.endswith((".nii", ".nii.gz")):
-        return tuple(int(side) for side in nib.load(path).shape)
-    if name.endswith((".nrrd", ".nhdr", ".mha", ".mhd")):
-        import itk
-
-        with utf8_name(path) as readable:
-            reader = itk.ImageIOFactory.CreateImageIO(readable, itk.CommonEnums.IOFileMode_ReadMode)
-            reader.SetFileName(readable)
-            reader.ReadImageInformation()
-        return tuple(int(reader.GetDimensions(axis)) for axis in range(reader.GetNumberOfDimensions()))
-    return None

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dino_uad.data.content import count_values, size_or_none
+from dino_uad.data.content import count_values
+from dino_uad.data.image_size import size_or_none
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patterns import pattern_of
 from dino_uad.data.roles import DECLARED, IMAGE, MASK, Role

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -22,6 +18,7 @@ from tqdm import tqdm
 from dino_uad.data.case import Options
 from dino_uad.data.cases import understand
 from dino_uad.data.folder_list import datalist
+from dino_uad.files import new_folder, write_json
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 from dino_uad.versions import package_versions
 
@@ -94,8 +91,10 @@ def prepare(
         "window": window,
         "size": size,
     }
-    splitting = {"valid_fraction": valid_fraction, "test_fraction": test_fraction, "seed": seed}
-    splitting |= {
+    splitting = {
+        "valid_fraction": valid_fraction,
+        "test_fraction": test_fraction,
+        "seed": seed,
         "pattern": pattern,
         "mask_pattern": mask_pattern,
         "anomalous_labels": anomalous_labels,
@@ -106,7 +105,7 @@ def prepare(
     transform = _transform(**slicing)
     names = _names([item for items in splits.values() for item in items], anonymous_names, seed)
     counts: Counter[str] = Counter()
-    with new_folder(Path(out)) as folder:
+    with new_folder(out) as folder:
         for split, items in splits.items():
             for item in tqdm(items, desc=f"prepare {split}", unit="volume"):
                 counts += write_slices(
@@ -117,16 +116,23 @@ def prepare(
                 raise ValueError(
                     f"{source}: no normal slice in {split} (found {dict(counts)}); lower min_foreground or add volumes"
                 )
-        summary = {
-            "slices": dict(sorted(counts.items())),
-            "volumes": {split: len(items) for split, items in splits.items()},
-            "patients": {split: len({item["group"] for item in items}) for split, items in splits.items()},
-            "parameters": {**slicing, **splitting, "anonymous_names": anonymous_names},
-            "versions": package_versions(("monai", "torch", "numpy", "nibabel"))
-            | {"python": platform.python_version()},
-        }
-        (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        summary = _summary(counts, splits, {**slicing, **splitting, "anonymous_names": anonymous_names})
+        write_json(summary, folder / "dataset.json")
     return summary
+
+
+def _summary(
+    counts: Mapping[str, int], splits: Mapping[str, Sequence[dict]], parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """What ``dataset.json`` says of the new folder."""
+    versions = package_versions(("monai", "torch", "numpy", "nibabel")) | {"python": platform.python_version()}
+    return {
+        "slices": dict(sorted(counts.items())),
+        "volumes": {split: len(items) for split, items in splits.items()},
+        "patients": {split: len({item["group"] for item in items}) for split, items in splits.items()},
+        "parameters": parameters,
+        "versions": versions,
+    }
 
 
 def _splits(source: str, options: dict[str, Any]) -> dict[str, list[dict]]:
@@ -202,24 +208,3 @@ def _write_png(image: Tensor, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     array = image.as_subclass(Tensor)[0].float().clamp(0, 1).numpy()
     Image.fromarray(np.rint(array * 255).astype(np.uint8)).save(path)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``out`` on success and is removed otherwise.
-
-    Raises:
-        ValueError: ``out`` exists and is not an empty folder.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: exists and is not empty; expected a new folder. Choose another name or remove it.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dino_uad.data.case import Case, Understood
@@ -73,7 +72,7 @@ def _counts(cases: Sequence[Case]) -> dict[str, Any]:
 
 def _empty_images(cases: Sequence[Case]) -> list[str]:
     """A note on images of one value: a model of them has nothing to learn from."""
-    empty = [case for case in cases if count_values(Path(case.image.path)) == 1]
+    empty = [case for case in cases if count_values(case.image.path) == 1]
     if not empty:
         return []
     trained = [case for case in cases if case.split == "train" and case.trainable]

@@ -9,7 +9,6 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from dino_uad.data.image_names import ImageNames
@@ -114,4 +113,4 @@ def _keys_tell(text: str, names: ImageNames) -> bool:
     if MARKED.search(text):
         return True
     keys = (match[1] for match in KEY.finditer(CHECKSUM.sub("", text)))
-    return any(names.is_name(key) or set(words(key)) & TOLD_BY_KEYS for key in islice(keys, LARGEST))
+    return any(names.is_name(key) or set(words(key)) & TOLD_BY_KEYS for key in keys)

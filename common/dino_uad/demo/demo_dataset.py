@@ -15,9 +15,10 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from dino_uad.data import new_folder, prepare
+from dino_uad.data import prepare
 from dino_uad.demo.lesions import KINDS, add_lesions
 from dino_uad.demo.phantom import SHAPE, SPACING, acquire, make_anatomy
+from dino_uad.files import new_folder
 
 ORIENTATIONS = ("RAS", "LPS", "LAS")
 SLICES = {"start": 4, "stop": 20, "stride": 2}  # from the temporal lobes to where the brain gets small at the vertex

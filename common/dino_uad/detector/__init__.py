@@ -5,7 +5,6 @@ from dino_uad.detector.conformal import ConformalTable, scan_scores
 from dino_uad.detector.detector import AnomalyDetector
 from dino_uad.detector.fitted_images import read_fitted_images
 from dino_uad.detector.foreground import Foreground
-from dino_uad.detector.free_response import finding_peaks
 from dino_uad.detector.model_file import fitted_slices, read_model, read_normal_scans, read_threshold
 from dino_uad.detector.normal_scans import NormalScans, flagged_shares
 from dino_uad.detector.operating_points import (
@@ -28,7 +27,6 @@ __all__ = [
     "ConformalTable",
     "Foreground",
     "NormalScans",
-    "finding_peaks",
     "fingerprint",
     "fitted_slices",
     "flag_name",

@@ -147,25 +147,22 @@ class AnomalyDetector(nn.Module):
     def assess(self, raw_scores: Tensor, foreground: Tensor) -> dict[str, Tensor]:
         """Raw scores and foreground ``[B,1,h,w]`` to what :meth:`predict` returns."""
         with without_autocast(raw_scores.device):
-            return self._assess(raw_scores, foreground)
-
-    def _assess(self, raw_scores: Tensor, foreground: Tensor) -> dict[str, Tensor]:
-        scores = self.baseline(raw_scores, foreground)
-        if self.uses_units:
-            if not is_traced() and not self.units.fitted:
-                raise RuntimeError(
-                    "the detector is not calibrated: no units yet; fit it with train.json, or set network_def#units to "
-                    "false for raw scores"
-                )
-            scores = self.units(scores)
-        scores = torch.where(foreground, scores, self._outside(scores, foreground))
-        return {
-            "pred": self.upsample(scores, foreground),
-            "patch_scores": scores,
-            "raw_scores": raw_scores,
-            "foreground": foreground,
-            "image_score": image_score(scores, foreground, self.fewest),
-        }
+            scores = self.baseline(raw_scores, foreground)
+            if self.uses_units:
+                if not is_traced() and not self.units.fitted:
+                    raise RuntimeError(
+                        "the detector is not calibrated: no units yet; fit it with train.json, or set "
+                        "network_def#units to false for raw scores"
+                    )
+                scores = self.units(scores)
+            scores = torch.where(foreground, scores, self._outside(scores, foreground))
+            return {
+                "pred": self.upsample(scores, foreground),
+                "patch_scores": scores,
+                "raw_scores": raw_scores,
+                "foreground": foreground,
+                "image_score": image_score(scores, foreground, self.fewest),
+            }
 
     def upsample(self, scores: Tensor, foreground: Tensor) -> Tensor:
         """Patch scores and foreground ``[B,1,h,w]`` to the map ``[B,1,H,W]``; the background is not smoothed in."""

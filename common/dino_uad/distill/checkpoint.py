@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import dino_uad
 from dino_uad.describe import describe
-from dino_uad.digests import digest_facts, digest_sources
+from dino_uad.digests import digest_code, digest_facts
 from dino_uad.torch_files import load_parts
 
 PARTS = ("identity", "step", "losses", "weights", "average", "optimizer")
@@ -41,7 +39,6 @@ def slices_digest(slices: Sequence[Tensor]) -> str:
     return digest_facts(describe(list(slices)))
 
 
-@functools.cache
 def code_version() -> str:
     """Digest of :data:`ROOMS`, and of the version of torch."""
-    return digest_sources(Path(dino_uad.__file__).parent, ROOMS, ("torch",))
+    return digest_code(ROOMS, ("torch",))

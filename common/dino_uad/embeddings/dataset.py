@@ -121,7 +121,7 @@ class EmbeddingDataset(Dataset):
 
     @property
     def images(self) -> torch.Tensor:
-        """Eight bytes ``[n]`` int64 of each image that has slices here: :attr:`~dino_uad.embeddings.Identity.image`."""
+        """Eight bytes ``[n]`` int64 (``Identity.image``) of each image that has slices here."""
         self.build()
         return torch.from_numpy(np.unique(self._images[self._index[:, 0]]))
 

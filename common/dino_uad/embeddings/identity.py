@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import dino_uad
 from dino_uad.backbones import DinoBackbone
 from dino_uad.describe import describe
-from dino_uad.digests import digest_facts, digest_file, digest_sources
+from dino_uad.digests import digest_code, digest_facts, digest_file
 from dino_uad.transforms import files_of
 
 ROOMS = ("backbones", "data", "detector", "embeddings", "transforms", "products.py")
@@ -98,7 +95,6 @@ def _is_path(key: str, value: Any) -> bool:
     return named and os.path.exists(value)
 
 
-@functools.cache
 def code_version() -> str:
     """Digest of this package's code that makes embeddings, and of the versions of the libraries that it uses."""
-    return digest_sources(Path(dino_uad.__file__).parent, ROOMS, LIBRARIES)
+    return digest_code(ROOMS, LIBRARIES)

@@ -8,7 +8,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
 from dino_uad.data import FAILED
-from dino_uad.measure import return_free_memory
+from dino_uad.heap import return_free_memory
 
 
 class ScanEvaluator(SupervisedEvaluator):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Mapping
@@ -13,10 +12,9 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.handlers import EarlyStopHandler
 
-import dino_uad
 from dino_uad import parallel
 from dino_uad.describe import describe_part
-from dino_uad.digests import digest_json, digest_sources
+from dino_uad.digests import digest_code, digest_json
 from dino_uad.embeddings import EmbeddingLoader
 from dino_uad.files import save_torch
 from dino_uad.torch_files import load_parts
@@ -166,7 +164,7 @@ class FitCheckpoint:
         model, loader = self.save_dict["model"], engine.data_loader
         sizes = {key: list(value.shape) for key, value in model.head.state_dict().items()}
         facts = {
-            "code": _code_version(),
+            "code": digest_code(libraries=("torch",)),
             "trainer": {name: describe_part(getattr(engine, name, None)) for name in TRAINING},
             "network": model.facts,
             "head": describe_part(model.head),
@@ -184,9 +182,3 @@ class FitCheckpoint:
 def _images(loader: EmbeddingLoader) -> list[Any]:
     """How many slices a loader has, and what they are made from."""
     return [len(loader.dataset), loader.dataset.identity]
-
-
-@functools.cache
-def _code_version() -> str:
-    """Digest of all of this package's code, and of the version of torch."""
-    return digest_sources(Path(dino_uad.__file__).parent, libraries=("torch",))

@@ -10,14 +10,9 @@ from dino_uad import parallel
 
 
 class FitProgress:
-    """Shows epochs, the numbers of the last iteration and the remaining time; ignite's bar covers one epoch at a time.
+    """Shows epochs, the numbers of the last iteration and the time left; ignite's bar covers one epoch at a time."""
 
-    Args:
-        description: text in front of the bar.
-    """
-
-    def __init__(self, description: str = "fit") -> None:
-        self.description = description
+    def __init__(self) -> None:
         self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -32,7 +27,7 @@ class FitProgress:
         self.bar = tqdm(
             total=engine.state.max_epochs * engine.state.epoch_length,
             initial=engine.state.epoch * engine.state.epoch_length,
-            desc=self.description,
+            desc="fit",
             unit="batch",
             disable=parallel.rank() > 0,
         )

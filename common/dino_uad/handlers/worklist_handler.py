@@ -97,7 +97,7 @@ class WorklistHandler:
 
     @property
     def _colours(self) -> tuple[float, float]:
-        """Of the thumbnails' maps."""
+        """The scores at which the maps in thumbnails begin to be coloured, and are brightest."""
         thresholds = None if self._threshold is None else self._threshold.thresholds
         return colours(float(self.network.thresholds[DRAWN]), thresholds)
 
@@ -108,7 +108,7 @@ class WorklistHandler:
         return self.network.normal_scans.seen.unlike(*looks(slices, image.meta, self.network.axcodes))
 
     def _too_few_pixels(self, image: Tensor) -> list[str]:
-        """That a scan has fewer pixels along a side than the network has patches: what it scores was made up."""
+        """A note where a scan has fewer pixels along a side than the network has patches: what it scores is made up."""
         grid = ScanGrid.from_meta(image.meta, self.network.axcodes)
         sides = [grid.shape[axis] for axis in grid.in_plane]
         if min(sides) >= min(self.network.grid_size):

@@ -11,7 +11,7 @@ from dino_uad.metrics.image_curves import ImageCurves
 from dino_uad.metrics.image_intervals import ImageIntervals
 from dino_uad.metrics.label_maps import LabelMaps
 from dino_uad.metrics.likelihood import MeanLogLikelihood
-from dino_uad.metrics.permutation import PermutationResult, holm, permutation_test
+from dino_uad.metrics.permutation import holm, permutation_test
 from dino_uad.metrics.pixel_curves import PixelCurves
 from dino_uad.metrics.pixel_intervals import PixelIntervals
 from dino_uad.metrics.select import grouped_images, grouped_pixels, images, is_anomalous, pixels, scans
@@ -27,7 +27,6 @@ __all__ = [
     "ImageIntervals",
     "LabelMaps",
     "MeanLogLikelihood",
-    "PermutationResult",
     "PixelCurves",
     "PixelIntervals",
     "ScoreHistogram",

@@ -24,9 +24,9 @@ class DiceAtThresholds(Metric):
     (mean over the images that have an anomaly; Dice is not defined on the others), and so on for the other rates.
 
     Args:
-        thresholds: ``[T]``, or a function that returns it, called at the first update after a reset.
+        thresholds: ``[T]``, one for each of :data:`~dino_uad.detector.FALSE_POSITIVE_RATES`, or a function that
+            returns them, called at the first update after a reset.
         output_transform: from the engine's output to ``(y_pred, y)``, both ``[B,1,H,W]`` or lists of ``[1,H,W]``.
-        fprs: the T false positive rates the thresholds stand for; they only name the results.
         device: where the counts live.
     """
 
@@ -34,24 +34,23 @@ class DiceAtThresholds(Metric):
         self,
         thresholds: Thresholds,
         output_transform: Callable = lambda output: output,
-        fprs: Sequence[float] = FALSE_POSITIVE_RATES,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.thresholds, self.fprs = thresholds, tuple(fprs)
+        self.thresholds = thresholds
         super().__init__(output_transform, device, skip_unrolling=True, metrics_result_mode="flatten")
 
     @reinit__is_reduced
     def reset(self) -> None:
         """Forget all pixels."""
         self._current: Tensor | None = None
-        self._sums = torch.zeros((5, len(self.fprs)), dtype=torch.float64, device=self._device)
+        self._sums = torch.zeros((5, len(FALSE_POSITIVE_RATES)), dtype=torch.float64, device=self._device)
         self._not_finite = torch.zeros((), dtype=torch.int64, device=self._device)
 
     @reinit__is_reduced
     def update(self, output: tuple[Maps, Maps]) -> None:
         """Count the pixels of ``(y_pred, y)``; raises :class:`ValueError` for unequal shapes, a missing threshold."""
         if self._current is None:
-            self._current = resolve_thresholds(self.thresholds, self.fprs).to(self._device)
+            self._current = resolve_thresholds(self.thresholds, FALSE_POSITIVE_RATES).to(self._device)
         for scores, mask in paired_images(*output):
             scores, mask = scores.to(self._device), mask.to(self._device)
             self._not_finite += (~scores.isfinite()).sum()
@@ -62,7 +61,7 @@ class DiceAtThresholds(Metric):
         sums, not_finite = all_reduce_sum(self._sums.clone(), self._not_finite.clone())
         if not_finite:
             raise ValueError(f"{int(not_finite)} anomaly scores are NaN or Inf, expected finite numbers")
-        result = {name: float(value) for name, value in dice_of_sums(sums, self.fprs).items()}
+        result = {name: float(value) for name, value in dice_of_sums(sums).items()}
         warn_undefined(result, "found no anomalous pixel, expected at least one image with an anomaly")
         return result
 
@@ -82,30 +81,29 @@ def dice_sums(scores: Tensor, mask: Tensor, thresholds: Tensor) -> Tensor:
     return torch.cat([counts, torch.stack([torch.where(has_anomaly, dice_of_counts(counts), 0), has_anomaly.double()])])
 
 
-def dice_of_sums(sums: Tensor, fprs: Sequence[float]) -> dict[str, Tensor]:
+def dice_of_sums(sums: Tensor) -> dict[str, Tensor]:
     """Pooled Dice and mean Dice per image ``[...]`` by name; NaN without an anomalous pixel.
 
     Args:
         sums: ``[...,5,T]`` true positives, predicted and actual pixels, sum of the images' Dice, images that have one.
-        fprs: the T false positive rates.
     """
     # Without an anomalous pixel Dice would be 0 however few pixels are predicted.
     pooled = torch.where(sums[..., 2, :] > 0, dice_of_counts(sums.movedim(-2, 0)), torch.nan)
     per_image = sums[..., 3, :] / sums[..., 4, :]
-    names = [f"pixel_dice_fpr{100 * fpr:g}" for fpr in fprs]
+    names = [f"pixel_dice_fpr{100 * fpr:g}" for fpr in FALSE_POSITIVE_RATES]
     return dict(zip(names, pooled.unbind(-1), strict=True)) | {
         f"{name}_per_image": mean for name, mean in zip(names, per_image.unbind(-1), strict=True)
     }
 
 
-def resolve_thresholds(thresholds: Thresholds, fprs: Sequence[float]) -> Tensor:
+def resolve_thresholds(thresholds: Thresholds, rates: Sequence[float]) -> Tensor:
     """``[T]`` float32; raises :class:`ValueError` unless there is one for each false positive rate."""
     found = thresholds() if callable(thresholds) else thresholds
     resolved = torch.as_tensor(found, dtype=torch.float32).flatten()
-    if len(resolved) != len(fprs) or resolved.isnan().all():
+    if len(resolved) != len(rates) or resolved.isnan().all():
         raise ValueError(
-            f"found thresholds {resolved.tolist()}, expected {len(fprs)} numbers for the false positive "
-            f"rates {list(fprs)}: calibrate the model first (train does)"
+            f"found thresholds {resolved.tolist()}, expected {len(rates)} numbers for the false positive "
+            f"rates {list(rates)}: calibrate the model first (train does)"
         )
     return resolved
 

@@ -27,10 +27,9 @@ class PixelIntervals(Metric):
     far that moves a number, :class:`~dino_uad.metrics.group_levels.GroupLevels`. Dice is exact, ``40 T`` bytes a group.
 
     Args:
-        thresholds: calibrated ones ``[T]``, or a function that returns them, called at the first update after a reset.
+        thresholds: as of :class:`~dino_uad.metrics.DiceAtThresholds`.
         output_transform: from the engine's output to ``(y_pred, y, groups)``; maps are ``[B,1,H,W]`` or lists of
             ``[1,H,W]``, groups B integers or strings such as patient ids.
-        fprs: the T false positive rates the thresholds stand for; they only name the results.
         limit: of AUPRO.
         replicates: number of bootstrap samples.
         confidence: coverage of the interval.
@@ -42,14 +41,13 @@ class PixelIntervals(Metric):
         self,
         thresholds: Thresholds,
         output_transform: Callable = lambda output: output,
-        fprs: Sequence[float] = FALSE_POSITIVE_RATES,
         limit: float = 0.3,
         replicates: int = 1000,
         confidence: float = 0.95,
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.thresholds, self.fprs, self.limit = thresholds, tuple(fprs), limit
+        self.thresholds, self.limit = thresholds, limit
         self.replicates, self.confidence, self.seed = replicates, confidence, seed
         super().__init__(output_transform, device, skip_unrolling=True, metrics_result_mode="flatten")
 
@@ -64,7 +62,7 @@ class PixelIntervals(Metric):
     def update(self, output: tuple[Maps, Maps, Sequence[Group]]) -> None:
         """Add the images of a batch; raises :class:`ValueError` for NaN or Inf scores, unequal shapes or lengths."""
         if self._current is None:
-            self._current = resolve_thresholds(self.thresholds, self.fprs).to(self._device)
+            self._current = resolve_thresholds(self.thresholds, FALSE_POSITIVE_RATES).to(self._device)
         maps, masks, groups = output
         pairs = list(paired_images(maps, masks))
         keys, weights = group_keys(groups, len(pairs)), all_region_weights([mask[0] for _, mask in pairs], "cpu")
@@ -77,7 +75,7 @@ class PixelIntervals(Metric):
         """Lower and upper end of each interval over all processes; NaN, with a warning, for one class or one group."""
         units, place = gather_units(self._levels.keys, self._device)
         counts = self._levels.counts()
-        mine = torch.stack([*self._dice.values()]) if self._dice else torch.zeros(0, 5, len(self.fprs))
+        mine = torch.stack([*self._dice.values()]) if self._dice else torch.zeros(0, 5, len(FALSE_POSITIVE_RATES))
         gathered = gather_rows(mine.double().to(self._device))
         dice = gathered.new_zeros((units, *gathered.shape[1:])).index_add_(0, place, gathered)
         result = percentile_intervals(
@@ -98,7 +96,7 @@ class PixelIntervals(Metric):
         """
         normal, anomalous, overlap = counts.unbind(1)
         curves = {f"pixel_{name}": curve(normal, anomalous) for name, curve in CURVES.items()}
-        return curves | {"pixel_aupro": aupro(normal, overlap, self.limit)} | dice_of_sums(dice, self.fprs)
+        return curves | {"pixel_aupro": aupro(normal, overlap, self.limit)} | dice_of_sums(dice)
 
 
 def _weighted(times: Tensor, rows: Tensor) -> Tensor:

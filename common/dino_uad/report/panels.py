@@ -60,7 +60,7 @@ def overlay_rgb(background: Rgb, anomaly_map: NDArray, low: float, high: float) 
     return (background * (1 - opacity) + colours * opacity).round().astype(np.uint8)
 
 
-def map_rgb(values: NDArray, low: float, high: float, colours: str = MAP_COLOURS, side: int = PANEL_SIDE) -> Rgb:
+def map_rgb(values: NDArray, low: float, high: float, colours: str) -> Rgb:
     """Show ``values [h,w]`` in colours, one square each, NaN in grey."""
     from matplotlib import colormaps
 
@@ -68,7 +68,7 @@ def map_rgb(values: NDArray, low: float, high: float, colours: str = MAP_COLOURS
     scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     pixels = (colormaps[colours](np.nan_to_num(scaled))[..., :3] * 255).round().astype(np.uint8)
     pixels[np.isnan(values)] = 128
-    factor = max(1, round(side / max(values.shape)))
+    factor = max(1, round(PANEL_SIDE / max(values.shape)))
     return np.kron(pixels, np.ones((factor, factor, 1), dtype=np.uint8))
 
 

@@ -28,8 +28,8 @@ class Gallery:
     Attributes:
         title: what they have in common; may be empty.
         pictures: in reading order.
-        kind: ``"pictures"`` for photographs in threes, ``"charts"`` for charts and
-            ``"strip"`` for thumbnails.
+        kind: ``"pictures"`` for photographs in threes, ``"charts"`` for charts, ``"strip"`` for thumbnails
+            and ``"bar"`` for a bar of colours.
         numbers: of the case shown, name to value.
     """
 

@@ -5,7 +5,6 @@ from dino_uad.transforms.appearance import looks
 from dino_uad.transforms.dicom import (
     ANNOTATION,
     DicomReader,
-    DicomScan,
     dicom_patient,
     dicom_patients,
     dicom_scans,
@@ -14,6 +13,7 @@ from dino_uad.transforms.dicom import (
     stored_values,
 )
 from dino_uad.transforms.extract_slices import ExtractSlicesd
+from dino_uad.transforms.fill_label import FillLabeld
 from dino_uad.transforms.foreground_mask import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
 from dino_uad.transforms.itk_reader import utf8_name
@@ -24,16 +24,16 @@ from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.open_picture import bits, opened, stored_size, turned
 from dino_uad.transforms.options import CheckOptions
 from dino_uad.transforms.orient import OrientScand
-from dino_uad.transforms.own_results import MARK, NIFTI_MARK, is_own_result, png_mark, tiff_mark
+from dino_uad.transforms.own_results import MARK, is_own_result, png_mark
+from dino_uad.transforms.picture_reader import UnitPILReader
 from dino_uad.transforms.picture_values import values_of
-from dino_uad.transforms.postprocess import FillLabeld, ServedMapd
 from dino_uad.transforms.read_files import files_of
-from dino_uad.transforms.readers import UnitPILReader
 from dino_uad.transforms.resize import InPlaneResized
 from dino_uad.transforms.rotate import RotatedViewsd
 from dino_uad.transforms.save import SaveMapd, anonymous_name, is_picture, on_scan_grid
 from dino_uad.transforms.save_dicom import SaveDicomd
 from dino_uad.transforms.score_scan import ScoreScand
+from dino_uad.transforms.served_map import ServedMapd
 from dino_uad.transforms.suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, image_name
 from dino_uad.transforms.threshold import NUMBERS, ThresholdMapd
 from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
@@ -41,7 +41,6 @@ from dino_uad.transforms.unscored import NOTHING_SCORED, nothing_scored
 __all__ = [
     "ANNOTATION",
     "MARK",
-    "NIFTI_MARK",
     "NIFTI_SUFFIXES",
     "NOTHING_SCORED",
     "NUMBERS",
@@ -49,7 +48,6 @@ __all__ = [
     "VOLUME_SUFFIXES",
     "CheckOptions",
     "DicomReader",
-    "DicomScan",
     "ExtractSlicesd",
     "FillLabeld",
     "ForegroundMaskd",
@@ -90,7 +88,6 @@ __all__ = [
     "require_one_stack",
     "stored_size",
     "stored_values",
-    "tiff_mark",
     "to_patches",
     "turned",
     "utf8_name",

@@ -11,7 +11,7 @@ NO_GROWTH = "off"
 
 
 def first(value: Any) -> Any:
-    """MONAI Label shows a list as a drop-down, and may send back the list, or what was chosen."""
+    """What was chosen of a list, which MONAI Label shows as a drop-down: its first entry where all of it comes back."""
     return value[0] if isinstance(value, list | tuple) and value else value
 
 

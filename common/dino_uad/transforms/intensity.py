@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from dino_uad.settings import is_number, require, require_choice
-from dino_uad.transforms.percentile import nonzero_percentile, percentile
+from dino_uad.transforms.percentile import percentile
 
 PERCENTILES = (0.0, 99.99)
 
@@ -103,6 +103,6 @@ def value_range(image: Tensor, percentiles: Sequence[float]) -> tuple[float, flo
     if smallest >= 0 and 127 < largest <= 255 and all((plane == np.rint(plane)).all() for plane in values[0]):
         return 0.0, 255.0
     low = smallest if percentiles[0] == 0 else percentile(values, percentiles[0])
-    high = nonzero_percentile(values, percentiles[1])
+    high = percentile(values, percentiles[1], skip_zeros=True)
     # Nearly all non-zero voxels can be equal (a mask given as image): the percentiles then say nothing.
     return (low, high) if high > low else (smallest, largest)

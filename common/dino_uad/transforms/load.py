@@ -23,7 +23,7 @@ from dino_uad.transforms.label_grid import Grid
 from dino_uad.transforms.mask_values import marked
 from dino_uad.transforms.nifti import FloatNibabelReader
 from dino_uad.transforms.paths import EXPECTED, check_path
-from dino_uad.transforms.readers import UnitPILReader
+from dino_uad.transforms.picture_reader import UnitPILReader
 
 # MONAI's loader makes all its readers; one logs that it cannot have nvImageCodec, which nobody asked for.
 logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)

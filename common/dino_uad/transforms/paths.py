@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dino_uad.transforms.dicom import is_dicom
-from dino_uad.transforms.readers import UnitPILReader
+from dino_uad.transforms.picture_reader import UnitPILReader
 from dino_uad.transforms.suffixes import NIFTI_SUFFIXES, VOLUME_SUFFIXES
 
 EXPECTED = "a picture (PNG, JPEG, BMP, TIFF) or a volume (NIfTI, NRRD, MHA/MHD, a DICOM file or series folder)"

@@ -11,22 +11,14 @@ CHUNK = 1 << 20  # values
 SIGN, HALF, LOW = np.uint32(1 << 31), np.uint32(16), np.uint32(0xFFFF)
 
 
-def nonzero_percentile(values: NDArray[np.float32], percent: float) -> float:
-    """Percentile of the values that are not 0, linear between the two nearest, exact, in constant extra memory.
+def percentile(values: NDArray[np.float32], percent: float, skip_zeros: bool = False) -> float:
+    """Percentile of the values, linear between the two nearest, exact, in constant extra memory.
 
     Args:
-        values: float32 of any shape, finite, at least one of them not 0.
+        values: float32 of any shape, finite.
         percent: 0 to 100.
+        skip_zeros: whether only values count that are not 0, of which there must be one.
     """
-    return _percentile(values, percent, skip_zeros=True)
-
-
-def percentile(values: NDArray[np.float32], percent: float) -> float:
-    """Percentile of all values, as :func:`nonzero_percentile`."""
-    return _percentile(values, percent, skip_zeros=False)
-
-
-def _percentile(values: NDArray[np.float32], percent: float, skip_zeros: bool) -> float:
     flat = values.ravel(order="K")  # no copy, whatever the order of its axes
     coarse = np.zeros(1 << 16, np.int64)
     for keys in _ordered(flat, skip_zeros):

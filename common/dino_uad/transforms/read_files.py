@@ -13,7 +13,7 @@ FIRST_BYTES = 4096
 VALUES_FOLLOW = re.compile(rb"\ANRRD(?s:.*?)\n\r?\n|^\s*ElementDataFile\s*=\s*LOCAL\s*$", re.IGNORECASE | re.MULTILINE)
 """Headers that name no other file: there is no need to read on."""
 MOST_FILES = 100_000
-"""Of a pattern with first and last: a damaged number must not fill the memory."""
+"""That a pattern with first and last may name: a damaged number must not fill the memory."""
 DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 PAIRS = (".hdr", ".img", ".mat")  # Analyze and two-file NIfTI; SPM keeps an affine in the third
 

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from dino_uad.describe import describe
+from dino_uad.digests import digest_facts
 from dino_uad.transforms import files_of
+
+NO_INPUT = ("image", "label", "anomalous", "group")
+"""Keys of an entry that are no settings: the file, whose state is looked at, and what inference does not read."""
+
+
+def entry_state(entry: Mapping[str, Any]) -> str:
+    """What changes when the files of an entry are replaced, or another part of them, such as a series, is read."""
+    return digest_facts(
+        [file_state(entry["image"]), {key: describe(value) for key, value in entry.items() if key not in NO_INPUT}]
+    )
 
 
 def file_state(path: str | Path) -> str:

@@ -11,23 +11,20 @@ from typing import Any
 
 import dino_uad
 from dino_uad.data import ScanList
-from dino_uad.describe import describe, describe_part
+from dino_uad.describe import describe_part
 from dino_uad.detector import AnomalyDetector, NormalScans
-from dino_uad.digests import digest_facts, digest_file, digest_json
+from dino_uad.digests import digest_file, digest_json
 from dino_uad.embeddings import backbone_facts
 from dino_uad.findings import Finding
 from dino_uad.transforms import NOTHING_SCORED, anonymous_name, nothing_scored
 from dino_uad.wording import plural, visible, were
-from dino_uad.worklist.file_state import file_state
+from dino_uad.worklist.file_state import entry_state, file_state
 from dino_uad.worklist.report import write_report
 from dino_uad.worklist.rows import SAVED, RunStore
 from dino_uad.worklist.tables import write_tables
 
 SOME_FAILED = 3
 """Exit status of a run that scored what it could, where some files could not be read."""
-NO_INPUT = ("image", "label", "anomalous", "group")
-"""Keys of an entry that are no settings: the file, whose state is looked at, and what inference does not read."""
-
 KEYS = {"scored": "scored", "failed": "failed", "passed_over": "passed over"}
 """How ``scores.json`` calls the numbers of rows of each status."""
 
@@ -229,13 +226,6 @@ class Worklist:
         """Whether the maps that a row names are still there."""
         names = [row[key] for key in SAVED if row.get(key)]
         return all((self.folder / name).exists() for name in names)
-
-
-def entry_state(entry: Mapping[str, Any]) -> str:
-    """What changes when the files of an entry are replaced, or another part of them, such as a series, is read."""
-    return digest_facts(
-        [file_state(entry["image"]), {key: describe(value) for key, value in entry.items() if key not in NO_INPUT}]
-    )
 
 
 def _network_facts(network: AnomalyDetector) -> list[Any]:

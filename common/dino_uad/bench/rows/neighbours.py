@@ -19,6 +19,7 @@ from dino_uad.measure import MEGABYTE
 DIM = 384
 SIDE = 25  # patches along a made-up image's edge; 1600 images make a million
 POSITIONS = SIDE**2
+TOGETHER = 50  # made-up images whose rows are held at once
 
 
 def nearest(settings: Settings) -> Row:
@@ -57,10 +58,10 @@ def _build(images: int, n_queries: int, settings: Settings) -> tuple[Tensor, Ten
     return queries.to(settings.device), bank.to(settings.device), peer, 1 - best
 
 
-def sections(stream: EmbeddingRows, images: int, together: int = 50) -> Iterator[tuple[int, Tensor]]:
+def sections(stream: EmbeddingRows, images: int) -> Iterator[tuple[int, Tensor]]:
     """The rows of so many made-up images, some at a time, and where they begin."""
-    for first in range(0, images, together):
-        yield first * POSITIONS, stream.draw(min(together, images - first))
+    for first in range(0, images, TOGETHER):
+        yield first * POSITIONS, stream.draw(min(TOGETHER, images - first))
 
 
 class _Faiss:

@@ -1,7 +1,6 @@
 """DICOM as it lies on disks: which files hold images, which frames make one scan, their values and their geometry."""
 
 from dino_uad.transforms.dicom.folder import (
-    DicomScan,
     choose,
     dicom_patient,
     dicom_patients,
@@ -15,7 +14,6 @@ from dino_uad.transforms.dicom.reader import DicomReader
 __all__ = [
     "ANNOTATION",
     "DicomReader",
-    "DicomScan",
     "choose",
     "dicom_patient",
     "dicom_patients",

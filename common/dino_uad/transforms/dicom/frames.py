@@ -205,7 +205,7 @@ def _stated_spacing(header: Dataset, spacing: Any) -> tuple[float, float] | None
 
 
 def _ultrasound_spacing(header: Dataset) -> tuple[float, float] | None:
-    """That of an ultrasound image's one region, if it is counted in centimetres and covers the whole image."""
+    """The spacing of an ultrasound image's one region, if it is in centimetres and covers the whole image."""
     regions = header.get("SequenceOfUltrasoundRegions") or ()
     if len(regions) != 1:
         return None

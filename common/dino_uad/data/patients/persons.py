@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dino_uad.data.name_ends import COUNTED
+from dino_uad.data.patients.name_ends import COUNTED
 from dino_uad.data.words import ANOMALOUS, NORMAL, PART, words
 
 IDENTIFIERS = (

@@ -1,8 +1,4 @@
-"""The reader of pictures for MONAI's ``LoadImage``: in [0, 1], whatever their mode.
-
-Volumes need nothing of our own but for DICOM (:mod:`dino_uad.transforms.dicom`): ``monai.data.NibabelReader`` reads
-NIfTI and ``monai.data.ITKReader`` NRRD and MetaImage.
-"""
+"""The reader of pictures for MONAI's ``LoadImage``: in [0, 1], whatever their mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of the processor and its C library."""
+"""What is asked of the C library."""
 
 import platform
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 PLACE_OF_A_TENSOR = """
 import sys, torch
-from dino_uad.processor import keep_freed_memory
+from dino_uad.heap import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 place = torch.empty(31 << 20, dtype=torch.uint8).data_ptr()

@@ -1,10 +1,10 @@
-"""Every picture mode arrives in [0, 1]; volumes keep their geometry; what cannot be read is named."""
+"""Every picture mode arrives in [0, 1]; what cannot be read is named."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dino_uad.transforms.readers import PICTURE_AFFINE, UnitPILReader
+from dino_uad.transforms.picture_reader import PICTURE_AFFINE, UnitPILReader
 from raw_pictures import tiff
 
 RAMP = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10  # [H=6, W=4], 0..230

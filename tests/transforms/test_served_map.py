@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from dino_uad.transforms.postprocess import ServedMapd
+from dino_uad.transforms.served_map import ServedMapd
 
 
 def served(image):
