@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import dino_uad
-from dino_uad.describe import describe
-from dino_uad.digests import digest_facts, digest_sources
+from dino_uad.digests import digest_sources
 from dino_uad.torch_files import load_parts
 
 PARTS = ("identity", "step", "losses", "weights", "average", "optimizer")
@@ -34,11 +32,6 @@ def read_state(path: Path, identity: Mapping[str, Any], device: torch.device) ->
             "and version, choose another output folder, or delete that file to start again"
         )
     return state
-
-
-def slices_digest(slices: Sequence[Tensor]) -> str:
-    """Of the values of slices, in their order."""
-    return digest_facts(describe(list(slices)))
 
 
 @functools.cache
