@@ -21,6 +21,7 @@ from dino_uad.distill.command import distill, write_student
 from dino_uad.distill.data import VARIATIONS, find_images, read_slices, vary
 from dino_uad.distill.loss import feature_loss, straight_through
 from dino_uad.distill.recipe import Recipe
+from dino_uad.distill.shared_slices import SharedSlices
 from dino_uad.distill.train import Trainer
 from workflows import run_in_group
 
@@ -63,7 +64,9 @@ def trainer(pictures: Path, tmp_path: Path) -> Callable[..., Trainer]:
 
 
 def test_slices_are_the_files_of_the_folder(pictures: Path) -> None:
-    for index, found in enumerate(read_slices(pictures, 64)):
+    slices = read_slices(pictures, 64)
+    assert len(slices) == 5
+    for index, found in enumerate(slices.take(range(5))):
         expected = np.asarray(Image.open(pictures / f"{index}.png"))
         assert np.array_equal(found.numpy(), np.moveaxis(np.atleast_3d(expected), 2, 0))
 
@@ -97,7 +100,7 @@ def test_weights_are_used_as_they_will_be_read_and_have_the_gradient_of_the_weig
 
 def test_training_lowers_the_loss_on_the_training_images(trainer) -> None:
     one = trainer(recipe=Recipe(steps=60, batch_size=8, image_size=28, warmup=2, learning_rate=1e-2))
-    images = vary(one.slices, 56, torch.full((VARIATIONS, 5), 0.5))
+    images = vary(one.slices.take(range(5)), 56, torch.full((VARIATIONS, 5), 0.5))
     before, missed = float(one.loss(images).detach()), one.missed(one.student())
     one.run()
     assert float(one.loss(images).detach()) < 0.6 * before
@@ -145,12 +148,13 @@ def test_a_checkpoint_of_another_recipe_is_refused(trainer) -> None:
 
 
 def test_a_checkpoint_of_other_images_or_code_is_refused(trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    slices = trainer().slices
+    slices = trainer().slices.take(range(5))
     trainer().run(until=1)
-    assert trainer(slices=[one.clone() for one in slices]).step == 1, "the same values"
+    assert trainer(slices=SharedSlices([[one.clone()] for one in slices], 64)).step == 1, "the same values"
+    assert trainer(slices=SharedSlices([slices[:2], [], slices[2:]], 64)).step == 1, "in whatever files"
     for others in ([255 - one for one in slices], slices[::-1], slices[:-1]):
         with pytest.raises(ValueError, match=r"c\.pt belongs to a run with another slices; .*or delete that file"):
-            trainer(slices=others)
+            trainer(slices=SharedSlices([others], 64))
     monkeypatch.setattr(train, "code_version", lambda: "another")
     with pytest.raises(ValueError, match="another code"):
         trainer()
@@ -171,7 +175,7 @@ def test_a_damaged_checkpoint_is_replaced(trainer, tmp_path: Path, caplog, damag
 def test_what_is_advised_of_a_loss_that_is_no_number_can_be_done(trainer) -> None:
     trainer().run(until=1)
     ill = trainer()
-    ill.slices = [torch.full_like(one, torch.nan, dtype=torch.float32) for one in ill.slices]
+    ill.slices = SharedSlices([[torch.full((1, 64, 64), torch.nan)] * 5], 64)
     with pytest.raises(RuntimeError, match=r"at step 1, with learning_rate 0.003; start again with a lower one, into"):
         ill.run()
     lower = Recipe(**{**vars(RECIPE), "learning_rate": 1e-4})
@@ -212,10 +216,12 @@ def test_ranks_divide_what_one_process_draws(monkeypatch: pytest.MonkeyPatch) ->
         shares = []
         for rank in (0, 1):
             monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
-            shares.append(recipe.draw(step, 100, 3))
+            same, numbers, own = recipe.draw(step, 100, 3)
+            assert (same, numbers) == (size, whole)
+            shares.append((parallel.share(numbers), own))
         monkeypatch.undo()
-        assert whole == [index for pair in zip(*(share[1] for share in shares), strict=True) for index in pair]
-        assert torch.equal(drawn, torch.stack([share[2] for share in shares], dim=2).flatten(1))
+        assert whole == [index for pair in zip(*(share[0] for share in shares), strict=True) for index in pair]
+        assert torch.equal(drawn, torch.stack([share[1] for share in shares], dim=2).flatten(1))
 
 
 def train_in_a_group(pictures: Path, folder: Path) -> None:
@@ -223,6 +229,8 @@ def train_in_a_group(pictures: Path, folder: Path) -> None:
     ARCHITECTURES.update(teacher=TEACHER, student=STUDENT)
     with parallel.process_group("cpu"):
         recipe, slices = Recipe(**{**vars(RECIPE), "batch_size": 8}), read_slices(pictures, 64)
+        assert len(slices) == 5
+        assert len(slices._mine) == (5 if parallel.world_size() == 1 else 3 - parallel.rank()), "of files read here"
         state = Trainer("student", teacher(), BLOCKS, slices, recipe, folder / "c.pt").run(until=5)
         torch.save(state, folder / f"{parallel.rank()}.pt")
 
@@ -235,6 +243,25 @@ def test_two_ranks_train_as_one_process_does(pictures: Path, tmp_path: Path) -> 
     for key, value in one.items():
         assert torch.equal(first[key], second[key])
         torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-5)
+
+
+def slices_in_a_group(pictures: Path, folder: Path) -> None:
+    """Slices as each of more ranks than files sees them, and their digest."""
+    with parallel.process_group("cpu"):
+        slices = read_slices(pictures, 64)
+        found = [*slices.take([2, 0, 1, 2]), *slices.take([1])]
+        torch.save((torch.stack(found), slices.digest()), folder / f"{parallel.rank()}.pt")
+
+
+def test_every_rank_sees_every_slice_in_colour_or_grey(pictures: Path, tmp_path: Path) -> None:
+    for name in ("3.png", "4.png"):
+        (pictures / name).unlink()
+    whole = read_slices(pictures, 64)
+    expected = torch.stack([whole.take([number])[0].expand(3, -1, -1) for number in (2, 0, 1, 2, 1)])
+    assert run_in_group(4, functools.partial(slices_in_a_group, pictures, tmp_path)) == [0] * 4
+    for rank in range(4):
+        found, digest = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.equal(found, expected) and digest == whole.digest()
 
 
 def test_learning_rate_warms_up_and_decays_to_zero() -> None:

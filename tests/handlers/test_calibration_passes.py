@@ -6,6 +6,7 @@ import torch
 from monai.transforms import Compose
 from PIL import Image
 
+from dino_uad.detector.units import Units
 from dino_uad.handlers import WorklistHandler, calibration
 from dino_uad.handlers.calibration import calibrate
 from dino_uad.heads import Head
@@ -51,6 +52,17 @@ def test_images_are_read_once_more_only_for_a_head_that_learns_from_it(head, pas
 
     calibrate(network, Loader([{"embedding": embeddings, "cls": cls}]), "cpu")
     assert len(made) == passes and Head(1).calibrates is False
+
+
+def test_units_are_those_of_every_single_score():
+    # Of both signs: bins of the histogram are 2048 floats wide, and one of them off is 1e-4 of a knot.
+    raw = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.5
+    network, single = detector(units=True), Units()
+    scored = [{"raw_scores": part, "foreground": torch.ones_like(part, dtype=torch.bool)} for part in raw.split(7)]
+    calibration._fit_units(network, [*scored, {key: value[:0] for key, value in scored[0].items()}], "cpu")
+    single.fit(*raw.unique(return_counts=True))
+    assert network.units.knots.equal(single.knots)
+    torch.testing.assert_close(network.units.tail, single.tail, rtol=1e-5, atol=1e-5)
 
 
 class Files:

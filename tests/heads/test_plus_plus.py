@@ -32,6 +32,16 @@ def test_a_distance_that_is_rounding_noise_counts_as_none(seed):
     assert plus_plus(rows, torch.tensor([0.1, 0.5])).tolist() == [[500, 5000]]
 
 
+def test_draws_are_those_of_running_sums_in_floating_point():
+    generator = torch.Generator().manual_seed(0)
+    rows, uniform = torch.randn(300, 16, generator=generator), torch.rand(40, generator=generator)
+    chosen = [int(uniform[0] * 300)]
+    for draw in uniform[1:].tolist():
+        weights = (rows[:, None].double() - rows[chosen].double()).square().sum(dim=2).amin(dim=1)
+        chosen.append(int((weights.cumsum(0) <= draw * weights.sum()).sum()))
+    assert plus_plus(rows[None], uniform).tolist() == [chosen]
+
+
 def test_rows_that_coincide_are_drawn_once_before_all_are_drawn_again():
     rows = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0))
     copies = rows.repeat_interleave(50, dim=1)

@@ -27,6 +27,41 @@ def test_rate_is_never_above_the_requested_one(values, bins):
         assert np.mean(scores >= threshold) <= fpr
 
 
+def closer_thresholds_of(scores, **kwargs):
+    metric = ThresholdAtFPR(**kwargs)
+    for _ in range(2):
+        for part in np.array_split(np.float32(scores), 3):
+            metric.update([torch.from_numpy(part).reshape(1, 1, -1)])
+        if metric._closer is None:
+            metric.look_closer()
+    return metric.compute()
+
+
+@given(
+    st.lists(st.one_of(finite, st.integers(0, 3).map(float)), min_size=1, max_size=200),
+    st.sampled_from([1 << 12, 1 << 20]),
+)
+def test_after_a_closer_look_it_is_the_smallest_number_of_that_rate(values, bins):
+    scores = np.float32(values)
+    for fpr, threshold in zip(FPRS, closer_thresholds_of(scores, bins=bins).numpy(), strict=True):
+        assert np.mean(scores >= threshold) <= fpr < np.mean(scores >= np.nextafter(threshold, np.float32(-np.inf)))
+
+
+def test_a_threshold_moves_no_further_than_the_scores_do():
+    # Of both signs and with zeros among them: bins of 2048 floats, and each score one step from the edge of its bin.
+    magnitude = (np.float32(1 + np.random.default_rng(0).random(4000)).view(np.int32) >> 11) << 11
+    below = np.concatenate([[-1, 0], (magnitude - 1).view(np.float32)]).astype(np.float32)
+    above = np.concatenate([[-1, 0], magnitude.view(np.float32)]).astype(np.float32)
+    moved = np.abs(above - below).max()
+    assert (closer_thresholds_of(above) - closer_thresholds_of(below)).abs().max() <= moved < 1.2e-7
+    assert (thresholds_of(above) - thresholds_of(below)).abs().max() > 1e-4, "by the edges of bins"
+
+
+def test_a_closer_look_at_nothing_is_refused():
+    with pytest.raises(ValueError, match="no normal validation pixels"):
+        ThresholdAtFPR().look_closer()
+
+
 def test_closed_form_on_distinct_scores():
     # 1000 scores 1 + i / 1024: exactly the 100, 50, 10, 5, 1 largest may reach the threshold.
     scores = 1 + np.random.default_rng(0).permutation(1000) / 1024

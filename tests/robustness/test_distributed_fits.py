@@ -26,9 +26,7 @@ def assert_same_model(folder, other):
     one, many = model(folder), model(other)
     assert one.keys() == many.keys()
     for key in one:
-        # A threshold is a quantile of scores that are told apart by their last digits, and in units of a logarithm.
-        close = 1e-3 if "threshold" in key else 1e-4 if key.startswith(("units.", "normal_scans.")) else 1e-5
-        torch.testing.assert_close(many[key], one[key], rtol=close, atol=close, equal_nan=True, msg=key)
+        torch.testing.assert_close(many[key], one[key], rtol=1e-5, atol=1e-5, equal_nan=True, msg=key)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,6 +5,7 @@ from dino_uad.data.folder_list import datalist
 from dino_uad.data.preparation import prepare
 from dino_uad.data.scan_dataset import FAILED, ScanDataset, collate_scans
 from dino_uad.data.scan_list import ScanList
+from dino_uad.data.section import section_of_files
 from dino_uad.data.walk import may_be_image
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "files_per_batch",
     "may_be_image",
     "prepare",
+    "section_of_files",
     "stack_images",
 ]

@@ -42,16 +42,27 @@ class Units(nn.Module):
             counts: how often each was seen, ``[n]``.
         """
         values, counts = values.double(), counts.double()
-        higher = (counts.sum() - running_sum(counts)) / counts.sum()  # share of patches above each value
-        tail = min(max(TAIL, FEWEST / float(counts.sum())), 0.5)
-        levels = torch.linspace(0, -math.log10(tail), KNOTS, dtype=torch.float64, device=values.device)
-        above = torch.searchsorted(-higher, -(10**-levels))  # the first value that so few patches or fewer are above
-        above[0] = 0
-        knots = values[above]
+        levels, places = self.knot_places(counts)
+        knots = values[places]
         self.knots.copy_(knots)
         self.levels.copy_(levels)
         beyond = values > knots[-1]
         self.tail.copy_(torch.tensor(_pareto(values[beyond] - knots[-1], counts[beyond], knots[-1] - knots[0])))
+
+    @staticmethod
+    def knot_places(counts: Tensor) -> tuple[Tensor, Tensor]:
+        """The table's levels ``[KNOTS]``, and for each the first of ascending scores that so few patches are above.
+
+        Args:
+            counts: how often each score was seen, ``[n]``.
+        """
+        counts = counts.double()
+        higher = (counts.sum() - running_sum(counts)) / counts.sum()  # share of patches above each score
+        tail = min(max(TAIL, FEWEST / float(counts.sum())), 0.5)
+        levels = torch.linspace(0, -math.log10(tail), KNOTS, dtype=torch.float64, device=counts.device)
+        places = torch.searchsorted(-higher, -(10**-levels))
+        places[0] = 0
+        return levels, places
 
     def forward(self, scores: Tensor) -> Tensor:
         """Scores of any shape in these units, at least 0, as float32."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from dino_uad.describe import describe
-from dino_uad.digests import digest_code, digest_facts
+from dino_uad.digests import digest_code
 from dino_uad.torch_files import load_parts
 
 PARTS = ("identity", "step", "losses", "weights", "average", "optimizer")
@@ -32,11 +30,6 @@ def read_state(path: Path, identity: Mapping[str, Any], device: torch.device) ->
             "and version, choose another output folder, or delete that file to start again"
         )
     return state
-
-
-def slices_digest(slices: Sequence[Tensor]) -> str:
-    """Of the values of slices, in their order."""
-    return digest_facts(describe(list(slices)))
 
 
 def code_version() -> str:

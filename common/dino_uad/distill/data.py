@@ -1,4 +1,4 @@
-"""The pictures that a student learns from: as they are on disk, held in memory, and varied in every step."""
+"""The pictures that a student learns from: as they are on disk, held in the ranks' memory, and varied in every step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.data import datalist, may_be_image, stack_images
+from dino_uad.distill.shared_slices import SharedSlices
 from dino_uad.embeddings import Slices, load_slices
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
+from dino_uad.unequal_work import unequal_work
 
 
 def find_images(folder: str | Path) -> list[dict[str, str]]:
@@ -43,15 +45,17 @@ def slice_transform(side: int, min_foreground: float = 0.05) -> Compose:
     )
 
 
-def read_slices(folder: str | Path, side: int = 256, device: torch.device | str = "cpu") -> list[Tensor]:
-    """All slices of a folder's pictures and volumes, ``[1|3,side,side]`` uint8 on ``device``."""
-    files = Slices(find_images(folder), slice_transform(side))
-    loader = load_slices(files, parallel.loader_workers(device))
-    return [
-        image.mul(255).round().to(torch.uint8).to(device)
-        for loaded in tqdm(loader, total=len(files), desc="reading", unit="file", disable=parallel.rank() > 0)
-        for image in loaded.slices.get("image", ())
-    ]
+def read_slices(folder: str | Path, side: int = 256, device: torch.device | str = "cpu") -> SharedSlices:
+    """Slices of a folder's pictures and volumes, ``[1|3,side,side]`` uint8 on ``device``; a rank reads its share."""
+    files = Slices(parallel.share(find_images(folder)), slice_transform(side))
+    with unequal_work() as meet:
+        loader = load_slices(files, parallel.loader_workers(device)) if len(files) else ()
+        read = [
+            [image.mul(255).round().to(torch.uint8).to(device) for image in loaded.slices.get("image", ())]
+            for loaded in tqdm(loader, total=len(files), desc="reading", unit="file", disable=parallel.rank() > 0)
+        ]
+        meet()
+    return SharedSlices(read, side, device)
 
 
 VARIATIONS = 6

@@ -57,13 +57,13 @@ class Recipe:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     def draw(self, step: int, count: int, numbers: int) -> tuple[int, list[int], Tensor]:
-        """Draw a step's image side, this rank's indices of ``count`` slices, and ``numbers`` random numbers for each.
+        """Draw a step's image side, indices of ``count`` slices, and ``numbers`` random numbers for those of this rank.
 
-        All ranks draw the same, and each takes its share.
+        All ranks draw the same; of the slices each takes its :func:`~dino_uad.parallel.share`.
         """
         doubled = step % 2
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         slices = torch.randint(count, (self.batch_size // 4 if doubled else self.batch_size,), generator=generator)
         drawn = torch.rand(numbers, len(slices), generator=generator)
         mine = slice(parallel.rank(), None, parallel.world_size())
-        return self.image_size * (1 + doubled), slices[mine].tolist(), drawn[:, mine]
+        return self.image_size * (1 + doubled), slices.tolist(), drawn[:, mine]

@@ -2,7 +2,7 @@
 
 AdamW with warm-up and cosine decay, an exponential moving average of the weights as the result, and per-step seeding: a
 step depends on the seed and its number alone, so an interrupted run ends with the weights it would have had. Under
-``torchrun`` the ranks divide every batch and sum their gradients.
+``torchrun`` the ranks divide files and every batch, and sum their gradients: only the order of those sums is another.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from dino_uad import parallel
 from dino_uad.backbones import PRECISIONS, DinoBackbone, VisionTransformer, architecture, rounded, state_digest
-from dino_uad.distill.checkpoint import code_version, read_state, slices_digest
+from dino_uad.distill.checkpoint import code_version, read_state
 from dino_uad.distill.data import VARIATIONS, vary
 from dino_uad.distill.loss import feature_loss, missed_share, straight_through
 from dino_uad.distill.recipe import Recipe
+from dino_uad.distill.shared_slices import SharedSlices
 from dino_uad.files import save_torch
 
 SAMPLE = 64  # slices whose targets say how far tokens spread
@@ -37,7 +38,7 @@ class Trainer:
         arch: the student, of the teacher's architecture but for its depth.
         teacher: frozen, on the device where to train.
         blocks: of the student by number, and the teacher's that they shall stand for.
-        slices: to learn from, ``[1|3,S,S]`` uint8.
+        slices: to learn from.
         recipe: how to train.
         checkpoint: file that the state is saved in and resumed from.
         start: weights of a student to begin with; None takes the teacher's first blocks.
@@ -51,7 +52,7 @@ class Trainer:
         arch: str,
         teacher: DinoBackbone,
         blocks: Mapping[int, int],
-        slices: list[Tensor],
+        slices: SharedSlices,
         recipe: Recipe,
         checkpoint: str | Path,
         start: Mapping[str, Tensor] | None = None,
@@ -68,7 +69,7 @@ class Trainer:
             "arch": arch,
             "teacher": teacher.identity,
             "blocks": list(self.blocks.items()),
-            "slices": slices_digest(slices),
+            "slices": slices.digest(),
             "code": code_version(),
             "start": state_digest(dict(start)) if start else None,
             **asdict(recipe),
@@ -123,7 +124,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["share"] * self.recipe.learning_rate_at(self.step)
         size, chosen, drawn = self.recipe.draw(self.step, len(self.slices), VARIATIONS)
-        loss = self.loss(vary([self.slices[index] for index in chosen], size, drawn))
+        loss = self.loss(vary(parallel.share(self.slices.take(chosen)), size, drawn))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         # The ranks' parts of a batch are of equal size: the mean over the batch is the mean over the ranks.
@@ -167,9 +168,7 @@ class Trainer:
     def _sample(self) -> tuple[Tensor, list[Tensor]]:
         count = min(SAMPLE, len(self.slices))
         chosen = torch.linspace(0, len(self.slices) - 1, count).round().long().tolist()
-        images = vary(
-            [self.slices[index] for index in chosen], self.recipe.image_size, torch.full((VARIATIONS, count), 0.5)
-        )
+        images = vary(self.slices.take(chosen), self.recipe.image_size, torch.full((VARIATIONS, count), 0.5))
         return images, self._targets(images)
 
     def _save(self) -> None:

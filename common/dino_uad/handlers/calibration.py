@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from dino_uad.engines import unpack
 from dino_uad.exact import without_autocast
 from dino_uad.handlers.scan_tally import ScanTally
 from dino_uad.heads import image_score
-from dino_uad.metrics import ScoreHistogram, ThresholdAtFPR
+from dino_uad.metrics import CloserLook, ScoreHistogram, ThresholdAtFPR
 from dino_uad.transforms import looks
 
 FILES_SEEN = 24
@@ -33,7 +33,8 @@ def calibrate(network: AnomalyDetector, loader: Iterable[dict[str, Tensor]], dev
     """Learn from normal validation images what a score means, in two passes over their embeddings.
 
     The first lets the head collect what its own calibration needs (:meth:`Head.calibrate_batch`), if it
-    :attr:`~Head.calibrates`. The second scores them; their raw scores, four bytes a patch, are kept. They give share
+    :attr:`~Head.calibrates`. The second scores them; their raw scores, four bytes a patch, are kept, and looked at
+    twice for quantiles that are exact (:class:`~dino_uad.metrics.closer_look.CloserLook`). They give share
     and bound of the image baseline, the table of the units, the thresholds of the map at each of
     :data:`FALSE_POSITIVE_RATES`, once as shares of the foreground (``thresholds``) and once of all pixels
     (``pixel_thresholds``, as published), and the decisions on whole images and scans
@@ -96,29 +97,38 @@ def _fit_baseline(network: AnomalyDetector, scored: Sequence[Scored], device: to
 
 def _fit_units(network: AnomalyDetector, scored: Sequence[Scored], device: torch.device | str) -> None:
     histogram = ScoreHistogram(1, device=device)
-    for batch in scored:
-        raw, foreground = batch["raw_scores"].to(device), batch["foreground"].to(device)
-        histogram.update(network.baseline(raw, foreground)[foreground])
+    for values in _above_baseline(network, scored, device):
+        histogram.update(values)
     total = histogram.all_reduced()
     total.require_finite()
-    counts = total.counts[0]
-    seen = counts > 0
-    if not seen.any():
+    (seen,) = total.counts[0].nonzero(as_tuple=True)
+    if not len(seen):
         raise ValueError("no patch in the foreground of the normal validation images: nothing to calibrate scores on")
-    network.units.fit(total.lower_edges()[:-1][seen], counts[seen])
+    _, places = network.units.knot_places(total.counts[0, seen])
+    closer = CloserLook(total, seen[places.unique()])
+    for values in _above_baseline(network, scored, device):
+        closer.update(values)
+    network.units.fit(*closer.levels())
+
+
+def _above_baseline(network: AnomalyDetector, scored: Sequence[Scored], device: torch.device | str) -> Iterator[Tensor]:
+    """Scores of the foreground's patches, ``[n]`` of each batch."""
+    for batch in scored:
+        raw, foreground = batch["raw_scores"].to(device), batch["foreground"].to(device)
+        yield network.baseline(raw, foreground)[foreground]
 
 
 def _fit_thresholds(
     network: AnomalyDetector, scored: Sequence[Scored], tally: ScanTally, device: torch.device | str
 ) -> None:
     inside, everywhere = (ThresholdAtFPR(fprs=FALSE_POSITIVE_RATES, device=device) for _ in range(2))
-    for batch in scored:
-        if not len(batch["raw_scores"]):
-            continue
-        result = network.assess(batch["raw_scores"].to(device), batch["foreground"].to(device))
-        everywhere.update(result["pred"])
-        inside.update(result["pred"][network.inside(result["foreground"])])
+    for batch, result in _assessed(network, scored, device):
+        _count_pixels(network, result, inside, everywhere)
         tally.add(batch, result["image_score"], result["pred"], network.grid_size)
+    inside.look_closer()
+    everywhere.look_closer()
+    for _, result in _assessed(network, scored, device):
+        _count_pixels(network, result, inside, everywhere)
     scores, groups, maps = tally.gathered(network.grid_size)
     network.thresholds.copy_(inside.compute().to(network.thresholds))
     network.pixel_thresholds.copy_(everywhere.compute().to(network.thresholds))
@@ -129,3 +139,19 @@ def _fit_thresholds(
             for rate, threshold in zip(FALSE_POSITIVE_RATES, thresholds.tolist(), strict=True)
         )
         logger.info(f"thresholds at false positive rates, as shares of {name} of normal validation images: {rates}")
+
+
+def _assessed(
+    network: AnomalyDetector, scored: Sequence[Scored], device: torch.device | str
+) -> Iterator[tuple[Scored, dict[str, Tensor]]]:
+    """Each batch that has images, and what the detector makes of its scores."""
+    for batch in scored:
+        if len(batch["raw_scores"]):
+            yield batch, network.assess(batch["raw_scores"].to(device), batch["foreground"].to(device))
+
+
+def _count_pixels(
+    network: AnomalyDetector, result: dict[str, Tensor], inside: ThresholdAtFPR, everywhere: ThresholdAtFPR
+) -> None:
+    everywhere.update(result["pred"])
+    inside.update(result["pred"][network.inside(result["foreground"])])

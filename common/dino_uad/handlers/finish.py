@@ -48,8 +48,8 @@ class FinishFit:
             ValueError: what it needs is not registered yet, or handlers before it stand in an order in which the model
                 would be another one without a word.
         """
-        head, needed = self.network.head, [FitCheckpoint] if self.checkpoint else []
-        if hasattr(head, "measure_residuals") and head.density is not None:
+        needed = [FitCheckpoint] if self.checkpoint else []
+        if self.network.head.measures_residuals:
             needed.append(MeasureResiduals)
         missing = [kind for kind in needed if kind not in registered(engine, Events.COMPLETED)]
         if missing:

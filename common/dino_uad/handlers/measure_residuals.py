@@ -49,7 +49,7 @@ class MeasureResiduals:
     @torch.no_grad()
     def __call__(self, engine: Engine, scored: bool) -> None:
         head = self.network.head
-        if head.density is None:
+        if not head.measures_residuals:
             return
         training = head.training
         head.eval()

@@ -44,6 +44,9 @@ class Head(DynamicBuffers):
     the fingerprint; a model file with other values is refused."""
     single_pass: bool = False
     """Whether one pass over the data is the whole fit; further epochs would only repeat it."""
+    measures_residuals: bool = False
+    """Whether :class:`~dino_uad.handlers.measure_residuals.MeasureResiduals` has something to measure. The head then
+    has ``measure_residuals`` and ``end_measuring``, and no scores without them."""
     averages_embeddings: bool = True
     """Whether the head may be given embeddings that are averaged over neighbouring patches. One that predicts a patch
     from its neighbours may not: they would contain it. It averages what it makes of them, over :attr:`neighbourhood`.

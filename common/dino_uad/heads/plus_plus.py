@@ -21,23 +21,31 @@ def plus_plus(rows: Tensor, uniform: Tensor, mask: Tensor | None = None) -> Tens
         mask: ``[B,P]`` bool, the rows to draw from, at least one per image; all when None.
 
     Returns:
-        ``[B,K]`` int64 indices of rows, on the CPU.
+        ``[B,K]`` int64 indices of rows, on their device, for which the host does not wait.
     """
     norms = rows.square().sum(dim=2)
-    counted = torch.ones(norms.shape, dtype=torch.float64) if mask is None else mask.cpu().double()
+    counted = torch.ones_like(norms, dtype=torch.int64) if mask is None else mask.long()
     valid = norms if mask is None else norms.where(mask, 0)
     noise = NOISE * valid.amax(dim=1, keepdim=True)
     nearest, weights, chosen = torch.full_like(norms, torch.inf), counted, []
     for draw in uniform.tolist():
         if chosen:
-            weights = torch.where(nearest > noise, nearest, 0).cpu().double() * counted
+            weights = _whole(torch.where(nearest > noise, nearest, 0)) * counted
             weights = torch.where(weights.any(dim=1, keepdim=True), weights, counted)
         total = weights.cumsum(dim=1)
         last = total[:, -1:].contiguous()
-        index = torch.searchsorted(total, draw * last, right=True)
+        index = torch.searchsorted(total, (draw * last.double()).long(), right=True)
         # The last row of weight above 0, should the product round to the total.
-        index = index.minimum(torch.searchsorted(total, last))[:, 0]
+        index = index.minimum(torch.searchsorted(total, last))
         chosen.append(index)
-        for image, norm, distance, i in zip(rows, norms, nearest, index.tolist(), strict=True):
-            torch.minimum(distance, (norm + norm[i] - 2 * (image @ image[i])).clamp_min_(0), out=distance)
-    return torch.stack(chosen, dim=1)
+        for image, norm, distance, i in zip(rows, norms, nearest, index, strict=True):
+            drawn = image.index_select(0, i)[0]
+            torch.minimum(distance, (norm + norm[i] - 2 * (image @ drawn)).clamp_min_(0), out=distance)
+    return torch.cat(chosen, dim=1)
+
+
+def _whole(weights: Tensor) -> Tensor:
+    """Weights ``[B,P]`` in whole numbers, whose running sum a GPU takes in any order to the same result."""
+    steps = 2.0 ** min(52, 62 - weights.shape[1].bit_length())  # the sum stays below 2**63
+    largest = weights.amax(dim=1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    return (weights.double() / largest.double() * steps).round_().long()

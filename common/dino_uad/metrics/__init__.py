@@ -2,6 +2,7 @@
 
 from dino_uad.metrics.aupro import AUPRO
 from dino_uad.metrics.bootstrap import group_keys
+from dino_uad.metrics.closer_look import CloserLook
 from dino_uad.metrics.curves import average_precision, tied_levels
 from dino_uad.metrics.dice import DiceAtThresholds, dice_of_counts, overlap_counts
 from dino_uad.metrics.froc import FALSE_FINDINGS, FROC
@@ -21,6 +22,7 @@ __all__ = [
     "AUPRO",
     "FALSE_FINDINGS",
     "FROC",
+    "CloserLook",
     "DiceAtThresholds",
     "GroupLevels",
     "ImageCurves",

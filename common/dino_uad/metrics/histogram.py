@@ -88,7 +88,7 @@ class ScoreHistogram:
         if not keys.is_cuda:
             _require_finite(low, high)
         self._widen(torch.minimum(self.low, low), torch.maximum(self.high, high))
-        shift, base = self._grid(self.low, self.high)
+        shift, base = self.grid()
         index = (keys >> shift).sub_(base)
         if rows is not None:
             index = index.add_(rows.to(index.dtype), alpha=self.bins)
@@ -128,9 +128,13 @@ class ScoreHistogram:
 
     def lower_edges(self) -> Tensor:
         """Smallest float32 score of each bin, ``[bins + 1]``; the last is beyond every score."""
-        shift, base = self._grid(self.low, self.high)
+        shift, base = self.grid()
         edges = (base + torch.arange(self.bins + 1, device=base.device)) << shift
         return key_to_score(torch.minimum(edges, self.high + 1))
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """``shift`` and first bin: the bin of a key is ``(key >> shift) - first``, and holds ``2**shift`` keys."""
+        return self._grid(self.low, self.high)
 
     def _grid(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """``shift`` and first bin for keys from ``low`` to ``high``, as tensors: nothing waits for the device."""
@@ -140,7 +144,7 @@ class ScoreHistogram:
 
     def _widen(self, low: Tensor, high: Tensor) -> None:
         """Move the counts to the grid of a range of keys that includes the present one."""
-        shift, base = self._grid(self.low, self.high)
+        shift, base = self.grid()
         new_shift, new_base = self._grid(low, high)
         self.low, self.high = low, high
         # Comparing would make the host wait for a CUDA device, where moving the counts costs less than that.

@@ -62,7 +62,7 @@ def kmeans(
     else:
         generator = torch.Generator().manual_seed(seed)
         drawn = (plus_plus(rows, uniform, mask) for uniform in torch.rand(STARTS, n_clusters, generator=generator))
-        starts = (rows.take_along_dim(index[..., None].to(rows.device), dim=1) for index in drawn)
+        starts = (rows.take_along_dim(index[..., None], dim=1) for index in drawn)
     best = reduce(_better, (_lloyd(rows, norms, mask, start) for start in starts))
     return best._replace(centroids=best.centroids + centre)
 

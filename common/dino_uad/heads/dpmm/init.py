@@ -26,7 +26,7 @@ def kmeans_plus_plus(rows: Tensor, n_means: int, generator: torch.Generator) -> 
         ``[K,D]`` copies of rows.
     """
     uniform = torch.rand(n_means, generator=generator, dtype=torch.float64)
-    return rows[plus_plus((rows - rows.mean(0))[None], uniform)[0].to(rows.device)]
+    return rows[plus_plus((rows - rows.mean(0))[None], uniform)[0]]
 
 
 def random_rows(rows: Tensor, n_means: int, generator: torch.Generator) -> Tensor:

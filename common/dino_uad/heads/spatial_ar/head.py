@@ -135,6 +135,11 @@ class SpatialARHead(GradientHead):
         predictions = predictions if isinstance(predictions, tuple) else (predictions,)
         return torch.stack([p - embeddings for p in predictions], dim=1)
 
+    @property
+    def measures_residuals(self) -> bool:
+        """Whether scores and likelihood are under a covariance of the training residuals."""
+        return self.density is not None
+
     @torch.no_grad()
     def measure_residuals(self, embeddings: Tensor, mask: Tensor | None = None, scored: bool = True) -> None:
         """Add training images ``[B,C,h,w]`` to the covariances; only with ``full`` covariance.
