@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dino_uad.metrics import ThresholdAtFPR
@@ -39,8 +39,9 @@ def closer_thresholds_of(scores, **kwargs):
 
 @given(
     st.lists(st.one_of(finite, st.integers(0, 3).map(float)), min_size=1, max_size=200),
-    st.sampled_from([1 << 12, 1 << 20]),
+    st.sampled_from([1 << 12, 1 << 14]),
 )
+@example([-2.5, 0.0, 1e-9, 1.0, 1.0, 3.0], 1 << 20)
 def test_after_a_closer_look_it_is_the_smallest_number_of_that_rate(values, bins):
     scores = np.float32(values)
     for fpr, threshold in zip(FPRS, closer_thresholds_of(scores, bins=bins).numpy(), strict=True):
