@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from dino_uad import processor
-from dino_uad.heads.anomaly_dino import first_pass, nearest
+from dino_uad.heads.anomaly_dino import first_pass, nearest, two_pass
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, unit_rows
 
 PASSES = [first_pass.Bfloat16Pass, first_pass.Int8Pass]
@@ -67,41 +67,81 @@ def test_both_searches_cross_block_boundaries(small_blocks, n_rows, k, clusters)
 
 
 @pytest.mark.parametrize("coarse", PASSES)
-def test_two_pass_excludes_most_groups_but_never_a_neighbour(coarse):
+def test_two_pass_excludes_most_groups_but_never_a_neighbour(coarse, monkeypatch):
     features = _features(20_064, 384, seed=4, clusters=400)
     queries, bank = features[:64], encode_rows(features[64:])
-    _, query, _, _, crowded = nearest._candidates(coarse(unit_rows(queries)), bank, 1)
-    assert not crowded.any() and len(query) < 0.05 * 64 * len(bank) / first_pass.GROUP
-    similarity, _ = nearest._two_pass(unit_rows(queries), bank, 1, coarse)
+    scored, plain = [], two_pass._Candidates._similarities
+    monkeypatch.setattr(
+        two_pass._Candidates, "_similarities", lambda self, *of: scored.append(len(of[0])) or plain(self, *of)
+    )
+    similarity, _, crowded = two_pass.search(unit_rows(queries), bank, 1, coarse)
+    assert not crowded.any() and sum(scored) < 0.05 * 64 * len(bank) / first_pass.GROUP
     np.testing.assert_allclose(1 - similarity, _exact(queries, unit_rows(bank)), atol=1e-6)
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 1000), st.sampled_from([1, 5, 30, 400]), st.floats(0, 30), st.sampled_from([64, 127]))
 @pytest.mark.parametrize("coarse", PASSES)
-def test_coarse_similarities_keep_to_their_bound(coarse, seed, clusters, spike, largest):
-    """Of rows of any shape, those with one large component included, against products in float64."""
+def test_bounds_are_above_the_products(coarse, seed, clusters, spike, largest):
+    """Of rows of any shape, those with one large component included, against products in float64; and not far above."""
     queries, rows = (_features(n, 96, seed + n, clusters) for n in (40, 300))
     queries[:, 3] += spike
     rows[::7, 5] -= spike
     bank = encode_rows(rows)
-    exact = unit_rows(queries).double() @ unit_rows(bank).double().T
+    exact = unit_rows(bank).double() @ unit_rows(queries).double().T
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(first_pass, "GROUP", 1)
         patched.setattr(first_pass, "int8_range", lambda: min(largest, processor.int8_range()))
-        found = coarse(unit_rows(queries))
-        ((_, similarity),) = found.maxima(bank)
-    similarity = similarity[: len(bank)].T.double()
-    if coarse is first_pass.Bfloat16Pass:  # gives negative ones as 0
+        bounds = coarse(unit_rows(queries)).bounds(first_pass.unit(bank)[0])
+    assert (bounds >= exact).all()
+    if coarse is first_pass.Bfloat16Pass:  # has none below 0
         exact = exact.clamp_min(0)
-    assert ((similarity - exact).abs() <= found.error[:, None] + found.relative * exact.abs()).all()
+    assert (bounds - exact).max() < (0.02 if coarse is first_pass.Bfloat16Pass else 0.2)
+
+
+def _hard_bank(kind, n, seed):
+    """Rows that exclude nothing, or everything, or in whose order there is something."""
+    rows = _features(n, 24, seed, clusters=8)
+    if kind == "isotropic":
+        return _features(n, 24, seed)
+    if kind == "duplicates":
+        return rows[:3].repeat(-(-n // 3), 1)[:n]
+    if kind == "zeros":
+        return rows * (torch.arange(n) % 3 > 0)[:, None]
+    if kind == "one direction":
+        return rows[:1] * torch.linspace(-2, 2, n)[:, None]
+    if kind == "opposite":
+        return -_features(n, 24, seed).abs()
+    return rows[(rows @ rows[0]).argsort()]  # the nearest last
+
+
+KINDS = ("isotropic", "duplicates", "zeros", "one direction", "opposite", "sorted")
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(KINDS), st.integers(16, 300), st.integers(1, 16), st.booleans(), st.integers(0, 1000))
+@pytest.mark.parametrize("coarse", PASSES)
+def test_two_pass_is_exact_in_hard_banks(coarse, kind, n_rows, k, far, seed):
+    """Against products in float64, with a few groups a query and with many, of queries near to the rows and far."""
+    rows = _hard_bank(kind, n_rows, seed)
+    queries = _features(20, 24, seed + 1) if far else rows[torch.arange(20) % n_rows] + 0.01 * _features(20, 24, seed)
+    queries[0] = 0
+    bank = encode_rows(rows)
+    exact = unit_rows(queries).double() @ unit_rows(bank).double().T
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(first_pass, "SLAB", 16)
+        patched.setattr(two_pass, "_ROWS_A_GROUP", 4 + 12 * (seed % 2))
+        similarity, index = nearest._two_pass(unit_rows(queries), bank, k, coarse)
+    torch.testing.assert_close(similarity.double(), exact.topk(k, dim=1).values, rtol=0, atol=2e-6)
+    torch.testing.assert_close(exact.gather(1, index), similarity.double(), rtol=0, atol=2e-6)
+    assert all(len(set(row)) == k for row in index.tolist())
 
 
 @pytest.mark.parametrize("coarse", PASSES)
 def test_crowded_queries_fall_back_to_the_scan(coarse, small_blocks, monkeypatch):
-    monkeypatch.setattr(nearest, "_MOST", 2)
+    monkeypatch.setattr(two_pass, "_MOST", 2)
     queries, bank = _features(60, seed=1), encode_rows(_features(600, clusters=1))
-    assert nearest._candidates(coarse(unit_rows(queries)), bank, 1)[4].any()
+    assert two_pass.search(unit_rows(queries), bank, 1, coarse)[2].any()
     similarity, _ = nearest._two_pass(unit_rows(queries), bank, 1, coarse)
     np.testing.assert_allclose(1 - similarity, _exact(queries, unit_rows(bank)), atol=1e-6)
 

@@ -3,10 +3,10 @@
 The bank is 16-bit fixed point: every row is scaled so that its largest component is 32767. At two bytes a component
 this rounds about ten times finer than float16, and since a row's direction is all that counts, no scale is stored.
 
-Where the processor multiplies 8-bit integers or bfloat16 much faster than float32, a first pass of such products
-(:mod:`dino_uad.heads.anomaly_dino.first_pass`) finds for every query the *groups* of rows that can hold a neighbour:
-its error has a bound, so the others are excluded, not guessed away. Only those groups are scored in float32. Queries
-for which very many groups qualify are scanned in float32.
+Where the processor multiplies 8-bit integers or bfloat16 much faster than float32, such products give a bound of the
+similarity to every small group of rows (:mod:`dino_uad.heads.anomaly_dino.first_pass`), and only the groups that can
+hold a neighbour are scored in float32 (:mod:`dino_uad.heads.anomaly_dino.two_pass`): the others are excluded, not
+guessed away. Queries for which very many groups qualify are scanned in float32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dino_uad.heads.anomaly_dino import first_pass
+from dino_uad.heads.anomaly_dino import first_pass, two_pass
 from dino_uad.heads.anomaly_dino.first_pass import FirstPass
 from dino_uad.heads.cosine import cosine_distance
 from dino_uad.parallel import counts, gather_rows, is_distributed, own_place
@@ -27,7 +27,6 @@ from dino_uad.tracing import is_traced
 _QUERIES = 1024  # queries searched together; bounds every buffer
 _SCANNED = {"cpu": 4096, "cuda": 12288}  # bank rows of one float32 product: in a processor's cache, or few kernels
 _MANY_ROWS = 32768  # from here on two passes may be worth it
-_MOST = 1024  # candidate groups of one query, above which it is scanned in float32
 
 
 def encode_rows(features: Tensor) -> Tensor:
@@ -123,7 +122,7 @@ def _scan(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     for start in range(0, len(bank), chunk):
         top = _scan_part(queries, bank[start : start + chunk], k)
         if best is not None:
-            top = _largest(torch.cat([best, top[0]], dim=1), torch.cat([index, top[1] + start], dim=1), k)
+            top = two_pass.largest(torch.cat([best, top[0]], dim=1), torch.cat([index, top[1] + start], dim=1), k)
         best, index = top
     return best, index
 
@@ -133,78 +132,9 @@ def _scan_part(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return similarity.max(dim=1, keepdim=True) if k == 1 else similarity.topk(min(k, len(rows)), dim=1)
 
 
-def _largest(values: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` (or all) largest values in each row of ``[Q,n]``, descending, with their indices."""
-    top = values.topk(min(k, values.shape[1]), dim=1)
-    return top.values, index.gather(1, top.indices)
-
-
 def _two_pass(queries: Tensor, bank: Tensor, k: int, first: type[FirstPass]) -> tuple[Tensor, Tensor]:
-    """As :func:`_scan`, through candidate groups of a coarse product."""
-    coarse = first(queries)
-    value, query, first_row, best, crowded = _candidates(coarse, bank, k)
-    # What the best groups really hold leaves one error to allow for instead of two, and fewer groups to score.
-    top = value >= best[query]
-    similarity, rows = _score_groups(queries, bank, query[top], first_row[top])
-    reached = _best(similarity, rows, query[top], len(queries), k)[0][:, -1]
-    keep = value >= (reached - coarse.error - coarse.relative * reached.abs() - 1e-6)[query]
-    query, first_row = query[keep], first_row[keep]
-    best, index = _best(*_score_groups(queries, bank, query, first_row), query, len(queries), k)
+    """As :func:`_scan`, through the groups of rows that a coarse product does not exclude."""
+    best, index, crowded = two_pass.search(queries, bank, k, first)
     if crowded.any():
         best[crowded], index[crowded] = _scan(queries[crowded], bank, k)
     return best, index
-
-
-def _best(similarity: Tensor, rows: Tensor, query: Tensor, queries: int, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest similarities and their rows, ``[queries,k]``, of groups ``[n,GROUP]`` of queries, ascending."""
-    count = query.bincount(minlength=queries)
-    slot = torch.arange(len(query)) - (count.cumsum(0) - count)[query]
-    table = similarity.new_full((queries, max(int(count.max()), k), similarity.shape[1]), -torch.inf)
-    numbers = rows.new_zeros(table.shape)
-    table[query, slot], numbers[query, slot] = similarity, rows
-    return _largest(table.flatten(1), numbers.flatten(1), k)
-
-
-def _candidates(coarse: FirstPass, bank: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Groups of bank rows that can hold one of the ``k`` nearest.
-
-    Returns:
-        coarse similarity ``[n]``, query ``[n]`` (ascending) and first row ``[n]`` of each group, the ``k``-th best
-        coarse similarity of each query ``[Q]``, and the queries ``[Q]``, as bool, for which more than ``_MOST`` groups
-        qualify; none of theirs is listed.
-    """
-    n_queries = len(coarse.error)
-    best = torch.full((k, n_queries), -torch.inf)
-    crowded = torch.zeros(n_queries, dtype=torch.bool)
-    count = torch.zeros_like(crowded, dtype=torch.int64)
-    found = []
-    for start, largest in coarse.maxima(bank):
-        here = largest.amax(dim=0, keepdim=True) if k == 1 else largest.float().topk(k, dim=0).values
-        # Group maxima belong to distinct rows: the k-th largest is a lower bound of the k-th neighbour's similarity.
-        best = torch.cat([best, here.float()]).topk(k, dim=0).values
-        hit = (largest >= _limit(coarse, best[-1])) & ~crowded
-        count += hit.sum(dim=0)
-        crowded |= count > _MOST
-        member, query = hit.nonzero(as_tuple=True)
-        found.append((largest[member, query].float(), query, member * first_pass.GROUP + start))
-    value, query, first_row = (torch.cat(parts) for parts in zip(*found, strict=True))
-    keep = (value >= _limit(coarse, best[-1])[query]) & ~crowded[query]
-    query, order = query[keep].sort(stable=True)
-    return value[keep][order], query, first_row[keep][order], best[-1], crowded
-
-
-def _limit(coarse: FirstPass, best: Tensor) -> Tensor:
-    """``[Q]`` below which no neighbour's coarse similarity can be: twice the error below the ``k``-th best."""
-    return best - 2 * (coarse.error + coarse.relative * best.abs())
-
-
-def _score_groups(queries: Tensor, bank: Tensor, query: Tensor, first_row: Tensor) -> tuple[Tensor, Tensor]:
-    """Float32 similarities ``[n,GROUP]`` of each query to the rows of its group, and the rows' indices."""
-    rows = first_row[:, None] + torch.arange(first_pass.GROUP)
-    similarity = torch.empty(rows.shape)
-    for part in torch.arange(len(rows)).split(512):
-        vectors = bank.index_select(0, rows[part].clamp_max(len(bank) - 1).flatten()).float()
-        product = vectors.view(len(part), first_pass.GROUP, bank.shape[1]) @ queries[query[part], :, None]
-        norm = vectors.norm(dim=1).clamp_min_(torch.finfo(torch.float32).tiny)
-        similarity[part] = product.squeeze(2) / norm.view(-1, first_pass.GROUP)
-    return similarity.masked_fill_(rows >= len(bank), -torch.inf), rows
