@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -12,6 +13,11 @@ import numpy as np
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+
+# Before torch is imported, here and in processes that tests start: workers of pytest-xdist divide the cores. With a
+# thread for every core in each of two workers on two cores, threads wait for one another: three times as slow.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 # `make test-monailabel` runs these in an environment of their own, which has the server.
 collect_ignore = [] if find_spec("monailabel") else ["monailabel"]
