@@ -1,10 +1,8 @@
 """Small real parts for tests: random-weight backbone, pictures on disk, a fitted detector."""
 
-import copy
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +19,6 @@ SIZE = (56, 56)
 
 
 def backbone(**kwargs) -> DinoBackbone:
-    """A backbone of the caller's own: a copy, which takes a tenth of drawing 21 million weights and hashing them."""
-    return copy.deepcopy(_drawn(**kwargs))
-
-
-@cache
-def _drawn(**kwargs) -> DinoBackbone:
     return DinoBackbone("dinov2_vits14", layers=[0], final_norm=False, weights="random", **kwargs)
 
 

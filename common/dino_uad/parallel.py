@@ -181,10 +181,21 @@ def share(items: Iterable[T]) -> list[T]:
     return list(itertools.islice(items, rank(), None, world_size()))
 
 
-def section(items: Sequence[T]) -> list[T]:
-    """This process's section of ``items``: those of all processes, one after another, are the items in their order."""
-    count, here = world_size(), rank()
-    return list(items[len(items) * here // count : len(items) * (here + 1) // count])
+def section(items: Sequence[T], work: Sequence[int] | None = None) -> list[T]:
+    """This process's section of ``items``: those of all processes, one after another, are the items in their order.
+
+    Args:
+        items: the same in all processes.
+        work: how much there is to do with each, above 0; the same when None. No process has more than its part of it
+            and the largest item; one may have none.
+    """
+    work = [1] * len(items) if work is None else work
+    total, before, mine = sum(work), 0, []
+    for item, amount in zip(items, work, strict=True):
+        if (2 * before + amount) * world_size() // (2 * total) == rank():  # where its middle lies
+            mine.append(item)
+        before += amount
+    return mine
 
 
 def join_shares(mine: Sequence[T]) -> list[T]:

@@ -16,15 +16,9 @@ def section_of_files(data: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     """This process's section of a data list: those of all processes, one after another, are the list in its order.
 
     Every process gets about as many pictures or, where there are volumes, as many bytes: which slices of a volume are
-    taken is not known before it is read. None has more than its part and the largest file; one may have none.
+    taken is not known before it is read.
     """
-    work, count = _work(data), parallel.world_size()
-    total, before, mine = sum(work), 0, []
-    for entry, amount in zip(data, work, strict=True):
-        if (2 * before + amount) * count // (2 * total) == parallel.rank():  # where its middle lies
-            mine.append(entry)
-        before += amount
-    return mine
+    return parallel.section(data, _work(data))
 
 
 @by_first_rank
