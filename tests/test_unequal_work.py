@@ -33,7 +33,7 @@ def group(monkeypatch):
 
     monkeypatch.setattr(unequal_work, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     monkeypatch.setattr(unequal_work, "_numbers", iter([7]))
-    monkeypatch.setattr(parallel, "_patience", 600.0)
+    monkeypatch.setattr(parallel.group, "_patience", 600.0)
     monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
     for name, value in {"is_distributed": True, "rank": 0, "world_size": 2}.items():
         monkeypatch.setattr(parallel, name, lambda value=value: value)
@@ -87,7 +87,7 @@ def test_alone_there_is_nobody_to_wait_for():
 def in_a_group(work: Callable[[], None], patience: float | None = None) -> None:
     parallel.start_process_group("cpu")
     if patience is not None:
-        parallel._patience = patience
+        parallel.group._patience = patience
     with unequal_work.unequal_work() as together:
         if parallel.rank() == 1:
             work()

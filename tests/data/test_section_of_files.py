@@ -12,11 +12,11 @@ def sections(data, world, work=None):
     """Every process's section, where entries have these amounts of work."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "world_size", lambda: world)
+        patch.setattr(parallel.division, "world_size", lambda: world)
         measured = work or section._work.__wrapped__(data)  # by the first process, in a group
         patch.setattr(section, "_work", lambda data: measured)
         for rank in range(world):
-            patch.setattr(parallel, "rank", lambda rank=rank: rank)
+            patch.setattr(parallel.division, "rank", lambda rank=rank: rank)
             found.append(section_of_files(data))
     return found
 

@@ -212,10 +212,11 @@ def test_ranks_divide_what_one_process_draws(monkeypatch: pytest.MonkeyPatch) ->
     for step in (0, 1):
         size, whole, drawn = recipe.draw(step, 100, 3)
         assert (size, len(whole)) == ((224, 8), (448, 2))[step]
-        monkeypatch.setattr(parallel, "world_size", lambda: 2)
         shares = []
         for rank in (0, 1):
-            monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+            for module in (parallel, parallel.division):
+                monkeypatch.setattr(module, "world_size", lambda: 2)
+                monkeypatch.setattr(module, "rank", lambda rank=rank: rank)
             same, numbers, own = recipe.draw(step, 100, 3)
             assert (same, numbers) == (size, whole)
             shares.append((parallel.share(numbers), own))

@@ -146,7 +146,8 @@ def test_ranks_wait_outside_of_collectives_for_one_that_reads_or_embeds_longer(t
     record = lambda name, real: lambda *args: events.append(name) or real(*args)  # noqa: E731
     monkeypatch.setattr(dataset_module, "identify", record("read", dataset_module.identify))
     monkeypatch.setattr(Embedder, "__call__", record("embed", Embedder.__call__))
-    monkeypatch.setattr(parallel, "gather_objects", record("collective", parallel.gather_objects))
+    for module in (parallel, parallel.division):
+        monkeypatch.setattr(module, "gather_objects", record("collective", module.gather_objects))
     len(embeddings(tmp_path, 1, cache_dir=tmp_path / "cache"))
     reading, embedding = ["work", "read", "meet", "collective"], ["work", "embed", "meet", "collective"]
     assert events == reading + embedding

@@ -54,7 +54,7 @@ class ImageCurves(Metric):
 
     def _gathered(self) -> tuple[Tensor, Tensor]:
         """Scores and labels ``[n]`` of all processes."""
-        scores, labels = gather_rows(torch.cat(self._scores)), gather_rows(torch.cat(self._labels).byte()).bool()
+        scores, labels = gather_rows(torch.cat(self._scores)), gather_rows(torch.cat(self._labels))
         if not scores.isfinite().all():
             position = int((~scores.isfinite()).nonzero()[0])
             raise ValueError(f"the score of image {position} is {float(scores[position])}, expected a finite number")

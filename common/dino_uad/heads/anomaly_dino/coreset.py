@@ -67,7 +67,7 @@ def greedy_coreset(
     chosen = [first]
     # Largest similarity to a selected row; selected rows themselves get 2, more than any similarity.
     nearest = torch.full((len(bank),), -torch.inf, device=bank.device)
-    _update(nearest, bank, numbers, first, _everyones(bank[numbers == first]))
+    _update(nearest, bank, numbers, first, gather_rows(bank[numbers == first]))
     with tqdm(total=n_select, initial=1, desc="coreset", unit="row", disable=not progress) as bar:
         while (missing := n_select - sum(map(len, chosen))) > 0:
             farthest = _find_farthest(nearest, bank, numbers)
@@ -82,11 +82,6 @@ def _section(count: int) -> Tensor:
     """Numbers of this rank's rows of a bank that all have: whole blocks, whose products are those of one process."""
     numbers = torch.arange(count)
     return torch.cat([numbers[:0], *section(numbers.split(_ROWS))])
-
-
-def _everyones(rows: Tensor) -> Tensor:
-    """Rows ``[n_r,C]`` of all ranks, as bytes: not every backend moves 16-bit integers."""
-    return gather_rows(rows.contiguous().view(torch.uint8)).view(rows.dtype)
 
 
 def _update(nearest: Tensor, bank: Tensor, numbers: Tensor, selected: Tensor, rows: Tensor) -> None:
@@ -108,7 +103,7 @@ def _find_farthest(nearest: Tensor, bank: Tensor, numbers: Tensor) -> _Farthest:
     else:
         mine = torch.arange(count, device=bank.device)
     similarity, found = gather_rows(nearest[mine]), gather_rows(numbers[mine])
-    rows = _everyones(bank[mine])
+    rows = gather_rows(bank[mine])
     order = found.argsort()
     order = order[similarity[order].argsort(stable=True)]
     kept = order[:_CANDIDATES]

@@ -115,8 +115,7 @@ class AnomalyDinoHead(Head):
         counts = parallel.gather_rows(mask.sum(dim=(1, 2))).tolist()
         tokens = parallel.gather_rows(functional.normalize(self._class_token(cls, embeddings).float(), dim=1)).half()
         mine = parallel.own_place(images) if self._divides else slice(0, sum(images))
-        if not self._divides:  # as bytes: not every backend moves 16-bit integers
-            rows = parallel.gather_rows(rows.view(torch.uint8)).view(torch.int16)
+        rows = rows if self._divides else parallel.gather_rows(rows)
         parts = iter(rows.split(counts[mine]))
         for i, (count, token) in enumerate(zip(counts, tokens, strict=True)):
             self._references.add(next(parts) if mine.start <= i < mine.stop else None, count, token)

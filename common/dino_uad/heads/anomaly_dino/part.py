@@ -55,9 +55,9 @@ class Part:
 
     def whole(self, rows: Tensor) -> Tensor | None:
         """The whole bank ``[M,C]`` of int16, in the memory of rank 0's host, None elsewhere; all ranks must call it."""
-        parts = collect_rows(rows.view(torch.uint8))  # not every backend moves 16-bit integers
+        parts = collect_rows(rows)
         numbers = collect_rows(self.numbers.to(rows.device))
-        return None if parts is None else parts.view(rows.dtype)[numbers.argsort()]
+        return None if parts is None else parts[numbers.argsort()]
 
 
 def row_counts(ends: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def sharded_distances(
     """:func:`retrieved_distances` where every rank holds the rows of some images; all ranks must call it."""
     if not is_distributed():
         return retrieved_distances(queries, wanted, images, bank, ends, k, here)
-    everyones = (gather_rows(queries), gather_rows(wanted.to(torch.uint8)).bool(), gather_rows(images))
+    everyones = (gather_rows(queries), gather_rows(wanted), gather_rows(images))
     mine = retrieved_distances(*everyones, bank, ends, k, here)
     merged = gather_rows(mine[None].contiguous())  # [ranks,B,P,k]
     own = merged[:, own_place(counts(len(queries), queries.device))].movedim(0, -2).flatten(-2)

@@ -45,12 +45,12 @@ def test_more_processes_than_gpus_is_an_error_in_words(monkeypatch):
 
 def test_gpus_talk_by_nccl_and_the_rank_owns_its_gpu(monkeypatch):
     calls = {}
-    monkeypatch.setattr(parallel, "_patience", None)
+    monkeypatch.setattr(parallel.group, "_patience", None)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.update(device=device))
     monkeypatch.setattr(
         dist, "init_process_group", lambda backend, timeout: calls.update(backend=backend, time=timeout)
     )
-    monkeypatch.setattr(parallel.idist, "sync", lambda: calls.update(ignite=True))
+    monkeypatch.setattr(parallel.group.idist, "sync", lambda: calls.update(ignite=True))
     parallel.start_process_group(torch.device("cuda", 1), timeout_minutes=3)
     assert calls.pop("time").total_seconds() == parallel.patience() == 180
     assert calls == {"device": torch.device("cuda", 1), "backend": "nccl", "ignite": True}
@@ -79,7 +79,7 @@ def test_who_waits_for_others_says_where(monkeypatch, caplog):
         monkeypatch.setenv(name, value)
     said = []
     monkeypatch.setattr(dist, "init_process_group", lambda *args, **kwargs: said.append(caplog.text))
-    monkeypatch.setattr(parallel.idist, "sync", lambda: None)
+    monkeypatch.setattr(parallel.group.idist, "sync", lambda: None)
     with caplog.at_level("INFO"):
         parallel.start_process_group("cpu")
     assert "process 0 of 2 waits at 10.0.0.1:29500 until all have started" in said[0]
@@ -125,7 +125,7 @@ def test_a_group_for_as_long_as_it_is_needed(tmp_path):
 def test_images_are_loaded_beside_a_gpu(monkeypatch, device, cores, ranks, shared, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(os.path, "isdir", lambda _: True)
-    monkeypatch.setattr(parallel.shutil, "disk_usage", lambda _: mock.Mock(free=shared))
+    monkeypatch.setattr(parallel.machine.shutil, "disk_usage", lambda _: mock.Mock(free=shared))
     if ranks:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
     assert parallel.loader_workers(torch.device(device)) == parallel.loader_workers(device) == expected
