@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from dino_uad.data.patterns import NONE, divided
 from dino_uad.data.roles import Role
@@ -112,6 +113,11 @@ class Options:
             raise ValueError(
                 f"group_pattern is {self.group_pattern!r}; expected a regular expression such as 'sub-(\\d+)': {error}"
             ) from error
+
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any]) -> Options:
+        """The options among the arguments of a function that names all of them."""
+        return cls(**{field.name: arguments[field.name] for field in fields(cls)})
 
     @property
     def mask_patterns(self) -> list[str]:

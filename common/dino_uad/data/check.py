@@ -13,9 +13,10 @@ from dino_uad.data.case import Case, Options
 from dino_uad.data.cases import understand
 from dino_uad.data.content import count_values
 from dino_uad.data.image_size import size_or_none
+from dino_uad.data.marks import has_anomaly, scan_loader
 from dino_uad.data.series import chosen_series
 from dino_uad.data.summary import as_text, as_values
-from dino_uad.data.verify import check_sizes, has_anomaly, scan_loader
+from dino_uad.data.verify import check_sizes
 from dino_uad.transforms import LoadScan, first_line, marked
 
 SAMPLE = 12  # images a split and class that are read for their values
@@ -61,18 +62,7 @@ def check(
         FileNotFoundError: no such folder.
         ValueError: something is not understood; the message says what to do.
     """
-    options = Options(
-        pattern,
-        kind,
-        normal,
-        mask_pattern,
-        image_pattern,
-        group_pattern,
-        valid_fraction,
-        test_fraction,
-        seed,
-        anomalous_labels,
-    )
+    options = Options.among(locals())
     understood = understand(Path(dataset_dir).expanduser(), options)
     check_sizes(chosen_series([case.as_dict() for case in understood.cases], series))
     values = as_values(understood)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dino_uad.data.image_size import size_of
-from dino_uad.data.verify import colourless_marks, identity, scan_loader
+from dino_uad.data.marks import colourless_marks, identity, scan_loader
 from dino_uad.transforms import NIFTI_SUFFIXES, UnitPILReader, bits, opened, stored_values, values_of
 
 FEW = 3  # values of a picture that are a mask's whatever they look like

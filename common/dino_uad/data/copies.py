@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dino_uad.data.marks import Identity, identity
 from dino_uad.data.patterns import pattern_of
 from dino_uad.data.roles import DECLARED, Role
-from dino_uad.data.verify import Identity, identity
 from dino_uad.data.words import words
 
 SAMPLE = 24  # pairs that are looked at

@@ -95,18 +95,7 @@ def datalist(
     require_choice("split", split, SPLITS)
     require_choice("on_error", on_error, ERRORS)
     root = Path(dataset_dir).expanduser()
-    options = Options(
-        pattern,
-        kind,
-        normal,
-        mask_pattern,
-        image_pattern,
-        group_pattern,
-        valid_fraction,
-        test_fraction,
-        seed,
-        anomalous_labels,
-    )
+    options = Options.among(locals())
     if split == "all" and root.is_file():
         return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)
     everything = split == "all"

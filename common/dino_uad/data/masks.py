@@ -11,11 +11,11 @@ from string import ascii_letters
 
 from dino_uad.data.case import SOME_LABELS, WAY_OUT, Options
 from dino_uad.data.label_names import refuse_organs
+from dino_uad.data.marks import overlap
 from dino_uad.data.pairs import Pairing
 from dino_uad.data.patterns import fits, pattern_of
 from dino_uad.data.roles import Role
 from dino_uad.data.suffixes import BOXES
-from dino_uad.data.verify import overlap
 from dino_uad.data.words import DERIVED, FINDINGS, MASKS, ORGANS, QUALIFIERS, READERS, SIDES, SOLITARY, words
 
 Labels = dict[Path, tuple[Path, ...]]
