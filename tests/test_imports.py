@@ -15,6 +15,7 @@ PACKAGE = Path(dino_uad.__file__).parent
 FLOORS = (
     ("exact", "heap", "transfer", "ahead", "settings", "versions"),
     (
+        "config_keys",
         "describe",
         "digests",
         "errors",

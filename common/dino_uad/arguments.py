@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from fire.decorators import SetParseFn
 
-from dino_uad.overrides import KINDS, expand_folder
+from dino_uad.config_keys import KINDS, expand_folder
 
 CHECKED = {bool: bool, int: int, float: (int, float), str: object}
 
