@@ -32,7 +32,7 @@ from dino_uad.detector.operating_points import FALSE_POSITIVE_RATES
 from dino_uad.detector.units import Units
 from dino_uad.detector.upsample import upsample_scores
 from dino_uad.exact import without_autocast
-from dino_uad.heads import Head, image_score
+from dino_uad.heads import Head, image_score, nonempty_mask
 from dino_uad.settings import require, require_count, require_number, require_size
 from dino_uad.tracing import is_traced
 
@@ -183,8 +183,7 @@ class AnomalyDetector(nn.Module):
         """Background score ``[B,1,1,1]``, below every calibrated threshold."""
         if self.uses_units:
             return torch.zeros_like(scores[:, :, :1, :1])
-        inside = foreground | ~foreground.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
-        lowest = scores.masked_fill(~inside, torch.inf).amin(dim=(2, 3), keepdim=True)
+        lowest = scores.masked_fill(~nonempty_mask(foreground, scores), torch.inf).amin(dim=(2, 3), keepdim=True)
         return torch.minimum(lowest, torch.nan_to_num(self.units.knots[0], nan=torch.inf, posinf=torch.inf))
 
     def predict(self, image: Tensor, threshold: Tensor | None = None) -> dict[str, Tensor]:

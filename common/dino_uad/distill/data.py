@@ -18,6 +18,10 @@ from dino_uad.embeddings import Slices, load_slices
 from dino_uad.transforms import ExtractSlicesd, InPlaneResized, LoadScand, OrientScand, ScaleToUnitd
 from dino_uad.unequal_work import unequal_work
 
+VARIATIONS = 6
+"""Numbers drawn for each slice of a batch, which :func:`vary` reads."""
+_MIN_FOREGROUND = 0.05
+
 
 def find_images(folder: str | Path) -> list[dict[str, str]]:
     """Every picture and volume below a folder, masks left out, as ``{"image": path}`` in natural order.
@@ -32,14 +36,14 @@ def find_images(folder: str | Path) -> list[dict[str, str]]:
     return [{"image": image} for image in items if not may_be_image(Path(image))]
 
 
-def slice_transform(side: int, min_foreground: float = 0.05) -> Compose:
+def slice_transform(side: int) -> Compose:
     """From a path to upright axial slices ``[1|3,side,side]`` in [0, 1]."""
     return Compose(
         [
             LoadScand("image"),
             OrientScand("image"),
             ScaleToUnitd("image"),
-            ExtractSlicesd("image", min_foreground=min_foreground),
+            ExtractSlicesd("image", min_foreground=_MIN_FOREGROUND),
             InPlaneResized("image", side),
         ]
     )
@@ -56,9 +60,6 @@ def read_slices(folder: str | Path, side: int = 256, device: torch.device | str 
         ]
         meet()
     return SharedSlices(read, side, device)
-
-
-VARIATIONS = 6
 
 
 def vary(slices: list[Tensor], size: int, drawn: Tensor) -> Tensor:

@@ -33,19 +33,19 @@ def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0) -> Non
         gradient.copy_(total.view_as(gradient)).mul_(scale)
 
 
-def broadcast(tensor: Tensor, source: int = 0) -> Tensor:
-    """Overwrite ``tensor`` in place with rank ``source``'s and return it."""
+def broadcast(tensor: Tensor) -> Tensor:
+    """Overwrite ``tensor`` in place with rank 0's and return it."""
     if is_distributed():
-        dist.broadcast(tensor, source)
+        dist.broadcast(tensor, 0)
     return tensor
 
 
-def broadcast_object(mine: T, source: int = 0) -> T:
-    """What rank ``source`` has, such as a list of names; on every rank."""
+def broadcast_object(mine: T) -> T:
+    """What rank 0 has, such as a list of names; on every rank."""
     if not is_distributed():
         return mine
     parcel: list = [mine]
-    dist.broadcast_object_list(parcel, source)
+    dist.broadcast_object_list(parcel, 0)
     return parcel[0]
 
 

@@ -78,7 +78,7 @@ def test_foreground_on_the_grid(golden, case):
     side = -component if meta["cases"][case]["flipped"] else component
     np.testing.assert_array_equal(side > meta["threshold"], arrays[f"{case}_thresholded"])
 
-    mask = pca_foreground(embeddings, meta["threshold"], meta["border"]).flatten().numpy()
+    mask = pca_foreground(embeddings).flatten().numpy()
     np.testing.assert_array_equal(_published_mask(embeddings).flatten(), arrays[f"{case}_mask"])
     if not arrays[f"{case}_mask"].any():
         assert mask.all()  # the reference then has an empty bank and an all-zero map

@@ -96,9 +96,9 @@ def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Te
     return own.topk(min(k, len(own)), dim=0, largest=False).values.T
 
 
-def search_name(queries: Tensor, bank: Tensor, k: int = 1) -> str:
-    """How :func:`nearest_neighbours` would search, in words."""
-    search = _choose_search(queries, bank, k)
+def search_name(queries: Tensor, bank: Tensor) -> str:
+    """How :func:`nearest_neighbours` would search for the nearest row, in words."""
+    search = _choose_search(queries, bank, 1)
     return "plain float32 scan" if search is _scan else search.keywords["first"].name
 
 

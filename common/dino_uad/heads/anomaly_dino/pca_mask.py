@@ -9,8 +9,12 @@ import torch
 from monai.transforms.utils_morphological_ops import dilate, erode
 from torch import Tensor
 
+from dino_uad.heads.masking import nonempty_mask
+
 THRESHOLD = 10.0
 """On the projection, as published: for embeddings of the last block with its norm (43 to 53 long in FLAIR slices)."""
+BORDER = 0.2
+"""Share of the height and width that is cut off on every side to get the central crop, as published."""
 CENTRAL_SHARE = 0.35
 """Share of the central crop that the object is expected to exceed, as published."""
 
@@ -31,8 +35,8 @@ def warn_short(embeddings: Tensor) -> None:
         )
 
 
-def pca_foreground(embeddings: Tensor, threshold: float = THRESHOLD, border: float = 0.2) -> Tensor:
-    """Patches whose first principal component exceeds ``threshold``, dilated and closed on the grid.
+def pca_foreground(embeddings: Tensor) -> Tensor:
+    """Patches whose first principal component exceeds :data:`THRESHOLD`, dilated and closed on the grid.
 
     The component's sign is arbitrary, and the object is expected in the middle: where no more than 35 % of the
     central crop is above the threshold, the patches below minus the threshold are taken. Unlike the published code,
@@ -41,20 +45,18 @@ def pca_foreground(embeddings: Tensor, threshold: float = THRESHOLD, border: flo
 
     Args:
         embeddings: ``[B,C,h,w]``, not normalised: the threshold is in their unit.
-        threshold: on the projection.
-        border: share of the height and width that is cut off on every side to get the central crop.
 
     Returns:
         ``[B,1,h,w]`` bool.
     """
     height, width = embeddings.shape[-2:]
     component = first_component(embeddings)
-    above = component > threshold
-    top, left = int(height * border), int(width * border)
-    centre = above[..., top : int(height * (1 - border)), left : int(width * (1 - border))]
+    above = component > THRESHOLD
+    top, left = int(height * BORDER), int(width * BORDER)
+    centre = above[..., top : int(height * (1 - BORDER)), left : int(width * (1 - BORDER))]
     flip = centre.float().mean(dim=(2, 3), keepdim=True) <= CENTRAL_SHARE
-    mask = torch.where(flip, -component > threshold, above)
-    return erode(dilate(dilate(mask))) | ~mask.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
+    mask = torch.where(flip, -component > THRESHOLD, above)
+    return nonempty_mask(erode(dilate(dilate(mask))), embeddings)
 
 
 def first_component(embeddings: Tensor) -> Tensor:
