@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from monai.bundle import ConfigWorkflow
 
 from helpers import labelled_pictures
@@ -107,8 +109,17 @@ def _quietly(function: Callable, *arguments: Any) -> None:
 
 
 def two_ranks(function: Callable, *arguments: Any) -> None:
-    """``function(rank, *arguments)`` in two processes; raises what one of them raises."""
-    torch.multiprocessing.start_processes(function, arguments, nprocs=2, start_method="forkserver")
+    """``function(rank, *arguments)`` in a group of two processes with one thread each; raises what one raises."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = (f"file://{folder}/rendezvous", function, *arguments)
+        torch.multiprocessing.start_processes(_join_by_file, given, nprocs=2, start_method="forkserver")
+
+
+def _join_by_file(rank: int, place: str, function: Callable, *arguments: Any) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
+    function(rank, *arguments)
+    dist.destroy_process_group()
 
 
 def run_in_group(world: int, function: Callable[[], Any], functions: dict[int, Callable[[], Any]] | None = None):

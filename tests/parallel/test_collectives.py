@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from dino_uad import parallel
 from workflows import two_ranks
@@ -17,9 +16,7 @@ def rows(rank: int, dtype: torch.dtype, shape: tuple[int, ...], count: int) -> t
     return numbers.movedim(-1, 0).to(dtype)
 
 
-def gathered(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def gathered(rank: int) -> None:
     parallel.collectives._ROWS = 2  # so that five rows travel in three pieces
     for counts in ((2, 5), (3, 0), (0, 4), (0, 0)):
         for dtype in DTYPES:
@@ -32,11 +29,10 @@ def gathered(rank: int, folder: str) -> None:
                 if collected is not None:
                     torch.testing.assert_close(collected, everyones, rtol=0, atol=0)
         assert torch.equal(everyones[parallel.own_place(parallel.counts(len(mine), mine.device))], mine)
-    dist.destroy_process_group()
 
 
-def test_rows_of_any_kind_come_together(tmp_path):
-    two_ranks(gathered, str(tmp_path))
+def test_rows_of_any_kind_come_together():
+    two_ranks(gathered)
 
 
 @pytest.mark.parametrize("function", [parallel.gather_rows, parallel.collect_rows])
@@ -45,17 +41,14 @@ def test_one_process_keeps_its_rows(function):
     assert torch.equal(function(mine), mine)
 
 
-def divided(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def divided(rank: int) -> None:
     for count in (0, 1, 4, 5):
         items = list(range(count))
         assert parallel.share(items) == items[rank::2]
         assert parallel.join_shares([-item for item in parallel.share(items)]) == [-item for item in items]
         assert [item for own in parallel.gather_objects(parallel.section(items)) for item in own] == items
     assert parallel.broadcast_object(f"of rank {rank}") == "of rank 0"
-    dist.destroy_process_group()
 
 
-def test_work_is_divided_and_joined_in_its_order(tmp_path):
-    two_ranks(divided, str(tmp_path))
+def test_work_is_divided_and_joined_in_its_order():
+    two_ranks(divided)
