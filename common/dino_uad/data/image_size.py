@@ -11,9 +11,9 @@ from dino_uad.transforms import (
     NIFTI_SUFFIXES,
     VOLUME_SUFFIXES,
     UnitPILReader,
+    itk_header,
     opened,
     stored_size,
-    utf8_name,
 )
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,10 @@ def size_of(path: Path) -> tuple[int, ...] | None:
             return stored_size(picture)
     if name.endswith(NIFTI_SUFFIXES):
         return tuple(int(side) for side in nib.load(path).shape)
-    return _by_itk(path) if name.endswith(VOLUME_SUFFIXES) else None
+    if name.endswith(VOLUME_SUFFIXES):
+        header = itk_header(path)
+        return tuple(int(header.GetDimensions(axis)) for axis in range(header.GetNumberOfDimensions()))
+    return None
 
 
 def size_or_none(path: Path) -> tuple[int, ...] | None:
@@ -39,13 +42,3 @@ def size_or_none(path: Path) -> tuple[int, ...] | None:
     except Exception:  # decoders raise what they like
         logger.debug("%s: its size cannot be read", path, exc_info=True)
         return None
-
-
-def _by_itk(path: Path) -> tuple[int, ...]:
-    import itk
-
-    with utf8_name(path) as readable:
-        header = itk.ImageIOFactory.CreateImageIO(readable, itk.CommonEnums.IOFileMode_ReadMode)
-        header.SetFileName(readable)
-        header.ReadImageInformation()
-    return tuple(int(header.GetDimensions(axis)) for axis in range(header.GetNumberOfDimensions()))

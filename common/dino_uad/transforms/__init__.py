@@ -5,7 +5,6 @@ from dino_uad.transforms.appearance import looks
 from dino_uad.transforms.dicom import (
     ANNOTATION,
     DicomReader,
-    dicom_patient,
     dicom_patients,
     dicom_scans,
     is_dicom,
@@ -16,7 +15,7 @@ from dino_uad.transforms.extract_slices import ExtractSlicesd
 from dino_uad.transforms.fill_label import FillLabeld
 from dino_uad.transforms.foreground_mask import ForegroundMaskd, to_patches
 from dino_uad.transforms.intensity import ScaleToUnitd
-from dino_uad.transforms.itk_reader import utf8_name
+from dino_uad.transforms.itk_reader import itk_header
 from dino_uad.transforms.label_grid import Grid, require_explained
 from dino_uad.transforms.leave_out import LeaveOutSlicesd
 from dino_uad.transforms.load import LoadScan, LoadScand, first_line
@@ -68,7 +67,6 @@ __all__ = [
     "anonymous_name",
     "bits",
     "checked_labels",
-    "dicom_patient",
     "dicom_patients",
     "dicom_scans",
     "files_of",
@@ -77,6 +75,7 @@ __all__ = [
     "is_dicom",
     "is_own_result",
     "is_picture",
+    "itk_header",
     "label_values",
     "looks",
     "marked",
@@ -90,6 +89,5 @@ __all__ = [
     "stored_values",
     "to_patches",
     "turned",
-    "utf8_name",
     "values_of",
 ]

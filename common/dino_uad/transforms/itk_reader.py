@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from monai.data import ITKReader
 
@@ -52,13 +53,9 @@ class AnyNameITKReader(ITKReader):
 
 def _require_one_value(path: str) -> None:
     """Raise ValueError where a header says that each voxel has several values."""
-    import itk
-
-    header = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
+    header = itk_header(path)
     if header is None:
         return  # reading says what is wrong
-    header.SetFileName(path)
-    header.ReadImageInformation()
     count = header.GetNumberOfComponents()
     if count > 1:
         kind = header.GetPixelTypeAsString(header.GetPixelType())
@@ -67,6 +64,18 @@ def _require_one_value(path: str) -> None:
             "colours, vectors, time points or layers of a segmentation); expected one. Save the channel or layer that "
             "you mean as a volume of its own"
         )
+
+
+def itk_header(path: str | os.PathLike[str]) -> Any:
+    """ITK's ``ImageIOBase`` of a file, its header read; None where ITK knows no format for it."""
+    import itk
+
+    with utf8_name(path) as readable:
+        header = itk.ImageIOFactory.CreateImageIO(readable, itk.CommonEnums.IOFileMode_ReadMode)
+        if header is not None:
+            header.SetFileName(readable)
+            header.ReadImageInformation()
+    return header
 
 
 @contextmanager

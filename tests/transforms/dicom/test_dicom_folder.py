@@ -8,7 +8,8 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_files import CORONAL, SAGITTAL, counted, dataset, write, write_slices
 from dino_uad.data import datalist
-from dino_uad.transforms import LoadScan, LoadScand, dicom_patient, dicom_patients, dicom_scans
+from dino_uad.transforms import LoadScan, LoadScand, dicom_patients, dicom_scans
+from dino_uad.transforms.dicom.folder import dicom_patient
 
 VALUES = counted()
 

@@ -2,7 +2,6 @@
 
 from dino_uad.transforms.dicom.folder import (
     choose,
-    dicom_patient,
     dicom_patients,
     dicom_scans,
     require_one_stack,
@@ -15,7 +14,6 @@ __all__ = [
     "ANNOTATION",
     "DicomReader",
     "choose",
-    "dicom_patient",
     "dicom_patients",
     "dicom_scans",
     "is_dicom",
