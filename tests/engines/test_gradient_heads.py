@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from dino_uad.engines import EmbeddingTrainer, PredictionLoss, PrepareEmbedding
-from dino_uad.heads import GradientHead, MeanDistanceHead, neighbourhood_mean
+from dino_uad.heads import GradientHead, MeanDistanceHead
+from dino_uad.heads.neighbourhood import neighbourhood_mean
 
 SIDE = 3
 

@@ -65,7 +65,7 @@ def test_gpus_talk_by_nccl_and_the_rank_owns_its_gpu(monkeypatch):
     ],
 )
 def test_a_start_without_torchrun_says_what_to_do(monkeypatch, left, missing, advice):
-    for name in parallel.TORCHRUN:
+    for name in parallel.group.TORCHRUN:
         monkeypatch.delenv(name, raising=False)
     for name, value in left.items():
         monkeypatch.setenv(name, value)

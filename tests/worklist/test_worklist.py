@@ -21,7 +21,8 @@ from dino_uad.detector import read_threshold
 from dino_uad.errors import explain
 from dino_uad.findings import components
 from dino_uad.inferers.slice_summary import predict
-from dino_uad.worklist import RunStore, Worklist, write_tables
+from dino_uad.worklist import RunStore, Worklist
+from dino_uad.worklist.tables import write_tables
 
 PATHS = ("file", "anomaly_map", "label_map", "reason")
 

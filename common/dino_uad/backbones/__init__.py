@@ -1,7 +1,7 @@
 """Frozen DINO vision transformers: architectures, checkpoints, and where their weights come from."""
 
 from dino_uad.backbones.architectures import STUDENTS, architecture, blocks_to_read
-from dino_uad.backbones.backbone import PRECISIONS, DinoBackbone, random_state
+from dino_uad.backbones.backbone import PRECISIONS, DinoBackbone
 from dino_uad.backbones.checkpoints import read_checkpoint, state_digest, to_huggingface
 from dino_uad.backbones.packed import pack_state, rounded
 from dino_uad.backbones.vit import VisionTransformer
@@ -14,7 +14,6 @@ __all__ = [
     "architecture",
     "blocks_to_read",
     "pack_state",
-    "random_state",
     "read_checkpoint",
     "rounded",
     "state_digest",

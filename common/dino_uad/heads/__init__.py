@@ -5,7 +5,7 @@ from dino_uad.heads.head import DynamicBuffers, Head
 from dino_uad.heads.image_level import image_score
 from dino_uad.heads.masking import nonempty_mask, patch_mean
 from dino_uad.heads.mean_distance import MeanDistanceHead
-from dino_uad.heads.neighbourhood import box_mean, neighbourhood_mean
+from dino_uad.heads.neighbourhood import box_mean
 
 __all__ = [
     "DynamicBuffers",
@@ -14,7 +14,6 @@ __all__ = [
     "MeanDistanceHead",
     "box_mean",
     "image_score",
-    "neighbourhood_mean",
     "nonempty_mask",
     "patch_mean",
 ]

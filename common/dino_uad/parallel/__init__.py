@@ -12,7 +12,6 @@ from dino_uad.parallel.collectives import (
 )
 from dino_uad.parallel.division import join_shares, own_place, section, share
 from dino_uad.parallel.group import (
-    TORCHRUN,
     is_distributed,
     patience,
     process_group,
@@ -24,7 +23,6 @@ from dino_uad.parallel.group import (
 from dino_uad.parallel.machine import loader_workers, rank_device
 
 __all__ = [
-    "TORCHRUN",
     "all_reduce_sum",
     "broadcast",
     "broadcast_object",

@@ -1,7 +1,6 @@
 """What a person does with many new scans: one table of all, worst first, that survives a stopped run."""
 
 from dino_uad.worklist.rows import SAVED, RunStore
-from dino_uad.worklist.tables import write_tables
 from dino_uad.worklist.thumbnails import Glance, colours, marked_plane, thumbnail
 from dino_uad.worklist.worklist import Worklist
 
@@ -13,5 +12,4 @@ __all__ = [
     "colours",
     "marked_plane",
     "thumbnail",
-    "write_tables",
 ]

@@ -10,7 +10,6 @@ from dino_uad.heads.anomaly_dino.nearest import (
     search_name,
     unit_rows,
 )
-from dino_uad.heads.anomaly_dino.pca_mask import pca_foreground
 from dino_uad.heads.anomaly_dino.zero_shot import batched_zero_shot_scores
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "greedy_coreset",
     "nearest_neighbours",
     "nearest_neighbours_sharded",
-    "pca_foreground",
     "search_name",
     "unit_rows",
 ]

@@ -1,6 +1,6 @@
 """What the method learned: one module a head, which registers its section."""
 
 from dino_uad.report.methods import anomaly_dino, dino_ad, dpmm, spatial_ar
-from dino_uad.report.methods.section import TITLE, MethodContext, method_section
+from dino_uad.report.methods.section import MethodContext, method_section
 
-__all__ = ["TITLE", "MethodContext", "anomaly_dino", "dino_ad", "dpmm", "method_section", "spatial_ar"]
+__all__ = ["MethodContext", "anomaly_dino", "dino_ad", "dpmm", "method_section", "spatial_ar"]
