@@ -51,6 +51,14 @@ def test_equals_scipy_in_float64(n_queries, n_rows, k, seed):
     np.testing.assert_allclose(nearest_neighbours(queries, features, k)[0], _exact(queries, features, k), atol=1e-6)
 
 
+def test_rows_nearer_than_a_product_can_order_keep_their_numbers():
+    queries = _features(3, 384)
+    bank = (queries[:, None] + 1e-3 * _features(40, 384, seed=1)).flatten(0, 1)
+    distance, index = nearest_neighbours(queries, bank, 8)
+    exact = cdist(queries.double().numpy(), bank.double().numpy(), "cosine")
+    np.testing.assert_allclose(distance, np.take_along_axis(exact, index.numpy(), axis=1), rtol=1e-2)
+
+
 @pytest.mark.parametrize("n_rows", [1, 31, 32, 33, 63, 64, 65, 517])
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("clusters", [None, 5])
