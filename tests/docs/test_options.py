@@ -50,6 +50,13 @@ def test_options_in_the_text_are_options_of_something(page: Path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_shell_leaves_arguments_as_they_are_written(page: Path):
+    """In double quotes it would put the empty text in the place of ``$torch``."""
+    for code in [*command_lines(page), *re.findall(r"`([^`\n]+)`", prose(page))]:
+        assert not re.search(r'(?<!\\)"[^"]*\$\w[^"]*"', code), f"{named(page)}: {code}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_files_and_targets_of_other_commands_exist(page: Path):
     targets = re.findall(r"^([.\w/-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     inline = re.findall(r"`((?:make|python|pip|\.venv/bin/python) [^`]+)`", prose(page))
