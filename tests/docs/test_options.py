@@ -70,6 +70,19 @@ def test_files_and_targets_of_other_commands_exist(page: Path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
+def test_what_a_command_needs_beside_the_requirements_is_told(page: Path):
+    """torch's ONNX exporter imports onnxscript, MONAI's tracking mlflow; neither is in ``requirements.txt``."""
+    text = page.read_text()
+    for used, needed in {
+        " onnx_export ": "pip install onnxscript",
+        "--tracking mlflow": "requirements-mlflow.txt",
+    }.items():
+        assert used not in text or needed in text or page.name == "CHANGELOG.md", (
+            f"{named(page)}: {used} needs {needed}"
+        )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_recipes_are_called_as_they_can_be(page: Path):
     for line in command_lines(page):
         script = re.search(r"python (common/recipes/\w+\.py) (.*)", line)
