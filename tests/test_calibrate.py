@@ -169,6 +169,18 @@ def test_one_patient_calibrates_and_is_told_what_that_can_promise(fitted, capsys
     assert normal["thresholds"].isfinite().all() and normal["normal_scans.finding_thresholds"].isfinite().all()
 
 
+def test_slices_that_look_like_one_patients_are_told_of(fitted, caplog) -> None:
+    """Without a pattern each counts as a patient: what is promised then is more than one patient's scans can."""
+    method, root = fitted
+    site = root / "alike"
+    site.mkdir()
+    for i in range(4):
+        image = np.random.default_rng(i).integers(60, 256, (56, 56), dtype=np.uint8)
+        Image.fromarray(image).save(site / f"mr7_slice{i}.png")
+    assert calibrated(method, root, site)["groups"] == 4
+    assert any("slices of 1 patient (mr7)" in told and "promise too much" in told for told in caplog.messages)
+
+
 @pytest.mark.parametrize("groups", [10, 38])
 def test_shares_after_a_calibration_follow_from_the_number_of_scans(groups) -> None:
     found = set()

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
 from dino_uad.arguments import PreparedCall
 from dino_uad.cli import VERBS, main, parse, resolve
+from dino_uad.distill.recipe import Recipe
 
 
 def test_without_arguments_lists_every_verb(capsys):
@@ -24,6 +27,26 @@ def test_every_verb_exists_and_documents_its_options(verb):
     parameters = [name for name in function.__annotations__ if name != "return"]
     assert parameters
     assert all(f"{name}:" in function.__doc__ or name == "overrides" for name in parameters), parameters
+
+
+@pytest.mark.parametrize("words", [[verb] for verb in VERBS] + [["weights", "fetch"], ["cache", "prune"]], ids=" ".join)
+def test_help_is_all_that_is_printed_and_says_nothing_of_how_the_command_line_is_made(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--help"])
+    captured = capsys.readouterr()
+    assert (end.value.code, captured.err) == (0, "")
+    assert captured.out.startswith(f"NAME\n    dino-uad {' '.join(words)} - ")
+    assert not re.search(r"FIRE|GROUP\b|:\w+:`|UnionType|'\w+ \|", captured.out)
+    if words == ["distill"]:
+        assert all(f"--{field.name}`" in captured.out for field in fields(Recipe))
+
+
+def test_usage_of_a_verb_has_its_options_alone(capsys):
+    with pytest.raises(SystemExit):
+        main(["cache", "prune"])
+    usage = capsys.readouterr().err
+    assert "Usage: dino-uad cache prune CACHE_DIR <flags>\n  optional flags: " in usage
+    assert "--days | --max_gb | --dry_run" in usage and "groups" not in usage
 
 
 def test_unknown_verb_ends_with_2_and_names_the_known(capsys):

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
 from typing import Any, NoReturn
 
-from fire.decorators import SetParseFn
+import fire.decorators
 
 from dino_uad.config_keys import KINDS, expand_folder
+
+# fire notes in an attribute of a function how to parse its arguments, and would show that as a group of commands.
+fire.decorators.FIRE_METADATA = "_FIRE_METADATA"
 
 CHECKED = {bool: bool, int: int, float: (int, float), str: object}
 
@@ -46,8 +49,15 @@ def prepared(name: str, verb: Callable[..., Any]) -> Callable[..., PreparedCall]
                 bound.arguments[key] = _checked(name, key, value, hint)
         return PreparedCall(functools.partial(verb, *bound.args, **bound.kwargs))
 
+    shown = [p.replace(annotation=_shown(hints.get(key))) for key, p in signature.parameters.items()]
+    vars(prepare)["__signature__"] = signature.replace(parameters=shown)
     texts = [key for key, hint in hints.items() if _kinds(hint) == {str}]
-    return SetParseFn(_as_typed, *texts)(prepare) if texts else prepare
+    return fire.decorators.SetParseFn(_as_typed, *texts)(prepare) if texts else prepare
+
+
+def _shown(hint: Any) -> Any:
+    """What fire's help shows as the type of a parameter: the first of several; it marks by itself what may be None."""
+    return typing.get_args(hint)[0] if isinstance(hint, UnionType) else hint
 
 
 def _as_typed(text: str) -> str | bool | None:

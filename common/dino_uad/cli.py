@@ -100,7 +100,11 @@ def parse(name: str, words: Sequence[str]) -> PreparedCall:
     commands = [key for key in vars(verb) if not key.startswith("_")] if isinstance(verb, type) else []
     for command in commands:
         setattr(component, command, prepared(f"{name} {command}", getattr(component, command)))
-    call = fire.Fire(component, command=list(words), name=f"dino_uad {name}", serialize=lambda _: None)
+    line, shown = [name, *words], sys.stderr
+    if "--help" in words or "-h" in words:  # behind "--" fire does not tell first how else to ask for it
+        line, shown = [name, *(words[:1] if words[0] in commands else ()), "--", "--help"], sys.stdout
+    with contextlib.redirect_stderr(shown):
+        call = fire.Fire({name: component}, command=line, name="dino-uad", serialize=lambda _: None)
     if not isinstance(call, PreparedCall):
         fail(f"{name} needs a command: {', '.join(commands)}")
     return call

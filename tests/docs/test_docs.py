@@ -13,7 +13,7 @@ from pathlib import Path
 
 import monai.bundle
 import pytest
-from doc_pages import code_blocks, prose
+from doc_pages import PAGES, ROOT, all_configs, command_lines, named, prose
 from monai.bundle import ConfigParser
 
 import dino_uad
@@ -24,34 +24,21 @@ from dino_uad.cli import VERBS, resolve
 from dino_uad.config_keys import check_override
 from dino_uad.overrides import parse_options
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "common" / "docs").rglob("*.md")),
-    *sorted((ROOT / "bundles").glob("*/docs/README.md")),
-]
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 COMMAND = re.compile(r"(?:python|torchrun)\b.*?-m (monai\.bundle|dino_uad) (.*)")
 
 
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     """(module, words after it) of every command line of a page that runs MONAI's or our command line."""
-    for block in code_blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            found = COMMAND.search(line)
-            if found:
-                yield found[1], shlex.split(re.sub(r"<[^>]*>", "PLACE", found[2]))
+    for line in command_lines(page):
+        found = COMMAND.search(line)
+        if found:
+            yield found[1], shlex.split(re.sub(r"<[^>]*>", "PLACE", found[2]), comments=True)
 
 
 def slug(heading: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def named(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -114,14 +101,6 @@ def test_settings_in_the_text_exist_in_a_bundle(page: Path):
             continue
         for key, value in parse_options(shlex.split(code)).items():
             assert any(accepts(key, value, config) for config in all_configs()), code
-
-
-@functools.cache
-def all_configs() -> list[dict]:
-    """What the four bundles' training, evaluation and inference are configured by."""
-    folders = sorted((ROOT / "bundles").glob("*/configs"))
-    runs = [("train.json",), ("train.json", "evaluate.json"), ("inference.json",)]
-    return [ConfigParser.load_config_files([str(folder / name) for name in run]) for folder in folders for run in runs]
 
 
 def accepts(key: str, value: object, config: dict) -> bool:

@@ -40,7 +40,7 @@ def bench(
 
     Args:
         out: folder of the two files.
-        rows: names separated by commas, see :data:`~dino_uad.bench.all_rows.ROWS`; all but the slow options when None.
+        rows: names separated by commas, such as ``em,score``; all but the slow ones when None.
         quick: small sizes: a test of the benchmark, not a measurement.
         resume: leave out rows that the folder has already.
         device: "cpu" or "cuda"; CUDA when None and there is one.

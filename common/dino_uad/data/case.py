@@ -75,6 +75,8 @@ class Understood:
     splits_from: str
     """How splits are known."""
     notes: list[str]
+    doubt: str = ""
+    """The note, among those, on patients that look like too few; else empty."""
 
 
 @dataclass(frozen=True)

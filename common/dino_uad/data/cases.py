@@ -89,10 +89,10 @@ def understand(root: Path, options: Options, splits: bool = True) -> Understood:
     notes += [patients.doubt] if patients.doubt else []
     notes += note_several_splits(cases) if patients.known else []
     if not splits:
-        return Understood(root, cases, passed, patients.patients_from, "none", notes)
+        return Understood(root, cases, passed, patients.patients_from, "none", notes, patients.doubt)
     refuse_one_folder_of_many(cases)
     cases, splits_from, more = assign_splits(root, cases, options)
-    return Understood(root, cases, passed, patients.patients_from, splits_from, notes + more)
+    return Understood(root, cases, passed, patients.patients_from, splits_from, notes + more, patients.doubt)
 
 
 def _decided(image: Role, labels: Labels, classes: Classes) -> bool | None:

@@ -127,6 +127,8 @@ def _tell(understood: Understood, split: str, named: bool) -> None:
         return
     counts = Counter(case.anomalous for case in understood.cases if split in ("all", case.split))
     logger.info("%s: %s: %d normal, %d anomalous", understood.root, split, counts[False], counts[True])
+    if split == "all" and named and understood.doubt:  # nothing else tells a calibration what its numbers rest on
+        logger.warning("%s", understood.doubt)
     if not named:
         return
     if split == "all":

@@ -57,7 +57,7 @@ def prepare(
         source: folder of volumes (NIfTI, NRRD, MHA, DICOM folders) with ``*_label`` or ``*_seg`` volumes.
         out: new folder.
         axcodes: "PLS" for axial, "ILP" for coronal, "IPL" for sagittal slices.
-        preset: "brats_flair" or "liver_ct", see ``ExtractSlicesd``.
+        preset: "brats_flair" (axial slices 60 to 99) or "liver_ct" (only the liver), as BMAD chose its slices.
         start: first slice.
         stop: slice before which to stop.
         stride: take every stride-th slice.

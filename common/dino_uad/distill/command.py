@@ -45,7 +45,8 @@ def distill(
             those that bundles read.
         device: cpu or cuda; the GPU by default if there is one.
         start: weights of a student to go on from with another recipe or other images.
-        recipe: attributes of :class:`Recipe`, for example ``--steps 4000 --batch_size 8 --seed 0``.
+        recipe: ``--steps``, ``--batch_size``, ``--image_size``, ``--learning_rate``, ``--given_rate``, ``--warmup``,
+            ``--weight_decay``, ``--ema``, ``--seed`` and ``--precision``, as ``distill/recipe.py`` explains them.
 
     Returns:
         Path of the student's weights; give it as a backbone's ``weights``.
