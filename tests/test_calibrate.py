@@ -188,6 +188,6 @@ def test_shares_after_a_calibration_follow_from_the_number_of_scans(groups) -> N
         generator = torch.Generator().manual_seed(seed)
         scores = torch.randn(groups, generator=generator).exp()
         normal, names = NormalScans(), list(range(groups))
-        normal.fit(scores, names, scores[:, None, None])
+        normal.fit(scores, names, scores[:, None, None], names)
         found.add(tuple(flagged_shares(normal, scores, names, scores[:, None, None]).items()))
     assert len(found) == 1, "whatever the scores are, which is why the command says so"

@@ -192,7 +192,8 @@ def measured(network: AnomalyDetector, loader: Any, device: torch.device) -> dic
         found = score(network, batch, device)
         said = network.assess(found["raw_scores"].to(device), found["foreground"].to(device))
         tally.add(batch, said["image_score"], said["pred"], network.grid_size)
-    return flagged_shares(network.normal_scans, *tally.gathered(network.grid_size))
+    scores, groups, maps, _ = tally.gathered(network.grid_size)
+    return flagged_shares(network.normal_scans, scores, groups, maps)
 
 
 def kept_name(path: Path) -> Path:

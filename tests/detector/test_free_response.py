@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 from scipy.ndimage import gaussian_filter, label
 
+from dino_uad.detector import NormalScans
 from dino_uad.detector.free_response import finding_peaks, threshold_at_findings
 
 
@@ -47,3 +48,20 @@ def test_at_most_that_share_of_normal_scans_has_a_finding_over_1000_splits(rate)
         flagged += bool((scans[0].float() >= threshold_at_findings(scans[1:], rate)).any())
     assert stats.binomtest(flagged, 1000, rate, alternative="greater").pvalue > 0.01
     assert flagged > 20
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_no_more_findings_than_allowed_in_calibration_scans_of_several_files(volumes) -> None:
+    # 29 patients of 3 neighbouring slices, which look alike, as volumes or as pictures; one finding in 10 of 30 scans.
+    rng = np.random.default_rng(0)
+    maps = (rng.gumbel(size=(29, 1, 6, 6)) + 0.1 * rng.normal(size=(29, 3, 6, 6))).astype(np.float32)
+    groups = np.repeat(np.arange(29), 3).tolist()
+    scans = groups if volumes else list(range(87))
+    normal, flat = NormalScans(), torch.from_numpy(maps).flatten(0, 1)
+    normal.fit(flat.amax(dim=(1, 2)), groups, flat, scans)
+    seen = maps >= normal.free_response()["1 finding in 10 scans"]
+    files = seen if volumes else seen.reshape(87, 1, 6, 6)
+    findings = [label(one, np.ones((3, 3, 3)))[1] for one in files]
+    assert 0 < sum(findings) <= 2
+    once = maps >= normal.free_response()["1 in 4 normal scans"]
+    assert once.any(axis=(1, 2, 3)).sum() == 6  # of 29, (6 + 1) / 30 < 1 / 4

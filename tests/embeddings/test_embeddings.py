@@ -16,6 +16,7 @@ from dino_uad.embeddings.dataset import EmbeddingDataset
 from dino_uad.embeddings.embed import Embedder
 from dino_uad.embeddings.identity import identify
 from dino_uad.embeddings.loader import EmbeddingLoader
+from dino_uad.handlers import ScanTally
 from dino_uad.transforms.load import LoadScand
 from dino_uad.transforms.orient import OrientScand
 from dino_uad.transforms.resize import InPlaneResized
@@ -52,6 +53,20 @@ def test_values_are_the_backbones_in_half_precision(tmp_path):
     assert dataset[1]["embedding"].dtype == torch.half
     torch.testing.assert_close(dataset[1]["embedding"], expected[0].half(), rtol=2e-3, atol=1e-3)
     torch.testing.assert_close(dataset[1]["cls"], cls[0], rtol=1e-4, atol=1e-5)
+
+
+def test_slices_of_a_volume_are_one_scan_and_pictures_of_a_patient_are_not(tmp_path):
+    data = [{**entry, "group": "patient"} for entry in pictures(tmp_path, 3)]
+    found = []
+    for slices in (1, 2):
+        dataset = EmbeddingDataset(data, lambda entry, slices=slices: [load_unit(entry)] * slices, backbone())
+        tally = ScanTally(EmbeddingLoader(dataset, batch_size=2))
+        count = len(dataset)
+        tally.add({"item": torch.arange(count)}, torch.arange(count), torch.rand(count, 1, 28, 28), (2, 2))
+        _, groups, _, scans = tally.gathered((2, 2))
+        assert groups == ["patient"] * count
+        found.append(scans)
+    assert found == [[0, 1, 2], [0, 0, 1, 1, 2, 2]]
 
 
 def test_the_size_that_is_told_is_that_of_the_slices(tmp_path, caplog):

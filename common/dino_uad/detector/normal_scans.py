@@ -35,18 +35,22 @@ class NormalScans(nn.Module):
         self.seen = SeenScans()
         self.register_buffer("finding_thresholds", torch.full((len(FREE_RESPONSE),), torch.nan))
 
-    def fit(self, scores: Tensor, groups: Sequence[Hashable], maps: Tensor) -> None:
+    def fit(self, scores: Tensor, groups: Sequence[Hashable], maps: Tensor, scans: Sequence[Hashable]) -> None:
         """Learn from normal images, in the order of the slices within each group.
 
         Args:
             scores: image scores ``[n]``.
             groups: patient of each image where known, else what is its own.
-            maps: anomaly maps ``[n,h,w]``; may be max-pooled, which keeps the peaks.
+            maps: anomaly maps ``[n,h,w]``; may be max-pooled, which keeps the highest peak.
+            scans: the file of each image: the slices of a volume share their findings, pictures of a patient do not.
         """
         self.images.fit(scores, groups)
         self.scans.fit(*scan_scores(scores, groups))
-        peaks = [finding_peaks(maps[places]) for places in members(groups).values()]
-        highest = [scan[:1] for scan in peaks]
+        of_group: dict[Hashable, list[Tensor]] = {}
+        for (group, _), places in members(list(zip(groups, scans, strict=True))).items():
+            of_group.setdefault(group, []).append(finding_peaks(maps[places]))
+        peaks = [torch.cat(parts) for parts in of_group.values()]
+        highest = [group.amax()[None] for group in peaks]
         found = [threshold_at_findings(highest if p in BY_SCANS else peaks, r) for p, r in FREE_RESPONSE.items()]
         self.finding_thresholds.copy_(torch.tensor(found))
         for line in self.promises():

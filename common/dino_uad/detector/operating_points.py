@@ -12,8 +12,8 @@ SCAN_RATES = (0.05, 0.01)
 FREE_RESPONSE = {"1 finding in 10 scans": 0.1, "1 in 4 normal scans": 0.25}
 """Share of normal scans that may have any finding; what is promised of either is no more than that.
 
-``1 finding in 10 scans`` counts every local maximum of the calibration scans: among those there are at most so many
-findings. Of new scans only the share that has any is bounded, not how many one of them has.
+``1 finding in 10 scans`` counts every local maximum of the calibration scans' maps on the patch grid, about as many as
+they have findings. Of new scans only the share that has any is bounded, not how many one of them has.
 """
 
 BY_SCANS = frozenset({"1 in 4 normal scans"})

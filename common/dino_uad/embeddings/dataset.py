@@ -132,8 +132,12 @@ class EmbeddingDataset(Dataset):
 
     def entry(self, item: int) -> Mapping[str, Any]:
         """Entry of the data list that slice ``item`` was made from."""
+        return self.entries[self.scan(item)]
+
+    def scan(self, item: int) -> int:
+        """Number of the entry that slice ``item`` was made from: the slices of a volume share it, pictures do not."""
         self.build()
-        return self.entries[int(self._index[item, 0])]
+        return int(self._index[item, 0])
 
     def group(self, item: int) -> str:
         """Group of slice ``item``: the entry's ``group`` (patient) or, without one, its file."""

@@ -129,10 +129,9 @@ def _fit_thresholds(
     everywhere.look_closer()
     for _, result in _assessed(network, scored, device):
         _count_pixels(network, result, inside, everywhere)
-    scores, groups, maps = tally.gathered(network.grid_size)
     network.thresholds.copy_(inside.compute().to(network.thresholds))
     network.pixel_thresholds.copy_(everywhere.compute().to(network.thresholds))
-    network.normal_scans.fit(scores, groups, maps)
+    network.normal_scans.fit(*tally.gathered(network.grid_size))
     for name, thresholds in (("the foreground", network.thresholds), ("all pixels", network.pixel_thresholds)):
         rates = ", ".join(
             f"{100 * rate:g} %: {threshold:.4g}"

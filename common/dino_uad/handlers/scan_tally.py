@@ -15,14 +15,15 @@ class ScanTally:
     """Image scores and max-pooled anomaly maps of normal validation images: 4 bytes a patch.
 
     Args:
-        loader: where the batches come from; its ``dataset`` tells the group of an ``item``. Without one, each image
-            is a group of its own.
+        loader: where the batches come from; its ``dataset`` tells the group and the scan of an ``item``. Without one,
+            each image is a group and a scan of its own.
         device: on which processes exchange tensors (NCCL knows no other than the GPU).
     """
 
     def __init__(self, loader: Iterable, device: torch.device | str = "cpu") -> None:
         self._device = device
-        self._group = getattr(getattr(loader, "dataset", None), "group", None)
+        dataset = getattr(loader, "dataset", None)
+        self._group, self._scan = getattr(dataset, "group", None), getattr(dataset, "scan", None)
         self._items: list[Tensor] = []
         self._scores: list[Tensor] = []
         self._maps: list[Tensor] = []
@@ -36,8 +37,8 @@ class ScanTally:
         self._maps.append(F.adaptive_max_pool2d(maps, tuple(grid))[:, 0].cpu())
         self._count += count
 
-    def gathered(self, grid: Sequence[int]) -> tuple[Tensor, list[Hashable], Tensor]:
-        """Scores ``[n]``, groups and maps ``[n,h,w]`` of all processes, in the order of the data set.
+    def gathered(self, grid: Sequence[int]) -> tuple[Tensor, list[Hashable], Tensor, list[Hashable]]:
+        """Scores ``[n]``, groups, maps ``[n,h,w]`` and scans of all processes, in the order of the data set.
 
         Raises:
             ValueError: there were no images.
@@ -51,5 +52,7 @@ class ScanTally:
             raise ValueError("no normal validation images to calibrate on: check the validation data list")
         order = items.argsort(stable=True)
         numbers = items[order].tolist()
-        groups = [self._group(number) for number in numbers] if self._group else list(range(len(numbers)))
-        return scores[order], groups, maps[order]
+        groups, scans = (
+            [of(number) for number in numbers] if of else list(range(len(numbers))) for of in (self._group, self._scan)
+        )
+        return scores[order], groups, maps[order], scans
