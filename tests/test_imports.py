@@ -15,7 +15,6 @@ PACKAGE = Path(dino_uad.__file__).parent
 FLOORS = (
     ("exact", "heap", "transfer", "ahead", "settings", "versions"),
     (
-        "config_keys",
         "describe",
         "digests",
         "errors",

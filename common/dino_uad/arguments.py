@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import fire.decorators
 
-from dino_uad.config_keys import KINDS, expand_folder
+from dino_uad.overrides import KINDS, expand_folder
 
 # fire notes in an attribute of a function how to parse its arguments, and would show that as a group of commands.
 fire.decorators.FIRE_METADATA = "_FIRE_METADATA"

@@ -14,7 +14,6 @@ from monai.bundle import ConfigParser
 
 from dino_uad.ahead import ahead
 from dino_uad.bundle_run import find_bundle
-from dino_uad.config_keys import check_override
 from dino_uad.data import datalist
 from dino_uad.detector import (
     AnomalyDetector,
@@ -28,6 +27,7 @@ from dino_uad.embeddings import EmbeddingLoader, identify
 from dino_uad.files import atomic_path, save_torch, write_json
 from dino_uad.handlers import ScanTally, score
 from dino_uad.handlers import calibrate as calibrate_network
+from dino_uad.overrides import check_override
 
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
 NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")

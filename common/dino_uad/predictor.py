@@ -18,11 +18,11 @@ from torch import Tensor
 
 from dino_uad.as_file import InMemory, as_file
 from dino_uad.bundle_run import find_bundle
-from dino_uad.config_keys import check_override, expand_folder
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.digests import digest_file
 from dino_uad.errors import explain
 from dino_uad.findings import Finding, ScanGrid
+from dino_uad.overrides import check_override, expand_folder
 from dino_uad.saved_names import SavedNames
 from dino_uad.transforms import NOTHING_SCORED, SaveMapd, ServedMapd, is_picture, nothing_scored, on_scan_grid
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from dino_uad.config_keys import check_override
 from dino_uad.detector.fingerprint import BEFORE
 from dino_uad.heads.anomaly_dino import AnomalyDinoHead
 from dino_uad.heads.dpmm import DPMMHead
+from dino_uad.overrides import check_override
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NAMES = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/paper.json"))

@@ -21,8 +21,7 @@ from dino_uad.backbones.architectures import ARCHITECTURES
 from dino_uad.backbones.weights.commands import WeightCommands
 from dino_uad.backbones.weights.registry import SOURCES
 from dino_uad.cli import VERBS, resolve
-from dino_uad.config_keys import check_override
-from dino_uad.overrides import parse_options
+from dino_uad.overrides import check_override, parse_options
 
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 COMMAND = re.compile(r"(?:python|torchrun)\b.*?-m (monai\.bundle|dino_uad) (.*)")

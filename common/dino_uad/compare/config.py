@@ -15,10 +15,10 @@ from monai.bundle import ConfigParser
 from dino_uad.ahead import ahead
 from dino_uad.bundle_run import configured, find_bundle
 from dino_uad.compare.spec import BASELINES, BRIGHTNESS, INTENSITY, BackboneSpec, Method
-from dino_uad.config_keys import check_override
 from dino_uad.describe import describe
 from dino_uad.digests import digest_code, digest_facts
 from dino_uad.embeddings import entry_key
+from dino_uad.overrides import check_override
 
 PLACES = ("bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "cache_dir")
 """Keys that say where files are, and decide no number."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_uad.backbones.weights import SOURCES
-from dino_uad.config_keys import check_override
 from dino_uad.digests import digest_file
 from dino_uad.errors import explain
 from dino_uad.export.archive import extract_archive, write_archive
 from dino_uad.export.large_files import large_files
 from dino_uad.export.needed import PACKAGE, needed_files
+from dino_uad.overrides import check_override
 
 if TYPE_CHECKING:
     from dino_uad.detector import AnomalyDetector
