@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ def check(
         seed,
         anomalous_labels,
     )
-    understood = understand(Path(dataset_dir).expanduser(), options)
+    understood = understand(Path(os.path.expanduser(dataset_dir)), options)
     check_sizes(chosen_series([case.as_dict() for case in understood.cases], series))
     values = as_values(understood)
     values["images"] = {}
