@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from fire.decorators import SetParseFn
 
-from dino_uad.overrides import KINDS, expand_folder
+from dino_uad.as_typed import expand_folder
+from dino_uad.overrides import KINDS
 
 CHECKED = {bool: bool, int: int, float: (int, float), str: object}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from dino_uad.verbatim import as_override, verbatim
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -41,7 +44,8 @@ def find_bundle(name: str) -> Path:
         FileNotFoundError: there is none; the places that were searched are named.
     """
     shipped = shipped_bundles()
-    places = [Path(name).expanduser(), Path("bundles") / name] + [path for key, path in shipped.items() if key == name]
+    places = [Path(os.path.expanduser(name)), Path("bundles") / name]
+    places += [path for key, path in shipped.items() if key == name]
     for place in places:
         if (place / "configs" / "metadata.json").is_file():
             return place.resolve()
@@ -65,7 +69,7 @@ def init(folder: str = "bundles") -> list[str]:
         FileExistsError: a bundle of that name is there already; then nothing is written.
         FileNotFoundError: this copy of the package has none; a shared bundle carries such a copy.
     """
-    targets = {source: Path(folder).expanduser() / name for name, source in shipped_bundles().items()}
+    targets = {source: Path(os.path.expanduser(folder)) / name for name, source in shipped_bundles().items()}
     if not targets:
         raise FileNotFoundError(
             "no bundles came with this copy of dino_uad; it was made for the bundle that carries it. Install dino-uad, "
@@ -104,9 +108,11 @@ def configured(
     root = find_bundle(bundle)
     parser = ConfigParser()
     parser.read_config([root / "configs" / file for file in WORKFLOWS[workflow]])
-    places = {"ckpt_dir": str(folder), "output_dir": str(folder), "cache_dir": str(folder.parent / "cache")}
+    places = {"ckpt_dir": folder, "output_dir": folder, "cache_dir": folder.parent / "cache"}
+    places |= {"bundle_root": root, "dataset_dir": dataset_dir}
     size = {"image_size": [image_size, image_size]}
-    parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **places, **size, **overrides})
+    parser.update({key: verbatim(str(place)) for key, place in places.items()})
+    parser.update({key: as_override(value) for key, value in {**size, **overrides}.items()})
     return parser
 
 
