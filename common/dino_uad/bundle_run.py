@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dino_uad.verbatim import as_override, verbatim
@@ -25,6 +23,8 @@ WORKFLOWS = {
     "evaluate": ("train.json", "evaluate.json"),
     "inference": ("inference.json",),
 }
+OF_RUNS = ("models", "eval", "cache", "runs")
+"""Folders of a bundle that its runs make."""
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -69,6 +69,8 @@ def init(folder: str = "bundles") -> list[str]:
         FileExistsError: a bundle of that name is there already; then nothing is written.
         FileNotFoundError: this copy of the package has none; a shared bundle carries such a copy.
     """
+    from dino_uad.files import atomic_path, new_folder  # they import torch
+
     targets = {source: Path(os.path.expanduser(folder)) / name for name, source in shipped_bundles().items()}
     if not targets:
         raise FileNotFoundError(
@@ -79,11 +81,12 @@ def init(folder: str = "bundles") -> list[str]:
         if target.exists():
             raise FileExistsError(f"{target} is there already and stays as it is; choose another folder, or move it")
     for source, target in targets.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent) as temporary:
-            copied = Path(temporary) / target.name
-            shutil.copytree(source, copied, ignore=shutil.ignore_patterns("models", "eval", "cache", "runs"))
-            copied.rename(target)
+        with new_folder(target) as copied:
+            for path in sorted(path for path in source.rglob("*") if path.is_file()):
+                name = path.relative_to(source)
+                if name.parts[0] not in OF_RUNS:
+                    with atomic_path(copied / name) as temporary:
+                        temporary.write_bytes(path.read_bytes())  # without the permissions of an installed package
     print(
         f"wrote {', '.join(path.name for path in targets.values())} to {folder}; each one's docs/README.md says how on"
     )
