@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import unicodedata
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class SaveMapd(SaveImaged):
         self.output_dir = Path(output_dir)
         self.anonymous_names = anonymous_names
         self._sources: dict[str, str] = {}
+        self._claim: Callable[[str, str], str] | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -93,12 +94,19 @@ class SaveMapd(SaveImaged):
         """Keep the name of a result that an earlier run saved for the file ``source``."""
         self._sources.setdefault(_on_disk(self.output_dir / name), _place(source))
 
+    def claim_names(self, claim: Callable[[str, str], str]) -> None:
+        """Ask for new names: ``claim(name, owner)`` says whose it is, where several runs save into one folder."""
+        self._claim = claim
+
     def path(self, source: str, postfix: str, suffix: str) -> Path:
         """Where the result of a file goes: by its name, and by its place too where another has that name."""
         path, with_place = self._names(source, postfix, suffix)
-        if self._sources.setdefault(_on_disk(path), _place(source)) != _place(source):
-            path = with_place
-            self._sources[_on_disk(path)] = _place(source)
+        place, name = _place(source), _on_disk(path)
+        mine = self._sources.get(name, place) == place
+        if mine and name not in self._sources and self._claim:
+            mine = self._claim(_on_disk(Path(path.name)), _place_digest(source)) == _place_digest(source)
+        path = path if mine else with_place
+        self._sources[_on_disk(path)] = place
         return path
 
     def discard(self, source: str, suffixes: Sequence[str] = (".tif", ".png", ".nii.gz")) -> None:
