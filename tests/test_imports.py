@@ -22,6 +22,8 @@ FLOORS = (
         "parallel",
         "unequal_work",
         "tracing",
+        "verbatim",
+        "as_typed",
         "overrides",
         "arguments",
         "measure",

@@ -7,8 +7,9 @@ import monai.bundle
 import pytest
 from monai.bundle import ConfigParser
 
+from dino_uad.as_typed import PLACES, parse_options, read_as_typed
 from dino_uad.errors import explain
-from dino_uad.overrides import PLACES, check_override, parse_options, read_as_typed
+from dino_uad.overrides import check_override
 from dino_uad.transforms import ThresholdMapd
 
 CONFIG = {"displayable_configs": {"false_positive_rate": ["5 %", "1 %"], "min_size": "0"}, "image_size": [448, 448]}

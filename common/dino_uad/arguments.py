@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 import fire.decorators
 
-from dino_uad.overrides import KINDS, expand_folder
+from dino_uad.as_typed import expand_folder
+from dino_uad.overrides import KINDS
 
 # fire notes in an attribute of a function how to parse its arguments, and would show that as a group of commands.
 fire.decorators.FIRE_METADATA = "_FIRE_METADATA"

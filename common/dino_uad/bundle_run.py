@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from dino_uad.verbatim import as_override, verbatim
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -22,6 +23,8 @@ WORKFLOWS = {
     "evaluate": ("train.json", "evaluate.json"),
     "inference": ("inference.json",),
 }
+OF_RUNS = ("models", "eval", "cache", "runs")
+"""Folders of a bundle that its runs make."""
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -41,7 +44,8 @@ def find_bundle(name: str) -> Path:
         FileNotFoundError: there is none; the places that were searched are named.
     """
     shipped = shipped_bundles()
-    places = [Path(name).expanduser(), Path("bundles") / name] + [path for key, path in shipped.items() if key == name]
+    places = [Path(os.path.expanduser(name)), Path("bundles") / name]
+    places += [path for key, path in shipped.items() if key == name]
     for place in places:
         if (place / "configs" / "metadata.json").is_file():
             return place.resolve()
@@ -65,7 +69,9 @@ def init(folder: str = "bundles") -> list[str]:
         FileExistsError: a bundle of that name is there already; then nothing is written.
         FileNotFoundError: this copy of the package has none; a shared bundle carries such a copy.
     """
-    targets = {source: Path(folder).expanduser() / name for name, source in shipped_bundles().items()}
+    from dino_uad.files import atomic_path, new_folder  # they import torch
+
+    targets = {source: Path(os.path.expanduser(folder)) / name for name, source in shipped_bundles().items()}
     if not targets:
         raise FileNotFoundError(
             "no bundles came with this copy of dino_uad; it was made for the bundle that carries it. Install dino-uad, "
@@ -75,11 +81,12 @@ def init(folder: str = "bundles") -> list[str]:
         if target.exists():
             raise FileExistsError(f"{target} is there already and stays as it is; choose another folder, or move it")
     for source, target in targets.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent) as temporary:
-            copied = Path(temporary) / target.name
-            shutil.copytree(source, copied, ignore=shutil.ignore_patterns("models", "eval", "cache", "runs"))
-            copied.rename(target)
+        with new_folder(target) as copied:
+            for path in sorted(path for path in source.rglob("*") if path.is_file()):
+                name = path.relative_to(source)
+                if name.parts[0] not in OF_RUNS:
+                    with atomic_path(copied / name) as temporary:
+                        temporary.write_bytes(path.read_bytes())  # without the permissions of an installed package
     print(
         f"wrote {', '.join(path.name for path in targets.values())} to {folder}; each one's docs/README.md says how on"
     )
@@ -104,9 +111,11 @@ def configured(
     root = find_bundle(bundle)
     parser = ConfigParser()
     parser.read_config([root / "configs" / file for file in WORKFLOWS[workflow]])
-    places = {"ckpt_dir": str(folder), "output_dir": str(folder), "cache_dir": str(folder.parent / "cache")}
+    places = {"ckpt_dir": folder, "output_dir": folder, "cache_dir": folder.parent / "cache"}
+    places |= {"bundle_root": root, "dataset_dir": dataset_dir}
     size = {"image_size": [image_size, image_size]}
-    parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir), **places, **size, **overrides})
+    parser.update({key: verbatim(str(place)) for key, place in places.items()})
+    parser.update({key: as_override(value) for key, value in {**size, **overrides}.items()})
     return parser
 
 

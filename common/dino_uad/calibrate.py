@@ -28,6 +28,7 @@ from dino_uad.files import atomic_path, save_torch, write_json
 from dino_uad.handlers import ScanTally, score
 from dino_uad.handlers import calibrate as calibrate_network
 from dino_uad.overrides import check_override
+from dino_uad.verbatim import as_override, verbatim
 
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
 NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")
@@ -167,8 +168,8 @@ def fitted_config(root: Path, path: Path, overrides: Mapping[str, Any]) -> Confi
     told_by_model["slices"] = {**parser["slices"], **fitted_slices(path), "stride": 1}
     for key, value in overrides.items():
         check_override(key, value, parser.get())
-    told_by_model |= {"bundle_root": str(root), "network_def#checkpoint": str(path)}
-    for key, value in {**told_by_model, **overrides}.items():
+    told_by_model |= {"bundle_root": verbatim(str(root)), "network_def#checkpoint": verbatim(str(path))}
+    for key, value in {**told_by_model, **{key: as_override(value) for key, value in overrides.items()}}.items():
         parser[key] = value
     return parser
 
@@ -177,7 +178,8 @@ def fitted_on(
     parser: ConfigParser, scans: Sequence[Mapping[str, Any]], cache_dir: str | None
 ) -> tuple[AnomalyDetector, EmbeddingLoader]:
     """The network of a :func:`fitted_config`, and the embeddings of normal scans that are not the fit's."""
-    parser["val_data"], parser["cache_dir"] = list(scans), cache_dir
+    # A tuple, into which the parser does not look: names of files and patients are no part of a config.
+    parser["val_data"], parser["cache_dir"] = tuple(scans), cache_dir and verbatim(cache_dir)
     parser["validate#dataset#stand_in"] = None  # there are no training images here
     return parser.get_parsed_content("network_def").eval(), parser.get_parsed_content("validate#dataloader")
 

@@ -48,8 +48,11 @@ def explain(error: BaseException) -> str:
         )
     if any(sign in text for sign in NO_GPU):
         return f"no such GPU for torch ({text.splitlines()[0].rstrip('.')}); use --device cpu or a torch for GPUs"
+    if isinstance(cause, OSError) and cause.strerror and raised_here(cause):
+        # Ours say all in words; the system's that a line of ours met say what is wrong, and with which file.
+        return cause.strerror if cause.filename is None else f"{cause.filename}: {cause.strerror}"
     if isinstance(cause, SELF_EXPLANATORY) and text:
-        return (cause.strerror or text) if isinstance(cause, OSError) and raised_here(cause) else text
+        return text
     return f"{type(cause).__name__}: {text}".removesuffix(": ")
 
 

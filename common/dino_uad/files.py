@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import IO, Any
 from uuid import uuid4
 
@@ -66,8 +65,8 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target}: exists and is not empty; expected a new folder. Choose another name or remove it.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    temporary.chmod(0o755)
+    temporary = target.with_name(f".{uuid4().hex[:8]}-{target.name}")
+    temporary.mkdir()  # with the permissions that its owner gives to folders
     try:
         yield temporary
         if target.exists():

@@ -7,22 +7,17 @@ it leaves out: ``--slices#preset None`` would keep the preset.
 from __future__ import annotations
 
 import inspect
-import os
-import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from copy import copy
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
 from typing import Any, NoReturn
 
+from dino_uad.as_typed import PLACES, parse_options, read_as_typed, run_parameters
 from dino_uad.settings import require_count
+from dino_uad.verbatim import EXPRESSION
 
-EXPRESSION = ("$", "@", "%")  # of MONAI's config language
-PLACES = ("dataset_dir", "output_dir", "ckpt_dir", "model_file", "cache_dir", "bundle_root")
-TEXTS = ("normal", "pattern", "mask_pattern", "image_pattern", "group_pattern", "series", "kind")
-"""Options of data lists."""
 KINDS = {
     bool: "True or False",
     int: "a whole number",
@@ -40,13 +35,14 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     quotes, or in a config.
 
     Args:
-        argv: command line of a process; this one's when None. Anything but ``monai.bundle run`` is not looked at.
+        argv: command line of a process; this one's when None. Only ``run`` and ``run_workflow`` of ``monai.bundle`` are
+            looked at.
 
     Raises:
         ValueError: the message names the key, what was given, and the key or kind of value that was expected.
     """
     argv = sys.argv if argv is None else argv
-    is_run = Path(argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py") and "run" in argv[1:2]
+    is_run = Path(argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py") and argv[1:2] in (["run"], ["run_workflow"])
     if is_run:
         _check_options(argv)
     read_as_typed(argv[2:] if is_run else [])
@@ -60,20 +56,8 @@ def _check_options(argv: Sequence[str]) -> None:
         options = {**ConfigParser.load_config_file(options["args_file"]), **options}
     config = ConfigParser.load_config_files(options.get("config_file", {}))
     for key, value in options.items():
-        if key not in _run_parameters():
+        if key not in run_parameters():
             check_override(key.lstrip("+~"), value, config)
-
-
-def _run_parameters() -> Collection[str]:
-    """Options of MONAI's command itself."""
-    import monai.bundle
-
-    return inspect.signature(monai.bundle.run).parameters
-
-
-def expand_folder(key: str, value: Any) -> Any:
-    """The value of a config key, ``~`` in front of a folder replaced by the home folder."""
-    return os.path.expanduser(value) if key in PLACES and isinstance(value, str) else value
 
 
 def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: int) -> None:
@@ -86,88 +70,6 @@ def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: in
     found = {"max_epochs": max_epochs, "val_interval": val_interval, "num_workers": num_workers, "seed": seed}
     for name, value in found.items():
         require_count(name, value, smallest[name])
-
-
-def parse_options(tokens: Sequence[str]) -> dict[str, Any]:
-    """``--key value`` and ``--key=value``, parsed as python-fire does; a key without a value is True."""
-    from fire.parser import DefaultParseValue
-
-    return {key: True if text is None else DefaultParseValue(text) for key, text in option_words(tokens)}
-
-
-def option_words(tokens: Sequence[str]) -> list[tuple[str, str | None]]:
-    """The options of a command line with the text of their values; None for a key without a value."""
-    options: list[tuple[str, str | None]] = []
-    open_key = False
-    for token in tokens:
-        flag = re.match(r"--?([^\W\d][^=]*)(?:=(.*))?$", token, re.DOTALL)
-        if flag:
-            options.append((flag[1].replace("-", "_"), flag[2]))
-            open_key = flag[2] is None
-        elif open_key:
-            options[-1] = (options[-1][0], token)
-            open_key = False
-    return options
-
-
-def read_as_typed(tokens: Sequence[str]) -> None:
-    """Undo what python-fire made of text: it reads ``2024`` as a number, ``1_0`` as 10, and ``case#7`` as ``case``.
-
-    And what MONAI's ``run`` makes of None: nothing, the config's own value stays.
-
-    The config that runs is that of the parser which is resolving the ``initialize`` step that led here.
-
-    Args:
-        tokens: the options of the command line.
-    """
-    from monai.bundle import ConfigParser
-
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    if frame is None:
-        return
-    parser = frame.f_locals["self"]
-    for key, text in option_words(tokens):
-        if text == "None" and key not in _run_parameters():
-            _set(parser, key.lstrip("+~"), None)
-        elif text and _is_text(key, text):
-            _set(parser, key, text)
-    for key in PLACES:
-        value = parser.config.get(key)
-        if (expanded := expand_folder(key, value)) != value:
-            _set(parser, key, expanded)
-
-
-def _is_text(key: str, text: str) -> bool:
-    """Whether a value is text, and not a list of texts, None, an expression, or in quotes, which are taken off."""
-    *parents, name = key.split("#")
-    if text == "None" or text[0] in (*EXPRESSION, "'", '"') or (name == "normal" and text[0] == "["):
-        return False
-    return name in PLACES if not parents else name in TEXTS and parents[-1].endswith("_data")
-
-
-def _set(parser: Any, key: str, text: str | None) -> None:
-    """Replace a value in a config that is parsed already, in the node that holds it and where it is referred to."""
-    *parents, name = key.split("#")
-    node = parser.config
-    for parent in parents:
-        node = node[int(parent)] if isinstance(node, list) else node.get(parent) if isinstance(node, dict) else None
-    _put(node, name, text)
-    resolver = parser.ref_resolver
-    own = resolver.normalize_id(key)
-    resolver.resolved_content[own] = text
-    if own in resolver.items:
-        resolver.items[own].update_config(text)
-    if parents and (holder := resolver.items.get(resolver.normalize_id("#".join(parents)))) is not None:
-        holder.update_config(_put(copy(holder.get_config()), name, text))
-
-
-def _put(node: Any, name: str, text: str | None) -> Any:
-    """Replace an entry of a dictionary or list; the same node."""
-    if isinstance(node, dict | list):
-        node[int(name) if isinstance(node, list) else name] = text
-    return node
 
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:

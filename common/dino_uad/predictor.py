@@ -17,14 +17,16 @@ from monai.transforms import SaveImaged
 from torch import Tensor
 
 from dino_uad.as_file import InMemory, as_file
+from dino_uad.as_typed import expand_folder
 from dino_uad.bundle_run import find_bundle
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.digests import digest_file
 from dino_uad.errors import explain
 from dino_uad.findings import Finding, ScanGrid
-from dino_uad.overrides import check_override, expand_folder
+from dino_uad.overrides import check_override
 from dino_uad.saved_names import SavedNames
 from dino_uad.transforms import NOTHING_SCORED, SaveMapd, ServedMapd, is_picture, nothing_scored, on_scan_grid
+from dino_uad.verbatim import as_override
 
 Source = str | os.PathLike[str] | InMemory
 IN_VAIN = {"output_dir": "save(folder) says where to", "save_dicom": "DICOM objects are written on the command line"}
@@ -68,7 +70,7 @@ class Prediction:
         Raises:
             ValueError: the folder has the results of another array of this name.
         """
-        return self._names.save(Path(folder).expanduser(), self._item, self.source, self._digest)
+        return self._names.save(Path(os.path.expanduser(folder)), self._item, self.source, self._digest)
 
 
 class Predictor:
@@ -97,7 +99,7 @@ class Predictor:
         self._series = chosen.pop(SERIES, None)
         for key, value in chosen.items():
             check_override(key, value, parser.get())
-            parser[key] = expand_folder(key, value)
+            parser[key] = as_override(expand_folder(key, value))
         self.device = torch.device(parser.get_parsed_content("device"))
         if device is not None:
             parser["device"] = f"$torch.device({str(self.device)!r})"

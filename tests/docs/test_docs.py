@@ -17,11 +17,12 @@ from doc_pages import PAGES, ROOT, all_configs, command_lines, named, prose
 from monai.bundle import ConfigParser
 
 import dino_uad
+from dino_uad.as_typed import parse_options
 from dino_uad.backbones.architectures import ARCHITECTURES
 from dino_uad.backbones.weights.commands import WeightCommands
 from dino_uad.backbones.weights.registry import SOURCES
 from dino_uad.cli import VERBS, resolve
-from dino_uad.overrides import check_override, parse_options
+from dino_uad.overrides import check_override
 
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 COMMAND = re.compile(r"(?:python|torchrun)\b.*?-m (monai\.bundle|dino_uad) (.*)")

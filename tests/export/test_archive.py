@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import stat
 import zipfile
 
@@ -134,3 +135,21 @@ def test_a_damaged_member_is_an_error(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="not an intact zip"):
         extract_archive(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ['say "no"', "a:b", "trailing ", "trailing."])
+def test_nothing_is_packed_that_could_not_be_unpacked(tmp_path, name):
+    with pytest.raises(ValueError, match="unsafe name, which import refuses"):
+        write_archive({f"{name}/LICENSE": b"text"}, tmp_path / "b.zip")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_of_with_the_folder(tmp_path, monkeypatch):
+    write_archive({"b/LICENSE": b"text"}, tmp_path / "b.zip")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match=r"cannot write .*LICENSE \(No space left on device\); free space"):
+        extract_archive(tmp_path / "b.zip", tmp_path / "out")

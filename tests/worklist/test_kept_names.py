@@ -1,5 +1,6 @@
 """One output folder, several runs: a refused run changes nothing, and no map of another scan is ever overwritten."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from inferred import infer, list_in, one_picture, table
 
 import workflows
 from dino_uad.errors import explain
+from dino_uad.transforms import SaveMapd
 from dino_uad.worklist import RunStore
 
 REFUSED = {"image_size": [112, 112]}
@@ -143,3 +145,22 @@ def test_a_folder_that_was_removed_is_named_as_the_cause(tmp_path) -> None:
     os.mkdir(tmp_path / "out")
     with pytest.raises(OSError, match=r"worklist\.sqlite: it, or its folder, was removed or moved while the run went"):
         store.add("b", "", row)
+
+
+def test_two_runs_at_a_time_in_one_folder_give_a_name_to_one_scan(tmp_path) -> None:
+    """As jobs of a cluster do, one a patient, each with a file of the same name; neither knows the other's rows yet."""
+    sources = ["/data/dA/scan.nii.gz", "/data/dB/scan.nii.gz"]
+    savers, stores = [SaveMapd("pred", tmp_path) for _ in sources], [RunStore(tmp_path, "run") for _ in sources]
+    for saver, store in zip(savers, stores, strict=True):
+        saver.claim_names(store.claim)
+    pairs = list(zip(savers, sources, strict=True))
+    names = [saver.path(source, "anomaly", ".nii.gz").name for saver, source in pairs]
+    digest = hashlib.sha256(sources[1].encode()).hexdigest()[:8]
+    assert names == ["scan_anomaly.nii.gz", f"scan_{digest}_anomaly.nii.gz"]
+    assert [
+        saver.path(source, "anomaly", ".nii.gz").name for saver, source in zip(savers, sources, strict=True)
+    ] == names
+    again = SaveMapd("pred", tmp_path)
+    again.claim_names(RunStore(tmp_path, "another").claim)
+    assert again.path(sources[0], "anomaly", ".nii.gz").name == names[0]
+    assert b"dA" not in (tmp_path / "worklist.sqlite").read_bytes()  # an anonymous run tells no names

@@ -19,6 +19,7 @@ from dino_uad.describe import describe
 from dino_uad.digests import digest_code, digest_facts
 from dino_uad.embeddings import entry_key
 from dino_uad.overrides import check_override
+from dino_uad.verbatim import verbatim
 
 PLACES = ("bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "cache_dir")
 """Keys that say where files are, and decide no number."""
@@ -64,7 +65,7 @@ class Cell:
             folder or settings.out,
             settings.dataset_dir,
             settings.image_size,
-            cache_dir=settings.cache_dir,
+            cache_dir=verbatim(settings.cache_dir),
             device=f"$torch.device('{settings.device}')",
             seed=self.seed,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def check(
         ValueError: something is not understood; the message says what to do.
     """
     options = Options.among(locals())
-    understood = understand(Path(dataset_dir).expanduser(), options)
+    understood = understand(Path(os.path.expanduser(dataset_dir)), options)
     check_sizes(chosen_series([case.as_dict() for case in understood.cases], series))
     values = as_values(understood)
     values["images"] = {}

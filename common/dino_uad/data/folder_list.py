@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ def datalist(
     """
     require_choice("split", split, SPLITS)
     require_choice("on_error", on_error, ERRORS)
-    root = Path(dataset_dir).expanduser()
+    root = Path(os.path.expanduser(dataset_dir))
     options = Options.among(locals())
     if split == "all" and root.is_file():
         return chosen_series([{"image": str(root), "anomalous": 0, "group": root.stem}], series, check=False)

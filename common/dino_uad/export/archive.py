@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import stat
@@ -25,6 +24,9 @@ def write_archive(entries: Mapping[str, bytes | Path], target: Path) -> None:
     """Write ``entries`` (name in the zip, with ``/``, to content or file) to ``target``, atomically.
 
     Names are sorted, times and permissions fixed: the bytes depend on the content alone (and on the zlib at hand).
+
+    Raises:
+        ValueError: a name that :func:`extract_archive` would refuse.
     """
     with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in sorted(entries):
@@ -33,6 +35,8 @@ def write_archive(entries: Mapping[str, bytes | Path], target: Path) -> None:
             info.create_system = 3  # Unix, wherever it is written: else the permissions would not count
             info.external_attr = (stat.S_IFREG | 0o644) << 16
             info.compress_type = zipfile.ZIP_DEFLATED
+            if problem := _problem(info):
+                raise ValueError(f"{name!r} {problem}, which import refuses: give the folder or file another name")
             info.file_size = content.stat().st_size if isinstance(content, Path) else len(content)
             source = content.open("rb") if isinstance(content, Path) else BytesIO(content)
             with source, archive.open(info, "w") as member:
@@ -55,13 +59,13 @@ def extract_archive(path: Path, folder: Path) -> str:
             members = [info for info in archive.infolist() if not info.is_dir() and not _is_of_macos(info)]
             top = _check_members(path, archive.infolist())
             for info in members:
-                destination = folder / info.filename
-                destination.parent.mkdir(parents=True, exist_ok=True)
                 # A member yields no more than the size checked above, then its checksum has to be right.
-                with archive.open(info) as source, destination.open("xb") as file:
+                with (
+                    archive.open(info) as source,
+                    atomic_path(folder / info.filename) as temporary,
+                    temporary.open("wb") as file,
+                ):
                     shutil.copyfileobj(source, file, 1 << 20)
-                    file.flush()
-                    os.fsync(file.fileno())
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ValueError(f"{path} is not an intact zip file ({error}): get it again") from error
     return top

@@ -18,6 +18,7 @@ from dino_uad.export.archive import extract_archive, write_archive
 from dino_uad.export.large_files import large_files
 from dino_uad.export.needed import PACKAGE, needed_files
 from dino_uad.overrides import check_override
+from dino_uad.verbatim import as_override, verbatim
 
 if TYPE_CHECKING:
     from dino_uad.detector import AnomalyDetector
@@ -124,7 +125,7 @@ def _overridden(root: Path, overrides: Mapping[str, Any]) -> dict[str, bytes | P
         problems = {key: _refusal(key, value, parser.get()) for key, value in overrides.items()}
         here = {key: overrides[key] for key, problem in problems.items() if problem is None}
         if here:
-            parser.update(here)
+            parser.update({key: as_override(value) for key, value in here.items()})
             changed[f"configs/{path.name}"] = _json(parser.get())
         for key, problem in problems.items():
             refused[key] += [problem] if problem else []
@@ -148,7 +149,7 @@ def _build(files: Mapping[str, bytes | Path], model: Path, root: Path) -> Anomal
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(json.loads(_read(files["configs/inference.json"])))
-    parser.update({"bundle_root": str(root), "network_def#checkpoint": str(model)})
+    parser.update({"bundle_root": verbatim(str(root)), "network_def#checkpoint": verbatim(str(model))})
     try:
         return parser.get_parsed_content("network_def")
     except (RuntimeError, ValueError, KeyError) as error:

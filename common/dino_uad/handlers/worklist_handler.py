@@ -57,6 +57,8 @@ class WorklistHandler:
         self._started = self._last = time.perf_counter()
         self._at = datetime.now().astimezone().isoformat(timespec="seconds")
         self.worklist.start()
+        for saver in self._savers:
+            saver.claim_names(self.worklist.store.claim)
         for name, source in self.worklist.sources().items():
             for saver in self._savers:
                 saver.reserve(name, source)

@@ -18,7 +18,7 @@ def check_path(filename: str | os.PathLike) -> str:
         raise ValueError(f"expected one file name, found {type(filename).__name__}: {str(filename)[:80]!r}")
     if not os.fspath(filename):  # MONAI Label hands one on for an image that it does not have; as a path it is "."
         raise ValueError(f"found an empty file name; expected that of {EXPECTED}. Check which image was asked for.")
-    path = Path(filename).expanduser()
+    path = Path(os.path.expanduser(filename))
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder. Expected {EXPECTED}; check the path.")
     if path.is_dir():

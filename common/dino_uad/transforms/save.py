@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ from dino_uad.transforms.suffixes import image_name
 from dino_uad.transforms.unscored import nothing_scored
 from dino_uad.wording import visible
 
+LONGEST = 206
+"""Bytes of a name that are kept: with its place, a postfix and what a file is called while it is written, no more than
+the 255 that file systems allow."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,7 +43,8 @@ class SaveMapd(SaveImaged):
       and sform.
 
     The name is ``<input>_<postfix>.<ext>``. When inputs of one name come from different folders, later ones get the
-    first 8 digits of their path's sha256 added, never an overwritten result. Files appear only whole. The path is also
+    first 8 digits of their path's sha256 added, never an overwritten result, and so do names that are too long for a
+    file, cut; names that differ in case alone are one name on many disks. Files appear only whole. The path is also
     put into ``meta["saved_to"]``, and as ``<postfix>_map`` into the item's ``saved``. Every file carries the mark by
     which ``is_own_result`` knows it. Nothing is saved of a scan of which nothing was scored. It is a ``SaveImaged``,
     because MONAI Label takes those out of postprocessing.
@@ -62,7 +69,8 @@ class SaveMapd(SaveImaged):
         self.postfixes = (postfixes,) * len(self.keys) if isinstance(postfixes, str) else tuple(map(str, postfixes))
         self.output_dir = Path(output_dir)
         self.anonymous_names = anonymous_names
-        self._sources: dict[Path, str] = {}
+        self._sources: dict[str, str] = {}
+        self._claim: Callable[[str, str], str] | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -84,14 +92,21 @@ class SaveMapd(SaveImaged):
 
     def reserve(self, name: str, source: str) -> None:
         """Keep the name of a result that an earlier run saved for the file ``source``."""
-        self._sources.setdefault(self.output_dir / name, _place(source))
+        self._sources.setdefault(_on_disk(self.output_dir / name), _place(source))
+
+    def claim_names(self, claim: Callable[[str, str], str]) -> None:
+        """Ask for new names: ``claim(name, owner)`` says whose it is, where several runs save into one folder."""
+        self._claim = claim
 
     def path(self, source: str, postfix: str, suffix: str) -> Path:
         """Where the result of a file goes: by its name, and by its place too where another has that name."""
         path, with_place = self._names(source, postfix, suffix)
-        if self._sources.setdefault(path, _place(source)) != _place(source):
-            path = with_place
-            self._sources[path] = _place(source)
+        place, name = _place(source), _on_disk(path)
+        mine = self._sources.get(name, place) == place
+        if mine and name not in self._sources and self._claim:
+            mine = self._claim(_on_disk(Path(path.name)), _place_digest(source)) == _place_digest(source)
+        path = path if mine else with_place
+        self._sources[_on_disk(path)] = place
         return path
 
     def discard(self, source: str, suffixes: Sequence[str] = (".tif", ".png", ".nii.gz")) -> None:
@@ -101,7 +116,7 @@ class SaveMapd(SaveImaged):
         """
         for postfix, suffix in product(self.postfixes, suffixes):
             short, with_place = self._names(source, postfix, suffix)
-            mine = [with_place, *([short] if self._sources.get(short) == _place(source) else [])]
+            mine = [with_place, *([short] if self._sources.get(_on_disk(short)) == _place(source) else [])]
             for path in mine:
                 if path.is_file() and is_own_result(path):
                     path.unlink()
@@ -110,9 +125,10 @@ class SaveMapd(SaveImaged):
     def _names(self, source: str, postfix: str, suffix: str) -> tuple[Path, Path]:
         """The two names that the result of a file may have."""
         name = anonymous_name(source) if self.anonymous_names else image_name(Path(source))
-        return tuple(
-            self.output_dir / f"{stem}_{postfix}{suffix}" for stem in (name, f"{name}_{_place_digest(source)}")
-        )
+        kept = os.fsencode(name)[:LONGEST].decode("utf-8", "ignore") if len(os.fsencode(name)) > LONGEST else name
+        with_place = f"{kept}_{_place_digest(source)}"
+        stems = (name if kept == name else with_place, with_place)
+        return tuple(self.output_dir / f"{stem}_{postfix}{suffix}" for stem in stems)
 
 
 def anonymous_name(source: str | Path) -> str:
@@ -122,6 +138,11 @@ def anonymous_name(source: str | Path) -> str:
 
 def _place_digest(source: str | Path) -> str:
     return hashlib.sha256(_place(source).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def _on_disk(path: Path) -> str:
+    """One text for all names that a disk may take for one: many know neither case nor how an accent is composed."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _place(source: str | Path) -> str:

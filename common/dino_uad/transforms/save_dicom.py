@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,10 @@ class SaveDicomd(SaveImaged):
             if name.endswith(ending := f"_{kind}.dcm"):
                 for each in KINDS:
                     self.names.reserve(f"{name.removesuffix(ending)}_{each}.dcm", source)
+
+    def claim_names(self, claim: Callable[[str, str], str]) -> None:
+        """Ask for new names, as :class:`SaveMapd` does."""
+        self.names.claim_names(claim)
 
     def _objects_or_why(
         self, item: Mapping[Hashable, Any], image: MetaTensor, path: Path

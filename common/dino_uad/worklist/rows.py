@@ -15,6 +15,7 @@ create table if not exists scan (
     source blob primary key, state text, run text, failed integer, score real, row text, slices text, findings text,
     picture blob);
 create index if not exists by_score on scan (failed, score desc, source);
+create table if not exists claim (name blob primary key, owner text);
 """
 NO_LIST = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 """SQLite's error codes for a file that is no list of ours; others are errors of the system."""
@@ -33,7 +34,8 @@ class RunStore:
     """One row a file, in SQLite (a part of Python): each is on disk, whole, once :meth:`add` returns.
 
     Rows of another ``run`` (another model, other settings) are not shown, and stay until their file has a new one: they
-    tell whose the maps are that lie in the folder. No file is made, and none changed, before the first row is added.
+    tell whose the maps are that lie in the folder. No file is made, and none changed, before the first row is added or
+    name claimed.
 
     Args:
         folder: of the results; the file is ``worklist.sqlite`` there.
@@ -74,10 +76,16 @@ class RunStore:
         place = STATUS[row["status"]]
         values = (_stored(source), state, self.run, place, row.get("image_score"), *texts, picture)
         with self._explained():
-            if not self._on_disk:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._base, self._on_disk = _opened(self.path), True
+            self._put_on_disk()
             self._base.execute("insert or replace into scan values (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def claim(self, name: str, owner: str) -> str:
+        """Whose the name of a result is: its first claimant's, whichever of several runs into the folder that is."""
+        with self._explained():
+            self._put_on_disk()
+            self._base.execute("insert or ignore into claim values (?, ?)", (_stored(name), owner))
+        ((found,),) = self._found("select owner from claim where name = ?", (_stored(name),))
+        return found
 
     def states(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """File, state and row of all that were scored."""
@@ -138,6 +146,11 @@ class RunStore:
     def close(self) -> None:
         """Close the file."""
         self._base.close()
+
+    def _put_on_disk(self) -> None:
+        if not self._on_disk:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._base, self._on_disk = _opened(self.path), True
 
     def _found(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Iterator[tuple[Any, ...]]:
         """The rows that a query finds, as they are read from the disk."""

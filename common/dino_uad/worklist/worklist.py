@@ -192,7 +192,7 @@ class Worklist:
         """How a file is called in the tables."""
         if self.anonymous_names:
             return anonymous_name(source)
-        path, root = Path(source), self.dataset_dir.expanduser()
+        path, root = Path(source), Path(os.path.expanduser(self.dataset_dir))
         return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
 
     def _count_of_this_run(self, status: str) -> int:

@@ -25,7 +25,7 @@ BUNDLE_MODELS = Path(__file__).parents[3] / "models"
 def cache_folder() -> Path:
     """Folder of the downloaded weights: ``$DINO_UAD_WEIGHTS``, else ``dino_uad`` in the user's cache folder."""
     if os.environ.get(ENVIRONMENT_VARIABLE):
-        return Path(os.environ[ENVIRONMENT_VARIABLE]).expanduser()
+        return Path(os.path.expanduser(os.environ[ENVIRONMENT_VARIABLE]))
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -50,7 +50,7 @@ def resolve(name: str) -> dict[str, Tensor]:
         return _read_verified(fetch(name), SOURCES[name])
     if not Path(name).suffix and not Path(name).exists():
         raise ValueError(f"unknown weights {name!r}: neither a file nor one of {', '.join(SOURCES)}")
-    return _read_verified(Path(name).expanduser(), None)
+    return _read_verified(Path(os.path.expanduser(name)), None)
 
 
 def locate(name: str) -> Path | None:
