@@ -22,6 +22,8 @@ FLOORS = (
         "parallel",
         "unequal_work",
         "tracing",
+        "kinds",
+        "whole_config",
         "overrides",
         "arguments",
         "measure",

@@ -15,22 +15,17 @@ from copy import copy
 from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from dino_uad.settings import require_count
+from dino_uad.kinds import KINDS, parameters_of
+from dino_uad.whole_config import EXPRESSION, check_config
 
-EXPRESSION = ("$", "@", "%")  # of MONAI's config language
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
 PLACES = ("dataset_dir", "output_dir", "ckpt_dir", "model_file", "cache_dir", "bundle_root")
 TEXTS = ("normal", "pattern", "mask_pattern", "image_pattern", "group_pattern", "series", "kind")
 """Options of data lists."""
-KINDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "a dictionary",
-}
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
@@ -50,6 +45,8 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     if is_run:
         _check_options(argv)
     read_as_typed(argv[2:] if is_run else [])
+    if (parser := _running()) is not None:
+        check_config(parser, parser.ref_resolver.resolved_content.get("bundle_root"))
 
 
 def _check_options(argv: Sequence[str]) -> None:
@@ -58,10 +55,19 @@ def _check_options(argv: Sequence[str]) -> None:
     options = parse_options(argv[2:])
     if "args_file" in options:  # MONAI's file of arguments, which those of the command line go before
         options = {**ConfigParser.load_config_file(options["args_file"]), **options}
-    config = ConfigParser.load_config_files(options.get("config_file", {}))
+    config = {**_of_tracking(options.get("tracking")), **ConfigParser.load_config_files(options.get("config_file", {}))}
     for key, value in options.items():
         if key not in _run_parameters():
             check_override(key.lstrip("+~"), value, config)
+
+
+def _of_tracking(tracking: Any) -> Mapping[str, Any]:
+    """Keys that MONAI's experiment tracking adds to a config: by its name, or of a file of settings."""
+    from monai.bundle import ConfigParser
+    from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+
+    settings = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) if isinstance(tracking, str) else {}
+    return (ConfigParser.load_config_files(tracking) if settings is None else settings).get("configs", {})
 
 
 def _run_parameters() -> Collection[str]:
@@ -72,20 +78,8 @@ def _run_parameters() -> Collection[str]:
 
 
 def expand_folder(key: str, value: Any) -> Any:
-    """The value of a config key, ``~`` in front of a folder replaced by the home folder."""
-    return os.path.expanduser(value) if key in PLACES and isinstance(value, str) else value
-
-
-def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: int) -> None:
-    """Refuse numbers that torch, ignite or numpy would refuse later, without saying which setting they come from.
-
-    Raises:
-        ValueError: the message names the setting, what was found and what was expected.
-    """
-    smallest = {"max_epochs": 1, "val_interval": 1, "num_workers": 0, "seed": 0}
-    found = {"max_epochs": max_epochs, "val_interval": val_interval, "num_workers": num_workers, "seed": seed}
-    for name, value in found.items():
-        require_count(name, value, smallest[name])
+    """The value of a config key, a path as text, with ``~`` in front of it replaced by the home folder."""
+    return os.path.expanduser(value) if key in PLACES and isinstance(value, str | os.PathLike) else value
 
 
 def parse_options(tokens: Sequence[str]) -> dict[str, Any]:
@@ -110,24 +104,27 @@ def option_words(tokens: Sequence[str]) -> list[tuple[str, str | None]]:
     return options
 
 
-def read_as_typed(tokens: Sequence[str]) -> None:
-    """Undo what python-fire made of text: it reads ``2024`` as a number, ``1_0`` as 10, and ``case#7`` as ``case``.
-
-    And what MONAI's ``run`` makes of None: nothing, the config's own value stays.
-
-    The config that runs is that of the parser which is resolving the ``initialize`` step that led here.
-
-    Args:
-        tokens: the options of the command line.
-    """
+def _running() -> ConfigParser | None:
+    """The config that runs: that of the parser which is resolving the ``initialize`` step that led here."""
     from monai.bundle import ConfigParser
 
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
         frame = frame.f_back
-    if frame is None:
+    return None if frame is None else frame.f_locals["self"]
+
+
+def read_as_typed(tokens: Sequence[str]) -> None:
+    """Undo what python-fire made of text: it reads ``2024`` as a number, ``1_0`` as 10, and ``case#7`` as ``case``.
+
+    And what MONAI's ``run`` makes of None: nothing, the config's own value stays.
+
+    Args:
+        tokens: the options of the command line.
+    """
+    parser = _running()
+    if parser is None:
         return
-    parser = frame.f_locals["self"]
     for key, text in option_words(tokens):
         if text == "None" and key not in _run_parameters():
             _set(parser, key.lstrip("+~"), None)
@@ -135,7 +132,9 @@ def read_as_typed(tokens: Sequence[str]) -> None:
             _set(parser, key, text)
     for key in PLACES:
         value = parser.config.get(key)
-        if (expanded := expand_folder(key, value)) != value:
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise ValueError(f"--{key}: found {value!r}, expected a path")
+        if (expanded := expand_folder(key, value)) is not value:
             _set(parser, key, expanded)
 
 
@@ -198,11 +197,10 @@ def _takes(node: Any, name: str) -> bool:
 def _arguments(node: Any) -> list[str] | None:
     """Names of the arguments of a node's ``_target_``; None where they cannot be known, none for other nodes."""
     target = node.get("_target_", "") if isinstance(node, Mapping) else ""
-    made = locate(target) if "." in target else None
-    if made is None:
-        return None if target else []
-    parameters = inspect.signature(made).parameters.values()
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else [p.name for p in parameters]
+    if not target:
+        return []
+    parameters = parameters_of(locate(target)) if "." in target else None
+    return None if parameters is None else list(parameters)
 
 
 def _unknown(key: str, depth: int, node: Any) -> str:

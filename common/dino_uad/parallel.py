@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dino_uad.processor import cores
+from dino_uad.settings import require_device
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ def rank_device(kind: str | None = None) -> torch.device:
     Raises:
         RuntimeError: there are more processes on this machine than GPUs.
     """
+    if kind is not None:
+        require_device("device", kind)
     place = torch.device(kind or ("cuda" if torch.cuda.is_available() else "cpu"))
     if place.type != "cuda" or place.index is not None:
         return place
