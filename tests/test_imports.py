@@ -24,6 +24,8 @@ FLOORS = (
         "tracing",
         "verbatim",
         "as_typed",
+        "kinds",
+        "whole_config",
         "overrides",
         "arguments",
         "measure",

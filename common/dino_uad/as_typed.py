@@ -7,9 +7,12 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dino_uad.verbatim import EXPRESSION
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 PLACES = ("dataset_dir", "output_dir", "ckpt_dir", "model_file", "cache_dir", "bundle_root")
 TEXTS = ("normal", "pattern", "mask_pattern", "image_pattern", "group_pattern", "series", "kind")
@@ -25,8 +28,8 @@ def run_parameters() -> Collection[str]:
 
 
 def expand_folder(key: str, value: Any) -> Any:
-    """The value of a config key, ``~`` in front of a folder replaced by the home folder."""
-    return os.path.expanduser(value) if key in PLACES and isinstance(value, str) else value
+    """The value of a config key, a path as text, with ``~`` in front of it replaced by the home folder."""
+    return os.path.expanduser(value) if key in PLACES and isinstance(value, str | os.PathLike) else value
 
 
 def parse_options(tokens: Sequence[str]) -> dict[str, Any]:
@@ -51,30 +54,33 @@ def option_words(tokens: Sequence[str]) -> list[tuple[str, str | None]]:
     return options
 
 
+def running_config() -> ConfigParser | None:
+    """The config that runs: that of the parser which is resolving the ``initialize`` step that led here."""
+    from monai.bundle import ConfigParser
+
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
+
+
 def read_as_typed(tokens: Sequence[str]) -> None:
     """Undo what python-fire made of text: it reads ``2024`` as a number, ``1_0`` as 10, and ``case#7`` as ``case``.
 
     And what MONAI makes of it: None is left out, the config's own value stays, and ``#`` becomes ``::``, of a file of
     arguments, too.
 
-    The config that runs is that of the parser which is resolving the ``initialize`` step that led here.
-
     Args:
         tokens: the options of the command line.
 
     Raises:
-        ValueError: a folder that is not known as it was written.
+        ValueError: a folder that is none, or is not known as it was written.
     """
-    from monai.bundle import ConfigParser
-
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    if frame is None:
+    parser = running_config()
+    if parser is None:
         return
-    parser = frame.f_locals["self"]
     typed = dict(option_words(tokens))
-    given = {**(ConfigParser.load_config_file(typed["args_file"]) if typed.get("args_file") else {}), **typed}
+    given = {**(parser.load_config_file(typed["args_file"]) if typed.get("args_file") else {}), **typed}
     for key, text in given.items():
         if text == "None" and key in typed and key not in run_parameters():
             _set(parser, key.lstrip("+~"), None)
@@ -82,7 +88,9 @@ def read_as_typed(tokens: Sequence[str]) -> None:
             _set(parser, key, text)
     for key in PLACES:
         value = parser.config.get(key)
-        if (expanded := expand_folder(key, value)) != value:
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise ValueError(f"--{key}: found {value!r}, expected a path")
+        if (expanded := expand_folder(key, value)) is not value:
             _set(parser, key, expanded)
     for key in PLACES:
         _require_place(parser, key, given.get(key))

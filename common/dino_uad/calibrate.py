@@ -28,6 +28,7 @@ from dino_uad.files import atomic_path, save_torch, write_json
 from dino_uad.handlers import ScanTally, score
 from dino_uad.handlers import calibrate as calibrate_network
 from dino_uad.overrides import check_override
+from dino_uad.settings import require_device
 from dino_uad.verbatim import as_override, verbatim
 
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
@@ -99,6 +100,8 @@ def calibrate(
         raise ValueError(
             f"out is {folder}, where the old model is; choose another folder, or --replace to take its place"
         )
+    if device is not None:
+        require_device("--device", device)
     torch_device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
     parser = fitted_config(root, path, overrides)
     reading = {key: value for key, value in parser["train_data"].items() if key in DATA_OPTIONS}

@@ -20,6 +20,8 @@ NO_GPU = (
     "No HIP GPUs are available",
     "PyTorch is not linked with support for mps",
 )
+NO_MEMORY = ("can't allocate memory", "out of memory")
+COMPONENT = re.compile(r"Failed to instantiate component '([^']+)' with keywords: ([\w,]*)")
 LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (?:exited unexpectedly|is killed by signal)")
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -48,9 +50,16 @@ def explain(error: BaseException) -> str:
         )
     if any(sign in text for sign in NO_GPU):
         return f"no such GPU for torch ({text.splitlines()[0].rstrip('.')}); use --device cpu or a torch for GPUs"
+    if isinstance(cause, MemoryError) or any(sign in text for sign in NO_MEMORY):
+        return (
+            f"{_component(error)}memory ran out ({text.splitlines()[0][:200] if text else 'no more is known'}); choose "
+            "smaller settings (--image_size, batch sizes, those of network_def#head), or a machine with more memory"
+        )
     if isinstance(cause, OSError) and cause.strerror and raised_here(cause):
         # Ours say all in words; the system's that a line of ours met say what is wrong, and with which file.
         return cause.strerror if cause.filename is None else f"{cause.filename}: {cause.strerror}"
+    if not raised_here(cause) and (component := _component(error)):
+        return f"{component}{text or type(cause).__name__}"
     if isinstance(cause, SELF_EXPLANATORY) and text:
         return text
     return f"{type(cause).__name__}: {text}".removesuffix(": ")
@@ -99,6 +108,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while inner is not None:
         yield inner
         inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
+
+
+def _component(error: BaseException) -> str:
+    """``torch.optim.AdamW(params, lr): `` where MONAI says that it was making this; else nothing."""
+    making = [found for one in _chain(error) if (found := COMPONENT.search(str(one)))]
+    return f"{making[-1][1]}({making[-1][2].replace(',', ', ')}): " if making else ""
 
 
 def raised_here(error: BaseException) -> bool:

@@ -6,7 +6,6 @@ it leaves out: ``--slices#preset None`` would keep the preset.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -14,18 +13,10 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any, NoReturn
 
-from dino_uad.as_typed import PLACES, parse_options, read_as_typed, run_parameters
-from dino_uad.settings import require_count
+from dino_uad.as_typed import PLACES, parse_options, read_as_typed, run_parameters, running_config
+from dino_uad.kinds import KINDS, parameters_of
 from dino_uad.verbatim import EXPRESSION
-
-KINDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "a dictionary",
-}
+from dino_uad.whole_config import check_config
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
@@ -46,6 +37,8 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     if is_run:
         _check_options(argv)
     read_as_typed(argv[2:] if is_run else [])
+    if (parser := running_config()) is not None:
+        check_config(parser, parser.ref_resolver.resolved_content.get("bundle_root"))
 
 
 def _check_options(argv: Sequence[str]) -> None:
@@ -54,22 +47,19 @@ def _check_options(argv: Sequence[str]) -> None:
     options = parse_options(argv[2:])
     if "args_file" in options:  # MONAI's file of arguments, which those of the command line go before
         options = {**ConfigParser.load_config_file(options["args_file"]), **options}
-    config = ConfigParser.load_config_files(options.get("config_file", {}))
+    config = {**_of_tracking(options.get("tracking")), **ConfigParser.load_config_files(options.get("config_file", {}))}
     for key, value in options.items():
         if key not in run_parameters():
             check_override(key.lstrip("+~"), value, config)
 
 
-def check_numbers(max_epochs: int, val_interval: int, num_workers: int, seed: int) -> None:
-    """Refuse numbers that torch, ignite or numpy would refuse later, without saying which setting they come from.
+def _of_tracking(tracking: Any) -> Mapping[str, Any]:
+    """Keys that MONAI's experiment tracking adds to a config: by its name, or of a file of settings."""
+    from monai.bundle import ConfigParser
+    from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-    Raises:
-        ValueError: the message names the setting, what was found and what was expected.
-    """
-    smallest = {"max_epochs": 1, "val_interval": 1, "num_workers": 0, "seed": 0}
-    found = {"max_epochs": max_epochs, "val_interval": val_interval, "num_workers": num_workers, "seed": seed}
-    for name, value in found.items():
-        require_count(name, value, smallest[name])
+    settings = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) if isinstance(tracking, str) else {}
+    return (ConfigParser.load_config_files(tracking) if settings is None else settings).get("configs", {})
 
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:
@@ -100,11 +90,10 @@ def _takes(node: Any, name: str) -> bool:
 def _arguments(node: Any) -> list[str] | None:
     """Names of the arguments of a node's ``_target_``; None where they cannot be known, none for other nodes."""
     target = node.get("_target_", "") if isinstance(node, Mapping) else ""
-    made = locate(target) if "." in target else None
-    if made is None:
-        return None if target else []
-    parameters = inspect.signature(made).parameters.values()
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else [p.name for p in parameters]
+    if not target:
+        return []
+    parameters = parameters_of(locate(target)) if "." in target else None
+    return None if parameters is None else list(parameters)
 
 
 def _unknown(key: str, depth: int, node: Any) -> str:

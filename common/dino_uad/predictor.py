@@ -25,6 +25,7 @@ from dino_uad.errors import explain
 from dino_uad.findings import Finding, ScanGrid
 from dino_uad.overrides import check_override
 from dino_uad.saved_names import SavedNames
+from dino_uad.settings import require_device
 from dino_uad.transforms import NOTHING_SCORED, SaveMapd, ServedMapd, is_picture, nothing_scored, on_scan_grid
 from dino_uad.verbatim import as_override
 
@@ -100,7 +101,9 @@ class Predictor:
         for key, value in chosen.items():
             check_override(key, value, parser.get())
             parser[key] = as_override(expand_folder(key, value))
-        self.device = torch.device(parser.get_parsed_content("device"))
+        chosen_device = parser.get_parsed_content("device")
+        require_device("device", chosen_device)
+        self.device = torch.device(chosen_device)
         if device is not None:
             parser["device"] = f"$torch.device({str(self.device)!r})"
         self.network = parser.get_parsed_content("network").eval()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -55,3 +56,40 @@ def require_size(name: str, value: Any) -> tuple[int, int]:
     require(name, value, len(whole) == 2 and all(whole), "height and width, two positive whole numbers of pixels")
     height, width = sides
     return int(height), int(width)
+
+
+def require_device(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` is what torch knows as a device; whether this machine has one is not asked."""
+    import torch  # not for `python -m dino_uad --help`
+
+    try:
+        known = isinstance(value, torch.device | str) and bool(torch.device(value))
+    except RuntimeError:
+        known = False
+    require(name, value, known, "cpu, cuda, cuda:1 for the second GPU, or another device of torch")
+
+
+def require_memory(name: str, value: Any, needed: float) -> None:
+    """Raise ValueError if a setting takes more than the machine's free memory: ``needed`` bytes, at least."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    require(
+        name, value, needed <= free, f"less, as it takes {needed / 1e9:.0f} GB or more and {free / 1e9:.0f} GB are free"
+    )
+
+
+RANGES: dict[str, Callable[[str, Any], None]] = {
+    "max_epochs": require_count,
+    "max_steps": require_count,
+    "val_interval": require_count,
+    "interval": require_count,
+    "batch_size": require_count,
+    "patience": require_count,
+    "num_workers": partial(require_count, least=0),
+    "seed": partial(require_count, least=0),
+    "lr": partial(require_number, low=0, high=1, ends="(]"),
+    "timeout_minutes": partial(require_number, low=0, ends="(]"),
+    "device": require_device,
+}
+"""Arguments that mean the same in all classes, also in those of libraries, whose messages tell no key of a config."""

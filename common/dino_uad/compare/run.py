@@ -22,7 +22,7 @@ from dino_uad.compare.table import summarise, write_csv, write_markdown, write_p
 from dino_uad.files import require_writable, write_json
 from dino_uad.measure import synchronize
 from dino_uad.metrics import holm, permutation_test
-from dino_uad.settings import require_count
+from dino_uad.settings import require_count, require_device
 from dino_uad.torch_files import load_torch
 
 
@@ -67,6 +67,7 @@ def compare(
     if epochs is not None:
         require_count("--epochs", epochs)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    require_device("--device", device)
     folder = Path(out)
     require_writable(folder)
     settings = Settings(str(dataset_dir), folder, str(folder / "cache"), image_size, device, epochs, anomalous_labels)

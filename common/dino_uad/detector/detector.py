@@ -90,7 +90,8 @@ class AnomalyDetector(nn.Module):
             )
         require_count("neighbourhood", neighbourhood)
         require("neighbourhood", neighbourhood, neighbourhood % 2 == 1, "an odd number of patches, 1 for none")
-        require_number("smoothing_sigma", smoothing_sigma, 0)
+        require_number("smoothing_sigma", smoothing_sigma, 0, max(self.image_size))
+        require_number("dropout", dropout, 0, 1, ends="[)")
         self.backbone = backbone
         self.head = head
         self.foreground = Foreground(foreground)

@@ -26,7 +26,7 @@ from dino_uad.embeddings.slices import Slices
 from dino_uad.embeddings.store import EmbeddingStore, MemoryStore, Place
 from dino_uad.embeddings.unchanged import is_changed
 from dino_uad.embeddings.with_foreground import WithForeground
-from dino_uad.settings import require_choice, require_count
+from dino_uad.settings import require_choice, require_count, require_number
 from dino_uad.unequal_work import unequal_work
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class EmbeddingDataset(Dataset):
     ) -> None:
         require_choice("on_error", on_error, ("raise", "skip"))
         require_count("batch_size", batch_size)
+        require_number("held_out", held_out, 0, 1, ends="[)")
         self.data = list(data)
         if type(transform) is Compose:
             transform = transform.flatten()  # the same steps have the same store, however they are nested

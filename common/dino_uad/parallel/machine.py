@@ -9,6 +9,7 @@ import shutil
 import torch
 
 from dino_uad.processor import cores
+from dino_uad.settings import require_device
 
 _MOST_WORKERS = 16
 _SHARED_BY_A_WORKER = 512 << 20  # bytes: two volumes of 512 × 512 × 200 voxels, loaded ahead
@@ -23,6 +24,8 @@ def rank_device(kind: str | None = None) -> torch.device:
     Raises:
         RuntimeError: there are more processes on this machine than GPUs.
     """
+    if kind is not None:
+        require_device("device", kind)
     place = torch.device(kind or ("cuda" if torch.cuda.is_available() else "cpu"))
     if place.type != "cuda" or place.index is not None:
         return place

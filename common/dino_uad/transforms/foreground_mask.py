@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ class ForegroundMaskd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection = "image",
-        method: str = "nonzero",
+        method: Literal["nonzero", "threshold"] = "nonzero",
         threshold: float = 0.05,
         closing: int = 3,
         allow_missing_keys: bool = False,

@@ -14,6 +14,7 @@ anomaly score           :func:`~dino_uad.heads.dpmm.scores.cosine`, to the means
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -29,9 +30,11 @@ from dino_uad.heads.dpmm.maximisation import SCHEDULES, Moments, update_shapes, 
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
-from dino_uad.settings import require_choice, require_count, require_number
+from dino_uad.settings import require_choice, require_count, require_memory, require_number
 from dino_uad.transfer import packed_on
 
+BYTES_OF_A_FIT = 32
+"""For each number of all covariances: running moments in float32, a batch's sums in float64, the densities' factors."""
 _SLACK = torch.finfo(torch.float32).eps
 
 
@@ -94,6 +97,7 @@ class DPMMHead(Head):
         self.weight_threshold, self.normalize, self.score_type = weight_threshold, normalize, score_type
         self.init, self.reg_covar, self.seed, self.reference = init, reg_covar, seed, reference
         shape = (n_components, embed_dim, embed_dim) if covariance == "full" else (n_components, embed_dim)
+        require_memory("n_components", n_components, BYTES_OF_A_FIT * math.prod(shape))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("rows_per_batch", torch.zeros((), dtype=torch.int64))
         self.register_buffer("concentration", torch.tensor(float(concentration)))

@@ -30,10 +30,11 @@ from dino_uad.heads.neighbourhood import box_mean
 from dino_uad.heads.spatial_ar.causal_conv import TapCNN, past_taps
 from dino_uad.heads.spatial_ar.position_errors import PositionErrors, calibrated
 from dino_uad.heads.spatial_ar.residuals import ResidualGaussian
-from dino_uad.settings import require, require_choice, require_count, require_number
+from dino_uad.settings import require, require_choice, require_count, require_memory, require_number
 from dino_uad.tracing import is_traced
 
 Direction = Literal["forward", "backward", "both", "bidirectional"]
+BYTES_OF_A_WEIGHT = 16  # itself, its gradient and the optimizer's two moments
 REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True), "bidirectional": (False, True)}
 
 
@@ -89,6 +90,7 @@ class SpatialARHead(GradientHead):
         require("dilations", dilations, isinstance(dilations, Sequence) and len(dilations) > 0, "one for each layer")
         for dilation in dilations:
             require_count("dilations", dilation)
+        require_memory("hidden", hidden, BYTES_OF_A_WEIGHT * hidden * (2 * embed_dim + hidden))
         self.hidden = hidden
         self.dilations = tuple(dilations)
         self.direction = direction
