@@ -127,3 +127,18 @@ def test_another_process_says_the_same():
     environment = {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert run.stdout == some_of_each() + "\n"
+
+
+def test_a_package_beside_the_environment_is_described_by_its_version(tmp_path):
+    """``pip install --user`` or ``--target``, or what the system has: their globals may hold a seed, or anything."""
+    package = tmp_path / "installed" / "package"
+    package.mkdir(parents=True)
+    (package.parent / "package-1.0.dist-info").mkdir()
+    code = "import package; from dino_uad.describe import describe; print(describe(package.f))"
+    environment = {"PYTHONPATH": ":".join([str(package.parent), *sys.path]), "OMP_NUM_THREADS": "1"}
+    seen = set()
+    for seed in (0, 1):
+        (package / "__init__.py").write_text(f"__version__ = '1.0'\nseed = {seed}\ndef f():\n    return seed\n")
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        seen.add(run.stdout)
+    assert seen == {"['function', 'package.f', '1.0', None, None, []]\n"}

@@ -199,7 +199,8 @@ def pictures_of_one_name(folder: Path) -> list[Path]:
 
 def test_files_of_one_name_are_saved_as_inference_saves_them(fitted, tmp_path):
     paths = pictures_of_one_name(tmp_path / "new")
-    workflows.run("dpmm", fitted, "inference", dataset_dir=str(tmp_path / "new"), output_dir=str(tmp_path / "line"))
+    new, line = str(tmp_path / "new"), str(tmp_path / "line")
+    workflows.run("dpmm", fitted, "inference", dataset_dir=new, output_dir=line, device="cpu")
     expected = {path.name: path.read_bytes() for path in (tmp_path / "line").glob("flair*")}
     assert len(expected) == 6
     detector = load(fitted)

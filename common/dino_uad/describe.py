@@ -50,7 +50,12 @@ BUILT_IN = (
 )
 INSTALLED = tuple(
     f"{Path(folder).resolve()}/"
-    for folder in (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parent)
+    for folder in (
+        *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+        # Where else packages were put: a user's own, the system's beside an environment, `pip install --target`.
+        *(folder for folder in sys.path if folder and any(Path(folder).glob("*.dist-info"))),
+        Path(__file__).parent,
+    )
 )
 
 

@@ -337,7 +337,9 @@ def test_levels_of_a_cell_belong_to_the_patients_of_its_test_images(cell):
 
 def test_a_cell_is_what_the_bundles_evaluation_measures(cell):
     folder = cell.parents[2]
-    run("anomaly_dino", folder, "evaluate", **{"ckpt_dir": str(cell), "network_def#head#coreset": None})
+    run(
+        "anomaly_dino", folder, "evaluate", **{"ckpt_dir": str(cell), "network_def#head#coreset": None, "device": "cpu"}
+    )
     expected = json.loads((folder / "evaluate" / "metrics.json").read_text())["metrics"]
     found = json.loads((cell / "cell.json").read_text())["metrics"]
     assert found.keys() == expected.keys()

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from devices.absent_gpu import absent_gpu
 from devices.rules import Refused
+from dino_uad.metrics.bootstrap import percentile_intervals
 
 BYTES = torch.ones(8, 8, dtype=torch.int8)
 MISTAKES = {
@@ -29,6 +30,7 @@ MISTAKES = {
         a.char().expand(16, 3)[:, :1].expand(16, 8), BYTES.to(a.device)
     ),
     "8-bit product of odd width": lambda a: torch._int_mm(a.char().expand(17, 3), BYTES[:3].to(a.device)),
+    "quantiles beside what 0 / 0 gives": lambda a: ((a - 1) / (a - 1)).nanquantile(a.new_tensor([0.1, 0.9])),
     "pinned there": lambda a: a.pin_memory(),
     "TF32": lambda a: F.conv2d(a.expand(1, 1, 3, 3) / 3, a.expand(1, 1, 3, 3)),
 }
@@ -45,6 +47,7 @@ ALLOWED = {
     "8-bit product": lambda a: torch._int_mm(a.char()[:1].expand(17, 8), BYTES.to(a.device)),
     "16 bits without sign, converted": lambda a: a.to(torch.uint16).float() + 1,
     "TF32 of numbers that it holds": lambda a: F.conv2d(a.expand(1, 1, 3, 3), a.expand(1, 1, 3, 3)),
+    "quantiles beside a NaN": lambda a: torch.where(a > 1, a, torch.nan).nanquantile(a.new_tensor([0.1, 0.9])),
     "views": lambda a: a[None].T.contiguous().flatten().data + a,
 }
 
@@ -107,3 +110,10 @@ def test_nccl_refuses(mistake, monkeypatch):
         dist.all_reduce(a)
         with pytest.raises(Refused):
             dist.all_reduce(mistake(a))
+
+
+def test_samples_without_an_anomaly_are_left_out_of_intervals_on_a_gpu():
+    """Of two patients one has an anomaly; every third sample or so holds the other alone, and its mean is 0 / 0."""
+    with absent_gpu():
+        found = percentile_intervals(lambda times: {"mean": 0.25 * times[:, 0] / times[:, 0]}, 2, 100, 0, 0.95, "cuda")
+    assert found == {"mean_low": 0.25, "mean_high": 0.25}

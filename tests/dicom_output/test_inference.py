@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import sys
 
 import highdicom as hd
 import nibabel as nib
@@ -119,3 +120,17 @@ def test_a_folder_of_two_series_does_not_keep_the_others_from_being_scored(fitte
     with pytest.raises(RuntimeError) as caught:
         infer(fitted, tmp_path / "scans", tmp_path / "raised", on_error="raise")
     assert "2 stacks of DICOM images" in explain(caught.value)
+
+
+def test_a_highdicom_that_does_not_fit_pydicom_costs_the_objects_and_not_the_run(fitted, tmp_path, monkeypatch):
+    """As in an environment with MONAI Label, whose pydicom is older than highdicom's."""
+    broken = tmp_path / "site" / "highdicom" / "__init__.py"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("from pydicom.encaps import what_it_never_had")
+    monkeypatch.delitem(sys.modules, "highdicom")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    series(tmp_path / "scans" / "one")
+    row = infer(fitted, tmp_path / "scans", tmp_path / "out")["one"]
+    assert row["status"] == "scored" and row["findings_seg"] == row["findings_sr"] == ""
+    assert (tmp_path / "out" / "one_label.nii.gz").is_file()
+    assert "cannot be imported (cannot import name 'what_it_never_had'" in row["notes"]

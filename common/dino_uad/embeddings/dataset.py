@@ -46,7 +46,7 @@ class EmbeddingDataset(Dataset):
         transform: MONAI transform from paths to ``image`` ``[1|3,H,W]`` in [0, 1], and ``foreground`` ``[1,H,W]``.
         backbone: the frozen feature extractor.
         cache_dir: folder of the files; None keeps the embeddings in memory, each rank all of them.
-        batch_size: images per backbone call.
+        batch_size: images per backbone call; None is 8, and on a GPU as many as have 32 768 patches.
         num_workers: processes that load images meanwhile.
         on_error: ``"raise"``, or ``"skip"`` to leave out unreadable entries with a warning that names them.
         device: where the backbone runs.
@@ -63,7 +63,7 @@ class EmbeddingDataset(Dataset):
         transform: Callable,
         backbone: DinoBackbone,
         cache_dir: str | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         num_workers: int = 0,
         on_error: str = "raise",
         device: torch.device | str = "cpu",
@@ -72,7 +72,8 @@ class EmbeddingDataset(Dataset):
         foreground: Foreground | None = None,
     ) -> None:
         require_choice("on_error", on_error, ("raise", "skip"))
-        require_count("batch_size", batch_size)
+        if batch_size is not None:
+            require_count("batch_size", batch_size)
         require_number("held_out", held_out, 0, 1, ends="[)")
         self.data = list(data)
         if type(transform) is Compose:

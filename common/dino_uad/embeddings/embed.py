@@ -20,6 +20,9 @@ from dino_uad.transforms import to_patches
 
 logger = logging.getLogger(__name__)
 
+_IMAGES = 8  # at a time
+_PATCHES_ON_A_GPU = 1 << 15  # at a time: starting the kernels of 8 images takes the host as long as those of 32
+
 
 class Embedder:
     """Runs the backbone on slices of entries, in batches that may span entries.
@@ -30,11 +33,11 @@ class Embedder:
     Args:
         backbone: the frozen feature extractor.
         device: where it runs.
-        batch_size: images per call.
+        batch_size: images per call; None is 8, and on a GPU as many as have 32 768 patches.
         num_workers: processes that load images meanwhile.
     """
 
-    def __init__(self, backbone: DinoBackbone, device: torch.device, batch_size: int, num_workers: int) -> None:
+    def __init__(self, backbone: DinoBackbone, device: torch.device, batch_size: int | None, num_workers: int) -> None:
         self.backbone, self.device = backbone, device
         self.batch_size, self.num_workers = batch_size, num_workers
 
@@ -50,7 +53,7 @@ class Embedder:
         results: Record = {}
         for loaded in self._loaded(slices):
             waiting.append(loaded)
-            if sum(map(_number, waiting)) >= self.batch_size:
+            if sum(map(_number, waiting)) >= self.images_a_call(waiting):
                 started = self._start(waiting)
                 yield from _fetch(running, results)
                 running, results = _counts(waiting), started
@@ -58,9 +61,16 @@ class Embedder:
         yield from _fetch(running, results)
         yield from _fetch(_counts(waiting), self._start(waiting))
 
+    def images_a_call(self, waiting: Sequence[Loaded]) -> int:
+        """How many of these slices the backbone is given at a time."""
+        images = [part.slices["image"] for part in waiting if part.slices]
+        if self.batch_size is not None or self.device.type != "cuda" or not images:
+            return self.batch_size or _IMAGES
+        return max(_IMAGES, _PATCHES_ON_A_GPU * self.backbone.patch_size**2 // images[0].shape[-2:].numel())
+
     def _loaded(self, slices: Slices) -> Iterator[Loaded]:
         """The slices of entries as workers load them, with a progress bar and a word on what was skipped."""
-        files = files_per_batch(slices.data, self.batch_size)
+        files = files_per_batch(slices.data, self.batch_size or _IMAGES)
         skipped: Counter[str] = Counter()
         with tqdm(total=len(slices), desc="embedding", unit="file", disable=parallel.rank() > 0) as bar:
             for loaded in load_slices(slices, self.num_workers, files, pin_memory=self.device.type == "cuda"):
@@ -76,8 +86,9 @@ class Embedder:
         images, masks = (
             [one for part in waiting for one in part.slices.get(key, ())] for key in ("image", "foreground")
         )
-        ends = [(start, start + self.batch_size) for start in range(0, len(images), self.batch_size)]
-        done = [self._forward(images[start:stop], masks[start:stop]) for start, stop in ends]
+        size = self.images_a_call(waiting)
+        starts = range(0, len(images), size)
+        done = [self._forward(images[start : start + size], masks[start : start + size]) for start in starts]
         return done[0] if len(done) == 1 else _joined(done)
 
     def _forward(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> Record:

@@ -57,8 +57,8 @@ def percentile_intervals(
     result = {}
     for name in blocks[0]:
         values = torch.cat([block[name] for block in blocks])
-        if units < FEWEST:
-            values = torch.full_like(values, torch.nan)
+        # One NaN for all: CUDA sorts that of 0 / 0, which has a sign, before all numbers, and quantiles would be NaN.
+        values = values.where(~values.isnan() & (units >= FEWEST), torch.nan)
         low, high = values.nanquantile(values.new_tensor([tail, 1 - tail])).tolist()
         result |= {f"{name}_low": low, f"{name}_high": high}
     return result

@@ -78,7 +78,9 @@ def to_patches(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     A patch is foreground if one of its pixels is, because a lesion at the rim of the body must keep its score.
 
     Args:
-        mask: bool or 0/1 mask, with one or two leading axes.
+        mask: bool or 0/1 mask, with one or two leading axes; one of patches is returned as it is.
         grid: ``(h, w)``.
     """
+    if tuple(mask.shape[-2:]) == tuple(grid):  # pooling would wake every thread of the process for nothing
+        return mask.as_subclass(Tensor) > 0
     return F.adaptive_max_pool2d(mask.as_subclass(Tensor).float(), grid) > 0

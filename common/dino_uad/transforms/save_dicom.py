@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +106,8 @@ class SaveDicomd(SaveImaged):
         self, item: Mapping[Hashable, Any], image: MetaTensor, path: Path
     ) -> tuple[dict[str, Any], str]:
         """DICOM objects by kind (``seg``, ``sr``) and ``""``, or ``{}`` and the reason why nothing can be written."""
-        if find_spec("highdicom") is None:
-            return {}, "highdicom is not installed (pip install highdicom)"
+        if why := _no_highdicom():
+            return {}, why
         if uneven := image.meta.get("uneven_slices"):
             return {}, uneven
         try:
@@ -131,3 +130,15 @@ class SaveDicomd(SaveImaged):
             return {"sr": findings_report(source, findings, self.method, None)}
         segmentation = findings_segmentation(source, labels, affine, findings, self.method)
         return {"seg": segmentation, "sr": findings_report(source, findings, self.method, segmentation)}
+
+
+def _no_highdicom() -> str:
+    """Why highdicom cannot be used, or ``""``."""
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        if error.name == "highdicom":
+            return "highdicom is not installed (pip install highdicom)"
+        # MONAI Label's environment, for one, has a pydicom that is too old for it.
+        return f"the highdicom that is installed cannot be imported ({error}); expected a version that fits pydicom's"
+    return ""

@@ -26,11 +26,16 @@ def log_stick_weights(resp: Tensor, concentration: Tensor, n_rows: float, slack:
         ``log v_k + Σ_{i<k} log(1−v_i)``, ``[K]``; they sum to slightly less than 1 and are -inf where ``p̄_k`` is 0.
     """
     remaining = later_mass(resp) + (concentration - 1).clamp_min(0) / n_rows + slack
-    log_total = (resp + remaining).log()
-    broken = running_sum((remaining.log() - log_total)[:-1])
+    log_total = _log(resp + remaining)
+    broken = running_sum((_log(remaining) - log_total)[:-1])
     # Only components without mass follow a stick of ratio 1: they are empty whatever is left of the stick.
-    weights = resp.log() - log_total + torch.cat([broken.new_zeros(1), broken])
+    weights = _log(resp) - log_total + torch.cat([broken.new_zeros(1), broken])
     return torch.where(resp > 0, weights, -torch.inf)
+
+
+def _log(numbers: Tensor) -> Tensor:
+    """``numbers.log()`` of a few hundred: torch hands them to MKL, which wakes every thread of the process for it."""
+    return torch.xlogy(1, numbers)
 
 
 def later_mass(resp: Tensor) -> Tensor:
