@@ -114,7 +114,7 @@ def configured(
     places = {"ckpt_dir": folder, "output_dir": folder, "cache_dir": folder.parent / "cache"}
     places |= {"bundle_root": root, "dataset_dir": dataset_dir}
     size = {"image_size": [image_size, image_size]}
-    parser.update({key: verbatim(str(place)) for key, place in places.items()})
+    parser.update({key: verbatim(str(place)) for key, place in places.items() if key in parser})
     parser.update({key: as_override(value) for key, value in {**size, **overrides}.items()})
     return parser
 

@@ -45,7 +45,7 @@ def test_that_a_shift_cannot_be_seen_is_said(groups) -> None:
 
 def normal(count: int = 40) -> NormalScans:
     fitted = NormalScans()
-    fitted.fit(torch.linspace(0, 1, count), list(range(count)), torch.rand(count, 4, 4))
+    fitted.fit(torch.linspace(0, 1, count), list(range(count)), torch.rand(count, 4, 4), list(range(count)))
     return fitted
 
 
@@ -244,7 +244,8 @@ def test_one_file_is_no_plural() -> None:
 
 def test_normal_images_are_counted_by_patient_in_the_chart(tmp_path, monkeypatch) -> None:
     fitted, drawn = NormalScans(), []
-    fitted.fit(torch.linspace(0, 1, 12), [i // 3 for i in range(12)], torch.rand(12, 4, 4))
+    patients = [i // 3 for i in range(12)]
+    fitted.fit(torch.linspace(0, 1, 12), patients, torch.rand(12, 4, 4), patients)
     monkeypatch.setattr(charts, "histogram", lambda *given: drawn.append(given) or b"")
     for slices, totals in ((1, ("4 groups", "1 image")), (9, ("4 groups", "1 scan"))):
         store = RunStore(tmp_path / str(slices), "run")
