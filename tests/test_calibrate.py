@@ -153,13 +153,18 @@ def test_annotated_slices_do_not_count_as_normal(tmp_path) -> None:
     assert "sub-01_flair" in marked["image"] and "sub-01_label" in marked["label"]
 
 
+def slices_of_one(folder: Path, count: int) -> Path:
+    """Pictures whose names say that they are slices of the patient ``mr7``; their folder."""
+    folder.mkdir()
+    for i in range(count):
+        image = np.random.default_rng(i).integers(60, 256, (56, 56), dtype=np.uint8)
+        Image.fromarray(image).save(folder / f"mr7_slice{i}.png")
+    return folder
+
+
 def test_one_patient_calibrates_and_is_told_what_that_can_promise(fitted, capsys) -> None:
     method, root = fitted
-    site = root / "one"
-    site.mkdir()
-    for i in range(3):
-        image = np.random.default_rng(i).integers(60, 256, (56, 56), dtype=np.uint8)
-        Image.fromarray(image).save(site / f"mr7_slice{i}.png")
+    site = slices_of_one(root / "one", 3)
     result = calibrated(method, root, site, **{"train_data#group_pattern": "mr7"})
     assert result["groups"] == 1 and result["slices"] == 3
     assert (
@@ -172,11 +177,7 @@ def test_one_patient_calibrates_and_is_told_what_that_can_promise(fitted, capsys
 def test_slices_that_look_like_one_patients_are_told_of(fitted, caplog) -> None:
     """Without a pattern each counts as a patient: what is promised then is more than one patient's scans can."""
     method, root = fitted
-    site = root / "alike"
-    site.mkdir()
-    for i in range(4):
-        image = np.random.default_rng(i).integers(60, 256, (56, 56), dtype=np.uint8)
-        Image.fromarray(image).save(site / f"mr7_slice{i}.png")
+    site = slices_of_one(root / "alike", 4)
     assert calibrated(method, root, site)["groups"] == 4
     assert any("slices of 1 patient (mr7)" in told and "promise too much" in told for told in caplog.messages)
 

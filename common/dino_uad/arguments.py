@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import fire.decorators
 
 from dino_uad.as_typed import expand_folder
-from dino_uad.overrides import KINDS
+from dino_uad.kinds import KINDS
 
 # fire notes in an attribute of a function how to parse its arguments, and would show that as a group of commands.
 fire.decorators.FIRE_METADATA = "_FIRE_METADATA"
