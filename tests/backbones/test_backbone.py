@@ -92,7 +92,8 @@ def test_identity_is_a_hash_of_the_weights(backbone):
     assert len(identities) == len(TINY)
 
 
-def test_bfloat16_is_close(backbone):
+def test_bfloat16_is_close(backbone, monkeypatch):
+    monkeypatch.setattr("dino_uad.backbones.backbone.half_precision_pays", lambda *of: True)
     image = image_for(backbone)
     half = DinoBackbone(backbone.arch, weights="random", precision="bfloat16")
     assert half(image)[0].dtype == torch.float32
@@ -101,6 +102,29 @@ def test_bfloat16_is_close(backbone):
         (expected,) = backbone.vit(backbone.normalize(image))
     assert torch.equal(half.tokens(image), expected.float())
     assert half.vit.blocks[0].mlp.fc1.weight.dtype == torch.bfloat16 and half.identity == backbone.identity
+
+
+@pytest.mark.parametrize("made_in_inference_mode", [False, True])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_where_half_precision_would_be_emulated_rounded_matrices_are_multiplied_in_float32(
+    precision, made_in_inference_mode, monkeypatch, caplog
+):
+    with torch.inference_mode(made_in_inference_mode):
+        half = DinoBackbone("tiny14", weights="random", precision=precision)
+    rounded = DinoBackbone("tiny14", weights="random")
+    for layer in rounded.vit.blocks.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.to(getattr(torch, precision)).float()
+    image = image_for(half)
+    monkeypatch.setattr("dino_uad.backbones.backbone.half_precision_pays", lambda *of: False)
+    with torch.inference_mode():
+        assert all(torch.equal(half.tokens(image), rounded.tokens(image)) for _ in range(2))
+    assert caplog.text.count(f"matrices rounded to {precision} are multiplied in float32") == 1
+    if not made_in_inference_mode:  # else torch itself lets nobody write into what it holds
+        half.load_state_dict(half.state_dict())
+    monkeypatch.setattr("dino_uad.backbones.backbone.half_precision_pays", lambda *of: True)  # another device
+    half.tokens(image)
+    assert half.vit.blocks[0].mlp.fc1.weight.dtype == getattr(torch, precision)
 
 
 @pytest.mark.parametrize(

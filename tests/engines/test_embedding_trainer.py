@@ -99,10 +99,19 @@ def test_a_number_of_steps_that_is_none(max_steps):
         fit(batches(), max_steps=max_steps)
 
 
-def test_bfloat16_on_a_cpu_is_near(recwarn):
+def test_bfloat16_on_a_cpu_is_near(recwarn, monkeypatch):
+    monkeypatch.setattr("dino_uad.engines.embedding_trainer.half_precision_pays", lambda *of: True)
     half, whole = (fit(batches(), epochs=4, amp=amp)["losses"] for amp in (True, False))
     assert half != whole and half == pytest.approx(whole, rel=0.01)
     assert not [str(warning.message) for warning in recwarn if "CUDA" in str(warning.message)]
+
+
+def test_a_processor_that_would_emulate_bfloat16_trains_in_float32_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr("dino_uad.engines.embedding_trainer.half_precision_pays", lambda *of: False)
+    emulated, whole = (fit(batches(), amp=amp)["losses"] for amp in (True, False))
+    assert emulated == whole
+    (said,) = (record.getMessage() for record in caplog.records if record.name.endswith("embedding_trainer"))
+    assert said == "amp: this processor would only emulate bfloat16, at many times the time: float32 instead"
 
 
 def test_training_lowers_the_loss():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,10 @@ from dino_uad.backbones.checkpoints import load_strict, state_digest
 from dino_uad.backbones.vit import VisionTransformer
 from dino_uad.backbones.weights import resolve
 from dino_uad.heap import keep_freed_memory
+from dino_uad.processor import half_precision_pays
 from dino_uad.tracing import is_traced
+
+logger = logging.getLogger(__name__)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -34,7 +38,8 @@ class DinoBackbone(nn.Module):
         weights: None takes the architecture's own weights from the weight store, downloading them if need be; else the
             path of a checkpoint, or ``"random"`` for seeded random weights (a baseline, never a fallback).
         precision: ``float32``, or ``bfloat16`` / ``float16``, in which the matrices of the blocks are then held, and
-            autocast of the transformer. The output is float32.
+            autocast of the transformer; a processor that would only emulate it multiplies the rounded matrices in
+            float32. The output is float32.
         compiled: run the transformer through ``torch.compile``: minutes at the start, and only sometimes faster.
 
     Attributes:
@@ -79,10 +84,7 @@ class DinoBackbone(nn.Module):
         state = random_state(self.vit) if weights == "random" else resolve(weights or arch)
         load_strict(self.vit, state, arch, origin=weights or "the weight store")
         self.identity = state_digest(state)
-        if precision != "float32":  # once: autocast would round the matrices again in every call
-            for layer in self.vit.blocks.modules():
-                if isinstance(layer, nn.Linear):
-                    layer.to(PRECISIONS[precision])
+        self._hold_matrices(PRECISIONS[precision])
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.compiled = bool(compiled)
@@ -123,12 +125,28 @@ class DinoBackbone(nn.Module):
 
     def _tokens(self, image: Tensor) -> Tensor:
         dtype = PRECISIONS[self.precision]
+        if dtype != torch.float32:
+            dtype = dtype if half_precision_pays(image.device, dtype) else torch.float32
+            self._hold_matrices(dtype)
         with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
             outputs = self.vit(image, self.layers, self.final_norm)
         if self.joined:
             return torch.cat([F.normalize(output.float(), dim=-1) for output in outputs], dim=-1)
         mean = outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(dim=0)
         return mean.float()
+
+    def _hold_matrices(self, dtype: torch.dtype) -> None:
+        """Convert the matrices of the blocks once: autocast would round them again in every call."""
+        others = [one for one in self.vit.blocks.modules() if isinstance(one, nn.Linear) and one.weight.dtype != dtype]
+        with torch.inference_mode(False), torch.no_grad():  # they outlive the call, and may have been made in that mode
+            for layer in others:
+                for name, values in dict(layer.named_parameters()).items():
+                    setattr(layer, name, nn.Parameter(values.to(dtype), requires_grad=False))
+        if others and dtype == torch.float32:
+            logger.warning(
+                f"precision is {self.precision}, which this processor would only emulate, at several times the time: "
+                f"matrices rounded to {self.precision} are multiplied in float32"
+            )
 
     def normalize(self, image: Tensor) -> Tensor:
         """Check the shape, replicate grey to three channels and normalise with ImageNet's statistics."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Protocol
@@ -16,7 +17,10 @@ from dino_uad import parallel
 from dino_uad.engines.batch import unpack
 from dino_uad.engines.prepare_embedding import PrepareEmbedding
 from dino_uad.heads import GradientHead
+from dino_uad.processor import half_precision_pays
 from dino_uad.settings import require_count
+
+logger = logging.getLogger(__name__)
 
 
 class PredictionLoss(nn.Module):
@@ -55,7 +59,8 @@ class EmbeddingTrainer(SupervisedTrainer):
     Args:
         prepare_batch: makes inputs and targets, and is told the iteration.
         schedule: of the learning rate; it is attached to this trainer.
-        amp: mixed precision, in bfloat16; in float16 with a loss scale on GPUs without it (before Ampere).
+        amp: mixed precision, in bfloat16; in float16 with a loss scale on GPUs without it (before Ampere). Processors
+            without bfloat16 products train in float32, as without ``amp``, and the log says so.
         max_epochs: passes over the training images at most.
         max_steps: optimizer steps after which the fit ends with the pass that it is in; no such end when None. How
             much a network learns depends on its steps, so few images want more passes.
@@ -79,8 +84,12 @@ class EmbeddingTrainer(SupervisedTrainer):
             require_count("max_steps", max_steps)
             max_epochs = min(max_epochs, math.ceil(max_steps / max(1, len(kwargs["train_data_loader"]))))
         kwargs = {"decollate": False, **kwargs}
+        device = torch.device(kwargs["device"])
+        if amp and not half_precision_pays(device, torch.bfloat16):
+            logger.warning("amp: this processor would only emulate bfloat16, at many times the time: float32 instead")
+            amp = False
         # In bfloat16 by a context of our own: it needs no loss scale, and MONAI's amp knows CUDA alone.
-        bfloat16 = amp and _has_bfloat16(torch.device(kwargs["device"]))
+        bfloat16 = amp and _has_bfloat16(device)
         super().__init__(*args, prepare_batch=prepare_batch, max_epochs=max_epochs, amp=amp and not bfloat16, **kwargs)
         self.bfloat16 = bfloat16
         if isinstance(self.network, nn.parallel.DistributedDataParallel):
