@@ -88,9 +88,9 @@ def test_two_pass_excludes_most_groups_but_never_a_neighbour(coarse, monkeypatch
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 1000), st.sampled_from([1, 5, 30, 400]), st.floats(0, 30), st.sampled_from([64, 127]))
+@given(st.integers(0, 1000), st.sampled_from([1, 5, 30, 400]), st.floats(0, 30), st.booleans())
 @pytest.mark.parametrize("coarse", PASSES)
-def test_bounds_are_above_the_products(coarse, seed, clusters, spike, largest):
+def test_bounds_are_above_the_products(coarse, seed, clusters, spike, vnni):
     """Of rows of any shape, those with one large component included, against products in float64; and not far above."""
     queries, rows = (_features(n, 96, seed + n, clusters) for n in (40, 300))
     queries[:, 3] += spike
@@ -99,7 +99,7 @@ def test_bounds_are_above_the_products(coarse, seed, clusters, spike, largest):
     exact = unit_rows(bank).double() @ unit_rows(queries).double().T
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(first_pass, "GROUP", 1)
-        patched.setattr(first_pass, "int8_range", lambda: min(largest, processor.int8_range()))
+        patched.setattr(first_pass, "int_mm_is_fast", lambda: vnni and processor.int_mm_is_exact())
         bounds = coarse(unit_rows(queries)).bounds(first_pass.unit(bank)[0])
     assert (bounds >= exact).all()
     if coarse is first_pass.Bfloat16Pass:  # has none below 0
@@ -154,14 +154,17 @@ def test_crowded_queries_fall_back_to_the_scan(coarse, small_blocks, monkeypatch
     np.testing.assert_allclose(1 - similarity, _exact(queries, unit_rows(bank)), atol=1e-6)
 
 
-def test_products_of_8_bit_integers_are_exact_in_their_range():
-    """On processors without VNNI instructions larger factors saturate."""
+@pytest.mark.parametrize("vnni", [True, False])
+def test_products_of_8_bit_integers_are_exact(vnni, monkeypatch):
+    """Without VNNI instructions larger factors than 64 would saturate."""
+    monkeypatch.setattr(first_pass, "int_mm_is_fast", lambda: vnni and processor.int_mm_is_exact())
     generator = torch.Generator().manual_seed(0)
-    largest = processor.int8_range()
-    first = torch.randint(-127, 128, (64, 384), generator=generator, dtype=torch.int8)
-    second = torch.randint(-largest, largest + 1, (384, 64), generator=generator, dtype=torch.int8)
-    first[0], second[:, 0] = 127, largest
-    assert torch.equal(torch._int_mm(first, second), first.int() @ second.int())
+    largest = 127 if first_pass.int_mm_is_fast() else 64
+    first = torch.randint(-127, 128, (64, 384), generator=generator).float()
+    second = torch.randint(-largest, largest + 1, (64, 384), generator=generator)
+    first[0], first[1], second[0], second[1] = 127, -127, -largest, largest
+    found = first_pass._int8_products(second.to(torch.int8))(first)
+    assert torch.equal(found.double(), first.double() @ second.double().T)
 
 
 def test_the_search_is_chosen_by_measuring(monkeypatch):

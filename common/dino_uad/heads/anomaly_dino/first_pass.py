@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dino_uad.processor import fast_bfloat16, int8_range, multiplies_int8
+from dino_uad.processor import fast_bfloat16, int_mm_is_fast, multiplies_int8
 
 GROUP = 4  # consecutive bank rows that share one bound
 SLAB = 512  # bank rows of one product, so that all arrays are of a size that the C library keeps
 
 _TINY = torch.finfo(torch.float32).tiny
+_EXACT = 64  # how large a factor of 8 bits may be without VNNI, see _int8_products
 _SUMS = 1e-4  # covers the accumulation of a product in float32
 
 
@@ -61,24 +62,37 @@ class Int8Pass:
     name = "products of 8-bit integers"
 
     def __init__(self, queries: Tensor) -> None:
-        step = queries.abs().amax(dim=1, keepdim=True).clamp_min(_TINY) / int8_range()
+        step = queries.abs().amax(dim=1, keepdim=True).clamp_min(_TINY) / (127 if int_mm_is_fast() else _EXACT)
         low = (queries / step).round_()
         self._error = (queries - low * step).norm(dim=1) + 1e-5
         self._step = step.T
-        self._transposed = low.to(torch.int8).T.contiguous()
-        # Without VNNI, oneDNN prepares the queries anew in each product, which takes as long as 80 rows.
-        self.slab = SLAB if int8_range() == 127 else 4 * SLAB
-        self._product = torch.empty(self.slab, len(queries), dtype=torch.int32)
+        self._products = _int8_products(low.to(torch.int8))
+        self.slab = SLAB
 
     def bounds(self, rows: Tensor) -> Tensor:
         """As :meth:`Bfloat16Pass.bounds`, also negative ones."""
         step = max(float(rows.abs().amax()), _TINY) / 127
         in_steps = rows / step
         low = in_steps.round()
-        product = torch._int_mm(low.to(torch.int8), self._transposed, out=self._product[: len(rows)])
+        product = self._products(low)
         worst = step * float(in_steps.sub_(low).norm(dim=1).max())
         # |b'| is at most 1 and the rounding error.
         return _group_maxima(product).float().mul_(self._step * step).add_(self._error * (1 + worst) + worst)
+
+
+def _int8_products(second: Tensor) -> Callable[[Tensor], Tensor]:
+    """``first -> first @ second.T`` of whole numbers, ``[n,C]`` within ±127 in float32 and ``[Q,C]`` of 8 bits.
+
+    torch's own product of 8-bit integers needs VNNI. The one of its quantized layers is oneDNN's on any processor; its
+    first factor has no sign, and without VNNI its second is exact up to 64, as 2 · 255 · 64 are less than 2¹⁵.
+    """
+    if int_mm_is_fast():
+        transposed, product = second.T.contiguous(), torch.empty(SLAB, len(second), dtype=torch.int32)
+        return lambda first: torch._int_mm(first.to(torch.int8), transposed, out=product[: len(first)])
+    packed = torch.ops.onednn.qlinear_prepack(second, None)
+    scales, zeros = torch.ones(len(second)), torch.zeros(len(second), dtype=torch.long)
+    plain = (packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+    return lambda first: torch.ops.onednn.qlinear_pointwise((first + 128).to(torch.uint8), 1.0, 128, *plain)
 
 
 FirstPass = Bfloat16Pass | Int8Pass
