@@ -1,5 +1,6 @@
 """The command line: verbs, wrong arguments, JSON, and a quick start."""
 
+import inspect
 import json
 import os
 import re
@@ -7,12 +8,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import fields
+from typing import Any, get_type_hints
 
 import pytest
 
 from dino_uad.arguments import PreparedCall
 from dino_uad.cli import VERBS, main, parse, resolve
 from dino_uad.distill.recipe import Recipe
+from dino_uad.kinds import admits
 
 
 def test_without_arguments_lists_every_verb(capsys):
@@ -111,6 +114,29 @@ def test_wrong_values_and_words_too_many_end_with_2_before_anything_runs(capfd, 
     assert end.value.code == 2
     assert message in capfd.readouterr().err
     assert fake_demo == []
+
+
+OPTIONS = [
+    (verb, name, hint)
+    for verb in VERBS
+    if verb not in ("weights", "cache")
+    for name, hint in get_type_hints(resolve(VERBS[verb][0])).items()
+    if name not in ("return", "overrides") and hint not in (Any, str, str | None)
+]
+
+
+@pytest.mark.parametrize(("verb", "name", "hint"), OPTIONS, ids=lambda part: part if isinstance(part, str) else "")
+def test_no_verb_takes_an_option_of_another_kind(capfd, verb, name, hint):
+    """As fire parses what was typed: a dictionary, a list, text."""
+    values = [value for value in ({"x": "y"}, ["x", [1]], "x") if not admits(hint, value)]
+    assert values
+    parameters = inspect.signature(resolve(VERBS[verb][0])).parameters.values()
+    places = ["here" for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
+    for value in values:
+        with pytest.raises(SystemExit) as end:
+            main([verb, *places, f"--{name}={value}"])
+        assert end.value.code == 2
+        assert f"{verb}: --{name}: found {value!r}, expected " in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["2024", "1e5", "a,b", "case#7", "{x}", "[1]", "a=b", "p%d $x", "'q'"])

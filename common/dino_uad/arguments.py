@@ -14,12 +14,10 @@ from typing import Any, NoReturn
 import fire.decorators
 
 from dino_uad.as_typed import expand_folder
-from dino_uad.kinds import KINDS
+from dino_uad.kinds import admits, in_words
 
 # fire notes in an attribute of a function how to parse its arguments, and would show that as a group of commands.
 fire.decorators.FIRE_METADATA = "_FIRE_METADATA"
-
-CHECKED = {bool: bool, int: int, float: (int, float), str: object}
 
 
 class PreparedCall:
@@ -87,14 +85,11 @@ def fail(message: str) -> NoReturn:
 
 def _checked(name: str, key: str, value: Any, hint: Any) -> Any:
     """The value, which must be of the parameter's kind; ``~/`` is the home folder, which a shell leaves in quotes."""
-    kinds = _kinds(hint)
-    if value is None or len(kinds) != 1 or not kinds <= set(CHECKED):
-        return expand_folder(key, value)
-    (kind,) = kinds
-    if not isinstance(value, CHECKED[kind]) or isinstance(value, bool) != (kind is bool) or value == "":
-        found = "no value" if value is True else repr(value)
-        fail(f"{name}: --{key}: found {found}, expected {KINDS.get(kind, 'text')}")
-    return os.path.expanduser(str(value)) if kind is str else value
+    is_text = _kinds(hint) == {str}
+    value = str(value) if is_text and not isinstance(value, bool | None) else value
+    if value == "" or not (value is None or admits(hint, value)):
+        fail(f"{name}: --{key}: found {'no value' if value is True else repr(value)}, expected {in_words(hint)}")
+    return os.path.expanduser(value) if is_text and value is not None else expand_folder(key, value)
 
 
 def _kinds(hint: Any) -> set[Any]:

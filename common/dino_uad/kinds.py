@@ -49,6 +49,11 @@ def parameters_of(made: Callable[..., Any] | None) -> Mapping[str, inspect.Param
     return None if made is None or open_ended else parameters
 
 
+def hint_of(setting: Any) -> Any:
+    """The kind of a config's own value as an annotation of what may replace it; text and None say nothing."""
+    return type(setting) if type(setting) in (bool, int, float, list, dict) else Any
+
+
 def admits(hint: Any, value: Any) -> bool:
     """Whether a plain value, of a config or a command line, is of the kind ``hint``."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)

@@ -14,7 +14,7 @@ from pydoc import locate
 from typing import Any, NoReturn
 
 from dino_uad.as_typed import PLACES, parse_options, read_as_typed, run_parameters, running_config
-from dino_uad.kinds import KINDS, parameters_of
+from dino_uad.kinds import admits, hint_of, in_words, parameters_of
 from dino_uad.verbatim import EXPRESSION
 from dino_uad.whole_config import check_config
 
@@ -112,18 +112,10 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
     if value is None:
         _check_none(key, default)
         return
-    if default is None or any(_is_computed(thing) for thing in (value, default)):
-        return
     if isinstance(default, list) and default and all(isinstance(entry, str) for entry in default):
         return  # one entry of a drop-down of MONAI Label, as its reader knows it: "5 %" is 0.05, too
-    kinds: tuple[type, ...] = (type(default),)
-    if isinstance(default, float):
-        kinds = (float, int)
-    elif isinstance(default, list):
-        kinds = (list, tuple)
-    if isinstance(default, str) or (isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)):
-        return
-    _refuse(key, value, default)
+    if not _is_computed(default) and not _is_computed(value) and not admits(hint_of(default), value):
+        _refuse(key, value, default)
 
 
 def _check_none(key: str, default: Any) -> None:
@@ -135,10 +127,8 @@ def _check_none(key: str, default: Any) -> None:
 
 
 def _refuse(key: str, value: Any, default: Any) -> NoReturn:
-    raise ValueError(
-        f"--{key}: found {value!r}, expected {KINDS.get(type(default), type(default).__name__)}"
-        f"{'' if isinstance(default, bool | dict) else f' such as {default!r}'}"
-    )
+    example = "" if isinstance(default, bool | dict) else f" such as {default!r}"
+    raise ValueError(f"--{key}: found {value!r}, expected {in_words(type(default))}{example}")
 
 
 def _is_computed(value: Any) -> bool:
