@@ -127,6 +127,16 @@ def test_where_half_precision_would_be_emulated_rounded_matrices_are_multiplied_
     assert half.vit.blocks[0].mlp.fc1.weight.dtype == getattr(torch, precision)
 
 
+def test_a_graph_is_in_the_precision_asked_for_whatever_this_processor_does(monkeypatch):
+    half = DinoBackbone("tiny14", weights="random", precision="bfloat16")
+    monkeypatch.setattr("dino_uad.backbones.backbone.half_precision_pays", lambda *of: False)
+    image = image_for(half)
+    traced = torch.jit.trace(half, image, check_trace=False)
+    assert half.vit.blocks[0].mlp.fc1.weight.dtype == torch.bfloat16
+    monkeypatch.setattr("dino_uad.backbones.backbone.half_precision_pays", lambda *of: True)
+    torch.testing.assert_close(traced(image)[0], half(image)[0], atol=0.02, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -125,7 +125,7 @@ class DinoBackbone(nn.Module):
 
     def _tokens(self, image: Tensor) -> Tensor:
         dtype = PRECISIONS[self.precision]
-        if dtype != torch.float32:
+        if dtype != torch.float32 and not is_traced():  # a graph is for any processor
             dtype = dtype if half_precision_pays(image.device, dtype) else torch.float32
             self._hold_matrices(dtype)
         with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
