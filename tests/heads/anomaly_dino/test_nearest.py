@@ -8,10 +8,17 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from dino_uad import processor
-from dino_uad.heads.anomaly_dino import first_pass, nearest, two_pass
+from dino_uad.heads.anomaly_dino import fastest_pass, first_pass, folded_pass, nearest, two_pass
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, unit_rows
 
-PASSES = [first_pass.Bfloat16Pass, first_pass.Int8Pass]
+
+def _folded(queries):
+    """Along directions of other rows than those of the bank, which must not matter."""
+    rows = _features(50, queries.shape[1], seed=9, clusters=3)
+    return folded_pass.FoldedPass(queries, folded_pass.directions(rows, 8))
+
+
+PASSES = [first_pass.Bfloat16Pass, first_pass.Int8Pass, _folded]
 SEARCHES = [nearest._scan, *(partial(nearest._two_pass, first=coarse) for coarse in PASSES)]
 
 
@@ -36,6 +43,7 @@ def small_blocks(monkeypatch):
         (nearest, "_QUERIES", 50),
         (nearest, "_SCANNED", {"cpu": 64}),
         (first_pass, "SLAB", 8),
+        (folded_pass, "SLAB", 4),
         (first_pass, "GROUP", 4),
     ):
         monkeypatch.setattr(owner, name, value)
@@ -74,7 +82,12 @@ def test_both_searches_cross_block_boundaries(small_blocks, n_rows, k, clusters)
         assert all(len(set(row)) == k for row in index.tolist())
 
 
-@pytest.mark.parametrize("coarse", PASSES)
+def _folded_well(queries):
+    rows = _features(20_064, 384, seed=4, clusters=400)[64:]
+    return folded_pass.FoldedPass(queries, folded_pass.directions(rows, 320))
+
+
+@pytest.mark.parametrize("coarse", [first_pass.Bfloat16Pass, first_pass.Int8Pass, _folded_well])
 def test_two_pass_excludes_most_groups_but_never_a_neighbour(coarse, monkeypatch):
     features = _features(20_064, 384, seed=4, clusters=400)
     queries, bank = features[:64], encode_rows(features[64:])
@@ -83,7 +96,7 @@ def test_two_pass_excludes_most_groups_but_never_a_neighbour(coarse, monkeypatch
         two_pass._Candidates, "_similarities", lambda self, *of: scored.append(len(of[0])) or plain(self, *of)
     )
     similarity, _, crowded = two_pass.search(unit_rows(queries), bank, 1, coarse)
-    assert not crowded.any() and sum(scored) < 0.05 * 64 * len(bank) / first_pass.GROUP
+    assert not crowded.any() and sum(scored) < 0.01 * 64 * len(bank)
     np.testing.assert_allclose(1 - similarity, _exact(queries, unit_rows(bank)), atol=1e-6)
 
 
@@ -98,13 +111,10 @@ def test_bounds_are_above_the_products(coarse, seed, clusters, spike, vnni):
     bank = encode_rows(rows)
     exact = unit_rows(bank).double() @ unit_rows(queries).double().T
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(first_pass, "GROUP", 1)
         patched.setattr(first_pass, "int_mm_is_fast", lambda: vnni and processor.int_mm_is_exact())
-        bounds = coarse(unit_rows(queries)).bounds(first_pass.unit(bank)[0])
+        bounds = coarse(unit_rows(queries)).bounds(first_pass.unit(bank)[0]).all()
     assert (bounds >= exact).all()
-    if coarse is first_pass.Bfloat16Pass:  # has none below 0
-        exact = exact.clamp_min(0)
-    assert (bounds - exact).max() < (0.02 if coarse is first_pass.Bfloat16Pass else 0.2)
+    assert (bounds - exact).max() < {first_pass.Bfloat16Pass: 0.02, first_pass.Int8Pass: 0.2, _folded: 2}[coarse]
 
 
 def _hard_bank(kind, n, seed):
@@ -138,7 +148,8 @@ def test_two_pass_is_exact_in_hard_banks(coarse, kind, n_rows, k, far, seed):
     exact = unit_rows(queries).double() @ unit_rows(bank).double().T
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(first_pass, "SLAB", 16)
-        patched.setattr(two_pass, "_ROWS_A_GROUP", 4 + 12 * (seed % 2))
+        patched.setattr(folded_pass, "SLAB", 8)
+        patched.setattr(two_pass, "_A_CANDIDATE", 1 + 12 * (seed % 2))
         similarity, index = nearest._two_pass(unit_rows(queries), bank, k, coarse)
     torch.testing.assert_close(similarity.double(), exact.topk(k, dim=1).values, rtol=0, atol=2e-6)
     torch.testing.assert_close(exact.gather(1, index), similarity.double(), rtol=0, atol=2e-6)
@@ -147,7 +158,7 @@ def test_two_pass_is_exact_in_hard_banks(coarse, kind, n_rows, k, far, seed):
 
 @pytest.mark.parametrize("coarse", PASSES)
 def test_crowded_queries_fall_back_to_the_scan(coarse, small_blocks, monkeypatch):
-    monkeypatch.setattr(two_pass, "_MOST", 2)
+    monkeypatch.setattr(two_pass, "_A_CANDIDATE", 300)
     queries, bank = _features(60, seed=1), encode_rows(_features(600, clusters=1))
     assert two_pass.search(unit_rows(queries), bank, 1, coarse)[2].any()
     similarity, _ = nearest._two_pass(unit_rows(queries), bank, 1, coarse)
@@ -167,19 +178,39 @@ def test_products_of_8_bit_integers_are_exact(vnni, monkeypatch):
     assert torch.equal(found.double(), first.double() @ second.double().T)
 
 
-def test_the_search_is_chosen_by_measuring(monkeypatch):
-    many, few = torch.ones(40_000, 8, dtype=torch.int16), torch.ones(100, 8)
-    times = iter([3.0, 1.0, 2.0])  # bfloat16, 8 bits, the scan
+@pytest.fixture
+def measured(monkeypatch):
+    """Sets the seconds that products of bfloat16, of 8 bits, along directions, and the scan are found to take."""
+
+    def seconds(*of):
+        times = iter(of)
+        monkeypatch.setattr(fastest_pass, "_seconds", lambda call: next(times))
+        fastest_pass._faster_than.cache_clear()
+
     for name in ("fast_bfloat16", "multiplies_int8"):
-        monkeypatch.setattr(first_pass, name, lambda device: True)
-    monkeypatch.setattr(first_pass, "_seconds", lambda call: next(times))
-    first_pass.fastest.cache_clear()
-    assert nearest._choose_search(few, many, 1).keywords == {"first": first_pass.Int8Pass}
-    assert nearest._choose_search(few, few, 1) is nearest._scan
-    first_pass.fastest.cache_clear()
-    times = iter([3.0, 2.0, 2.0])
-    assert nearest._choose_search(few, many, 1) is nearest._scan
-    first_pass.fastest.cache_clear()
+        monkeypatch.setattr(fastest_pass, name, lambda device: True)
+    yield seconds
+    fastest_pass._faster_than.cache_clear()
+
+
+def test_the_search_is_chosen_by_measuring(measured):
+    many, few = torch.ones(40_000, 8, dtype=torch.int16), torch.ones(100, 8)
+    measured(3.0, 1.0, 2.0)  # too few channels for directions
+    assert nearest._choose_search(few, many, 1)[1].keywords == {"first": first_pass.Int8Pass}
+    assert nearest.search_name(few, many) == "products of 8-bit integers"
+    assert nearest._choose_search(few, few, 1)[1] is nearest._scan
+    measured(3.0, 2.0, 2.0)
+    assert nearest._choose_search(few, many, 1)[1] is nearest._scan
+
+
+def test_directions_are_taken_where_they_exclude_something(measured):
+    measured(3.0, 1.0, 0.5, 2.0)
+    noise = _features(40_000, 96)
+    along = _features(40_000, 20) @ _features(20, 96, seed=1) + 0.01 * noise
+    name, search, together = nearest._choose_search(along[:64], encode_rows(along), 1)
+    assert "directions" in name and together == 4096
+    assert search.keywords["first"].keywords["directions"].shape == (32, 96)
+    assert nearest.search_name(noise[:64], encode_rows(noise)) == "products of 8-bit integers"
 
 
 def test_ties_and_duplicates_are_distinct_rows(small_blocks):

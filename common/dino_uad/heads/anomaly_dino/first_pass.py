@@ -1,24 +1,23 @@
-"""Upper bounds of the similarity of queries to groups of rows, from fast and coarse products.
+"""Upper bounds of the similarity of queries to rows, from fast and coarse products.
 
 ``|q·b − q'·b'| ≤ |q − q'| |b'| + |q| |b − b'|`` for unit vectors and their roundings: the product of the roundings and
-this much more is a bound, and a group whose bound is below what a query has already found can be left out of its search
+this much more is a bound, and a row whose bound is below what a query has already found can be left out of its search
 without looking at it again.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dino_uad.processor import fast_bfloat16, int_mm_is_fast, multiplies_int8
+from dino_uad.processor import int_mm_is_fast
 
-GROUP = 4  # consecutive bank rows that share one bound
+GROUP = 4  # bank rows whose largest product is looked at first
 SLAB = 512  # bank rows of one product, so that all arrays are of a size that the C library keeps
 
 _TINY = torch.finfo(torch.float32).tiny
@@ -26,58 +25,96 @@ _EXACT = 64  # how large a factor of 8 bits may be without VNNI, see _int8_produ
 _SUMS = 1e-4  # covers the accumulation of a product in float32
 
 
-class Bfloat16Pass:
-    """Products of bfloat16 with unit queries ``[Q,C]``.
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds of the similarities of ``n`` rows to ``Q`` queries: ``product * scale + error``.
+
+    Attributes:
+        product: ``[n,Q]``, of any dtype; ``n`` is a multiple of ``GROUP``. The next product may be written over it.
+        scale: positive, one or ``[Q]``.
+        error: ``[Q]``.
+    """
+
+    product: Tensor
+    scale: Tensor | float
+    error: Tensor
+
+    def all(self) -> Tensor:
+        """``[n,Q]`` float32."""
+        return self.product.float() * self.scale + self.error
+
+    def reaching(self, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The bounds that are at least ``limit`` ``[Q]``: their values, queries and rows, ``[m]`` each."""
+        hits = (_group_maxima(self.product) >= (limit - self.error) / self.scale).nonzero()
+        groups = len(self.product) // GROUP
+        row = hits[:, :1] + torch.arange(0, GROUP * groups, groups)
+        query = hits[:, 1:].expand_as(row).flatten()
+        row = row.flatten()
+        product = self.product.flatten().index_select(0, row * self.product.shape[1] + query)
+        scale = self.scale[query] if isinstance(self.scale, Tensor) else self.scale
+        bound = product.float() * scale + self.error[query]
+        found = (bound >= limit[query]).nonzero()[:, 0]
+        return bound[found], query[found], row[found]
+
+
+def _group_maxima(product: Tensor) -> Tensor:
+    """``[n/GROUP,Q]`` of every so many rows; of bfloat16, 0 where none is positive."""
+    groups = product.view(GROUP, -1, product.shape[1])
+    if product.dtype != torch.bfloat16:
+        return groups.amax(dim=0)
+    # Bit patterns of non-negative floats are ordered like integers, whose maximum takes half the time.
+    return groups.view(torch.int16).amax(dim=0).clamp_min_(0).view(torch.bfloat16).float()
+
+
+class FirstPass(Protocol):
+    """What bounds the similarities of unit queries ``[Q,C]`` that it was made of.
 
     Attributes:
         slab: how many rows of the bank to bound at a time, at most.
     """
 
-    name = "products of bfloat16"
+    slab: int
+
+    def bounds(self, rows: Tensor) -> Bounds:
+        """Bounds for unit rows ``[n,C]``, whole groups and at most ``slab``."""
+
+
+class Bfloat16Pass(FirstPass):
+    """Products of bfloat16."""
 
     def __init__(self, queries: Tensor) -> None:
         low = queries.bfloat16()
         relative = torch.finfo(torch.bfloat16).eps / 2
-        self._error = ((queries - low.float()).norm(dim=1) + relative + _SUMS) * (1 + 4 * relative)
-        self._more = 1 + 2 * relative  # what the rounding of the product itself can take away
+        error = ((queries - low.float()).norm(dim=1) + relative + _SUMS) * (1 + 4 * relative)
+        self._error = error + 2 * relative  # what the rounding of the product itself can take away
         self._transposed = low.T.contiguous()
         self.slab = SLAB
         self._product = torch.empty(self.slab, len(queries), dtype=torch.bfloat16)
 
-    def bounds(self, rows: Tensor) -> Tensor:
-        """Bounds ``[n,Q]`` for unit rows ``[n * GROUP,C]``, at most ``slab`` of them; none is negative."""
+    def bounds(self, rows: Tensor) -> Bounds:
         product = torch.mm(rows.bfloat16(), self._transposed, out=self._product[: len(rows)])
-        # Bit patterns of non-negative floats are ordered like integers, whose maximum takes half the time.
-        largest = _group_maxima(product.view(torch.int16)).clamp_min_(0).view(torch.bfloat16)
-        return largest.float().mul_(self._more).add_(self._error)
+        return Bounds(product, 1.0, self._error)
 
 
-class Int8Pass:
-    """Products of 8-bit integers, in steps of a size that each query and each slab of the bank has of its own.
-
-    Attributes:
-        slab: as of :class:`Bfloat16Pass`.
-    """
-
-    name = "products of 8-bit integers"
+class Int8Pass(FirstPass):
+    """Products of 8-bit integers, in steps of a size that each query and each slab of the bank has of its own."""
 
     def __init__(self, queries: Tensor) -> None:
         step = queries.abs().amax(dim=1, keepdim=True).clamp_min(_TINY) / (127 if int_mm_is_fast() else _EXACT)
         low = (queries / step).round_()
         self._error = (queries - low * step).norm(dim=1) + 1e-5
-        self._step = step.T
+        self._step = step[:, 0]
         self._products = _int8_products(low.to(torch.int8))
         self.slab = SLAB
 
-    def bounds(self, rows: Tensor) -> Tensor:
-        """As :meth:`Bfloat16Pass.bounds`, also negative ones."""
+    def bounds(self, rows: Tensor) -> Bounds:
         step = max(float(rows.abs().amax()), _TINY) / 127
         in_steps = rows / step
         low = in_steps.round()
         product = self._products(low)
         worst = step * float(in_steps.sub_(low).norm(dim=1).max())
         # |b'| is at most 1 and the rounding error.
-        return _group_maxima(product).float().mul_(self._step * step).add_(self._error * (1 + worst) + worst)
+        return Bounds(product, self._step * step, self._error * (1 + worst) + worst)
 
 
 def _int8_products(second: Tensor) -> Callable[[Tensor], Tensor]:
@@ -95,49 +132,8 @@ def _int8_products(second: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda first: torch.ops.onednn.qlinear_pointwise((first + 128).to(torch.uint8), 1.0, 128, *plain)
 
 
-FirstPass = Bfloat16Pass | Int8Pass
-
-
-def _group_maxima(product: Tensor) -> Tensor:
-    return product.view(-1, GROUP, product.shape[1]).amax(dim=1)
-
-
-@cache
-def fastest(channels: int, scan: Callable[[Tensor, Tensor, int], Any]) -> type[FirstPass] | None:
-    """Return the pass that is fastest here over a small bank; None where a plain scan of it is faster.
-
-    What a processor multiplies fast depends on more than its instructions, so it is measured, once per process.
-    """
-    device = torch.device("cpu")
-    passes = [Bfloat16Pass] if fast_bfloat16(device) else []
-    passes += [Int8Pass] if multiplies_int8(device) else []
-    queries = functional.normalize(torch.randn(1024, channels), dim=1)
-    bank = (queries * 32767).to(torch.int16).repeat(4, 1)
-    times = {one: _seconds(partial(_all_bounds, one(queries), bank)) for one in passes}
-    best = min(times, key=times.__getitem__, default=None)
-    # Candidates are scored then.
-    return best if best and times[best] < 0.8 * _seconds(lambda: scan(queries, bank, 1)) else None
-
-
-def _all_bounds(first: FirstPass, bank: Tensor) -> None:
-    for slab in bank.split(first.slab):
-        first.bounds(unit(slab)[0])
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    """Seconds of the faster of two calls, after one warm-up."""
-    call()
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
 def unit(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Float32 unit vectors of bank rows ``[n,C]``, filled up with zeros to whole groups, and the ``[n]`` norms."""
-    vectors = rows.new_zeros(-(-len(rows) // GROUP) * GROUP, rows.shape[1], dtype=torch.float32)
-    vectors[: len(rows)] = rows
+    vectors = functional.pad(rows, (0, 0, 0, -len(rows) % GROUP)).to(torch.float32, copy=True)
     norms = vectors.norm(dim=1).clamp_min_(_TINY)
     return vectors.div_(norms[:, None]), norms[: len(rows)]

@@ -4,9 +4,10 @@ The bank is 16-bit fixed point: every row is scaled so that its largest componen
 this rounds about ten times finer than float16, and since a row's direction is all that counts, no scale is stored.
 
 Where the processor multiplies 8-bit integers or bfloat16 much faster than float32, such products give a bound of the
-similarity to every small group of rows (:mod:`dino_uad.heads.anomaly_dino.first_pass`), and only the groups that can
-hold a neighbour are scored in float32 (:mod:`dino_uad.heads.anomaly_dino.two_pass`): the others are excluded, not
-guessed away. Queries for which very many groups qualify are scanned in float32.
+similarity to every row (:mod:`dino_uad.heads.anomaly_dino.first_pass`), elsewhere float32 products along the bank's
+principal directions do (:mod:`dino_uad.heads.anomaly_dino.folded_pass`); and only the rows that can be a neighbour are
+scored in float32 (:mod:`dino_uad.heads.anomaly_dino.two_pass`): the others are excluded, not guessed away. Queries for
+which very many rows qualify are scanned in float32.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dino_uad.heads.anomaly_dino import first_pass, two_pass
+from dino_uad.heads.anomaly_dino import two_pass
+from dino_uad.heads.anomaly_dino.fastest_pass import fastest
 from dino_uad.heads.anomaly_dino.first_pass import FirstPass
 from dino_uad.heads.cosine import cosine_distance
 from dino_uad.parallel import counts, gather_rows, is_distributed, own_place
 from dino_uad.tracing import is_traced
 
-_QUERIES = 1024  # queries searched together; bounds every buffer
+_QUERIES = 1024  # queries scanned for together; bounds every buffer
 _SCANNED = {"cpu": 4096, "cuda": 12288}  # bank rows of one float32 product: in a processor's cache, or few kernels
+_Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 _MANY_ROWS = 32768  # from here on two passes may be worth it
 
 
@@ -60,9 +63,9 @@ def nearest_neighbours(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tenso
     if queries.shape[1] != bank.shape[1]:
         raise ValueError(f"queries have {queries.shape[1]} channels, the memory bank {bank.shape[1]}: one backbone?")
     k = min(k, len(bank))
-    search = _choose_search(queries, bank, k)
+    search, together = _choose_search(queries, bank, k)[1:]
     # A trace must hold for any number of queries, so it does not split them.
-    parts = [search(unit_rows(part), bank, k) for part in ([queries] if is_traced() else queries.split(_QUERIES))]
+    parts = [search(unit_rows(part), bank, k) for part in ([queries] if is_traced() else queries.split(together))]
     similarity, index = (torch.cat(results) for results in zip(*parts, strict=True))
     return (1 - similarity, index) if is_traced() else _measured(queries, bank, index)
 
@@ -98,21 +101,24 @@ def nearest_neighbours_sharded(queries: Tensor, shard: Tensor, k: int = 1) -> Te
 
 def search_name(queries: Tensor, bank: Tensor) -> str:
     """How :func:`nearest_neighbours` would search for the nearest row, in words."""
-    search = _choose_search(queries, bank, 1)
-    return "plain float32 scan" if search is _scan else search.keywords["first"].name
+    return _choose_search(queries, bank, 1)[0]
 
 
-def _choose_search(queries: Tensor, bank: Tensor, k: int) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
+def _choose_search(queries: Tensor, bank: Tensor, k: int) -> tuple[str, _Search, int]:
     """The plain scan, or two passes where there is enough to multiply and they were measured to be faster.
 
     A trace needs the plain scan, and so does a GPU: the two passes are thousands of small kernels.
+
+    Returns:
+        its name, the search, and for how many queries it searches together.
     """
+    plain = ("plain float32 scan", _scan, _QUERIES)
     if is_traced() or queries.device.type != "cpu" or bank.device.type != "cpu":
-        return _scan
+        return plain
     if len(bank) < _MANY_ROWS or len(queries) < 64 or k > 16:
-        return _scan
-    faster = first_pass.fastest(queries.shape[1], _scan)
-    return _scan if faster is None else partial(_two_pass, first=faster)
+        return plain
+    way = fastest(queries, bank, _scan)
+    return plain if way is None else (way.name, partial(_two_pass, first=way.first), way.queries)
 
 
 def _scan(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -132,7 +138,7 @@ def _scan_part(queries: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return similarity.max(dim=1, keepdim=True) if k == 1 else similarity.topk(min(k, len(rows)), dim=1)
 
 
-def _two_pass(queries: Tensor, bank: Tensor, k: int, first: type[FirstPass]) -> tuple[Tensor, Tensor]:
+def _two_pass(queries: Tensor, bank: Tensor, k: int, first: Callable[[Tensor], FirstPass]) -> tuple[Tensor, Tensor]:
     """As :func:`_scan`, through the groups of rows that a coarse product does not exclude."""
     best, index, crowded = two_pass.search(queries, bank, k, first)
     if crowded.any():

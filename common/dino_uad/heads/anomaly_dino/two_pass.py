@@ -1,29 +1,35 @@
-"""Exact search in two passes: bounds of the similarity to all groups of rows, then the groups that are not excluded.
+"""Exact search in two passes: bounds of the similarity to all rows, then the rows that are not excluded.
 
-From time to time the most promising groups of each query are scored in float32. What is found there a bound must
-reach: groups with lower ones cannot hold a neighbour and are forgotten, as are those that were kept before.
+From time to time the most promising rows of each query are scored in float32. What is found there a bound must reach:
+rows with lower ones cannot be neighbours and are forgotten, as are those that were kept before.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from dino_uad.heads.anomaly_dino import first_pass
-from dino_uad.heads.anomaly_dino.first_pass import FirstPass
+from dino_uad.heads.anomaly_dino.first_pass import Bounds, FirstPass
 
-_MOST = 1024  # candidate groups of one query, above which it is crowded; bounds the memory
-_ROWS_A_GROUP = 128  # about so many rows are scanned in the time in which one group is scored
-_TOGETHER = 256  # groups scored together: in the processor's cache
+_A_CANDIDATE = 32  # about so many rows are scanned in the time in which one candidate is scored
+_WAITING = 1 << 20  # candidates from which on they are scored; bounds the memory
+_TOGETHER = 1024  # candidates scored together: in the processor's cache
 _ROUNDING = 1e-6  # of scored similarities
+_NOTHING = (torch.empty(0), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+"""Of candidates: bounds, queries and rows."""
 
 
-def search(queries: Tensor, bank: Tensor, k: int, first: type[FirstPass]) -> tuple[Tensor, Tensor, Tensor]:
+def search(
+    queries: Tensor, bank: Tensor, k: int, first: Callable[[Tensor], FirstPass]
+) -> tuple[Tensor, Tensor, Tensor]:
     """The ``k`` largest similarities of unit queries ``[Q,C]`` to rows of a bank ``[M,C]``.
 
     Returns:
         similarities and the rows' indices, ``[Q,k]``, descending; and, ``[Q]``, which queries are crowded: so many
-        groups can hold a neighbour that a scan of the bank is the shorter way. Theirs are not to be used.
+        rows can be a neighbour that a scan of the bank is the shorter way. Theirs are not to be used.
     """
     coarse = first(queries)
     candidates = _Candidates(queries, bank, k)
@@ -33,105 +39,97 @@ def search(queries: Tensor, bank: Tensor, k: int, first: type[FirstPass]) -> tup
         candidates.add(coarse.bounds(rows), start)
         if number & (number + 1) == 0:  # after 1, 2, 4, 8, ... slabs
             candidates.narrow()
-    candidates.narrow()
-    return *candidates.nearest(), candidates.crowded
+    candidates.score_all()
+    return candidates.similarity, candidates.index, candidates.crowded
 
 
 class _Candidates:
-    """Groups that can hold one of the ``k`` nearest rows of a query.
+    """Rows that can be one of the ``k`` nearest to a query, and the nearest of those that were scored.
 
     Attributes:
-        norms: ``[M]`` of the bank's rows, to be filled in before their groups are added.
-        crowded: ``[Q]`` bool, the queries for which too many groups were found; they have none any more.
+        norms: ``[M]`` of the bank's rows, to be filled in before their bounds are added.
+        similarity: ``[Q,k]`` found by scoring, descending; ``-inf`` where too few rows were scored.
+        index: ``[Q,k]``, of their rows.
+        crowded: ``[Q]`` bool, the queries for which too many rows were found; they get none any more.
     """
 
     def __init__(self, queries: Tensor, bank: Tensor, k: int) -> None:
         self._queries, self._bank, self._k = queries, bank, k
-        self._most = min(_MOST, max(len(bank) // _ROWS_A_GROUP, 1))
         self.norms = torch.empty(len(bank))
+        self.similarity = torch.full((len(queries), k), -torch.inf)
+        self.index = torch.zeros(len(queries), k, dtype=torch.int64)
         self.crowded = torch.zeros(len(queries), dtype=torch.bool)
-        self._count = torch.zeros(len(queries), dtype=torch.int64)
-        self._best = torch.full((len(queries), k), -torch.inf)  # similarities found by scoring, descending
-        # Bounds, queries and first rows of groups: before and after those that were last scored.
-        self._old: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._new: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._most = max(len(bank) // _A_CANDIDATE, 2 * k)
+        self._scored = torch.zeros(len(queries), dtype=torch.int64)
+        self._waiting = [_NOTHING]
 
     @property
     def _limit(self) -> Tensor:
         """``[Q]`` that a bound must reach."""
-        return (self._best[:, -1] - _ROUNDING).masked_fill_(self.crowded, torch.inf)
+        return (self.similarity[:, -1] - _ROUNDING).masked_fill_(self.crowded, torch.inf)
 
-    def add(self, bounds: Tensor, start: int) -> None:
-        """Keep the groups that can hold a neighbour, of those with ``bounds`` ``[n,Q]`` from row ``start`` on."""
-        if start == 0:
-            group = bounds.topk(min(self._k, len(bounds)), dim=0).indices
-            self._score(torch.arange(len(self._queries)).repeat(len(group)), group.flatten() * first_pass.GROUP)
-        group, query = (bounds >= self._limit).nonzero(as_tuple=True)
-        found = bounds[group, query], query, group * first_pass.GROUP + start
-        (self._new if start else self._old).append(found)
-        self._count += query.bincount(minlength=len(self._queries))
-        self.crowded |= self._count > self._most
+    def add(self, bounds: Bounds, start: int) -> None:
+        """Keep the rows that can be neighbours, of those from row ``start`` on."""
+        bound, query, row = bounds.reaching(self._limit)
+        inside = row < len(self._bank) - start  # the last group is filled up with zeros
+        self._waiting.append((bound[inside], query[inside], row[inside] + start))
+        if sum(len(one) for one, _, _ in self._waiting) > _WAITING:
+            self.score_all()
 
     def narrow(self) -> None:
-        """Score the new groups of each query that have the highest bounds, and keep what can still hold a neighbour."""
-        if self._new:
-            value, query, first_row = _joined(self._new)
-            highest = _highest(value, query, len(self._queries), self._k)
-            self._score(query[highest], first_row[highest])
-        value, query, first_row = _joined(self._old + self._new)
-        keep = (value >= self._limit[query]).nonzero()[:, 0]
-        self._old, self._new = [(value[keep], query[keep], first_row[keep])], []
-        self._count = query[keep].bincount(minlength=len(self._queries))
+        """Score the rows of each query that have the highest bounds, and keep what can still be a neighbour."""
+        bound, query, row = self._joined()
+        highest = _highest(bound, query, len(self._queries), self._k)
+        highest = highest[highest >= 0]
+        self._score(query[highest], row[highest])
+        bound[highest] = -torch.inf
+        keep = (bound >= self._limit[query]).nonzero()[:, 0]
+        found = self._scored + query[keep].bincount(minlength=len(self._queries))
+        self.crowded |= found > self._most
+        self._waiting = [(bound[keep], query[keep], row[keep])]
 
-    def nearest(self) -> tuple[Tensor, Tensor]:
-        """The ``k`` largest similarities among all groups, and their rows, ``[Q,k]``."""
-        _, query, first_row = _joined(self._old + self._new)
-        return self._best_of(query, first_row)
+    def score_all(self) -> None:
+        """Leave no candidate unscored."""
+        self.narrow()
+        _, query, row = self._joined()
+        self._score(query, row)
+        self._waiting = [_NOTHING]
 
-    def _score(self, query: Tensor, first_row: Tensor) -> None:
-        """Learn from groups ``[n]`` that were not scored before."""
-        best = self._best_of(query, first_row)[0]
-        self._best = torch.cat([self._best, best], dim=1).topk(self._k, dim=1).values
+    def _joined(self) -> tuple[Tensor, Tensor, Tensor]:
+        bound, query, row = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        return bound, query, row
 
-    def _best_of(self, query: Tensor, first_row: Tensor) -> tuple[Tensor, Tensor]:
-        """The ``k`` largest similarities and their rows, ``[Q,k]``, of groups ``[n]`` of queries."""
-        query, order = query.sort(stable=True)
-        similarity, rows = self._similarities(query, first_row[order])
-        count = query.bincount(minlength=len(self._queries))
-        slot = torch.arange(len(query)) - (count.cumsum(0) - count)[query]
-        table = similarity.new_full((len(self._queries), max(int(count.max()), self._k), first_pass.GROUP), -torch.inf)
-        numbers = rows.new_zeros(table.shape)
-        table[query, slot], numbers[query, slot] = similarity, rows
-        return largest(table.flatten(1), numbers.flatten(1), self._k)
+    def _score(self, query: Tensor, row: Tensor) -> None:
+        """Learn from candidates ``[n]`` that were not scored before."""
+        if len(query) == 0:
+            return
+        similarity = self._similarities(query, row)
+        top = _highest(similarity, query, len(self._queries), self._k)
+        missing = top < 0
+        values = torch.cat([self.similarity, similarity[top].masked_fill_(missing, -torch.inf)], dim=1)
+        self.similarity, self.index = largest(values, torch.cat([self.index, row[top]], dim=1), self._k)
+        self._scored += query.bincount(minlength=len(self._queries))
 
-    def _similarities(self, query: Tensor, first_row: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 similarities ``[n,GROUP]`` of each query to the rows of its group, and the rows' indices."""
-        rows = first_row[:, None] + torch.arange(first_pass.GROUP)
-        similarity = torch.empty(rows.shape)
-        for part in torch.arange(len(rows)).split(_TOGETHER):
-            inside = rows[part].clamp_max(len(self._bank) - 1)
-            vectors = self._bank.index_select(0, inside.flatten()).view(*inside.shape, self._bank.shape[1])
+    def _similarities(self, query: Tensor, row: Tensor) -> Tensor:
+        """Float32 similarities ``[n]`` of queries to rows."""
+        parts = [torch.empty(0)]
+        for which, place in zip(query.split(_TOGETHER), row.split(_TOGETHER), strict=True):
             # Of so small matrices, a sum of products takes a third of the time of torch.bmm.
-            similarity[part] = (vectors * self._queries[query[part], None]).sum(dim=2) / self.norms[inside]
-        return similarity.masked_fill_(rows >= len(self._bank), -torch.inf), rows
-
-
-def _joined(found: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    value, query, first_row = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return value, query, first_row
+            products = self._bank.index_select(0, place) * self._queries.index_select(0, which)
+            parts.append(products.sum(dim=1) / self.norms[place])
+        return torch.cat(parts)
 
 
 def _highest(value: Tensor, query: Tensor, queries: int, count: int) -> Tensor:
-    """Which of values ``[n]`` are the highest ``count`` of their query, or all that it has."""
+    """Places ``[Q,count]`` of the highest of values ``[n]`` of each query, descending; -1 where it has no more."""
     left = torch.arange(len(value))
-    found = []
-    for _ in range(count):
-        most = value.new_zeros(queries).scatter_reduce_(0, query[left], value[left], "amax", include_self=False)
+    found = value.new_full((queries, count), -1, dtype=torch.int64)
+    for rank in range(count):
+        most = value.new_full((queries,), -torch.inf).scatter_reduce_(0, query[left], value[left], "amax")
         top = left[value[left] == most[query[left]]]
-        one = torch.full((queries,), -1).scatter_(0, query[top], top)  # whichever of equal ones
-        found.append(one[one >= 0])
+        one = found[:, rank].scatter_(0, query[top], top)  # whichever of equal ones
         left = left[one[query[left]] != left]
-    return torch.cat(found)
+    return found
 
 
 def largest(values: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
