@@ -139,6 +139,8 @@ def test_wrong_calls_are_named(fitted) -> None:
         calibrated(method, root, root / "nowhere")
     with pytest.raises(ValueError, match="did you mean --network_def#head"):
         calibrated(method, root, root / "data/valid", **{"network_def#heads": 3})
+    with pytest.raises(ValueError, match="--num_workers is -1; expected a whole number of at least 0"):
+        calibrated(method, root, root / "data/valid", num_workers=-1)
 
 
 def test_annotated_slices_do_not_count_as_normal(tmp_path) -> None:

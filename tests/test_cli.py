@@ -52,6 +52,28 @@ def test_usage_of_a_verb_has_its_options_alone(capsys):
     assert "--days | --max_gb | --dry_run" in usage and "groups" not in usage
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["demo", "--seed", "-1"], "demo: --seed is -1; expected a whole number of at least 0"),
+        (["check", "scans", "--seed", "-1"], "check: --seed is -1; expected a whole number of at least 0"),
+        (["calibrate", "scans", "--device", "tpu"], "calibrate: --device is 'tpu'; expected cpu, cuda"),
+        (["calibrate", "scans", "--num_workers", "-2"], "calibrate: --num_workers is -2; expected"),
+    ],
+)
+def test_numbers_out_of_range_end_with_2_before_anything_is_read(words, found, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert found in capsys.readouterr().err
+
+
+def test_the_demo_makes_no_data_for_no_epochs(tmp_path):
+    with pytest.raises(ValueError, match="--epochs is 0; expected a whole number of at least 1"):
+        main(["demo", "--epochs", "0", "--out", str(tmp_path / "demo")])
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_verb_ends_with_2_and_names_the_known(capsys):
     with pytest.raises(SystemExit) as end:
         main(["trian"])

@@ -290,3 +290,8 @@ def test_what_is_used_somewhere_is_taken(fitted, monkeypatch):
 def test_an_override_that_the_config_does_not_have_is_refused(fitted):
     with pytest.raises(ValueError, match="did you mean --image_size"):
         load(fitted, image_siez=[56, 56])
+
+
+def test_a_value_that_a_component_does_not_take_is_refused(fitted):
+    with pytest.raises(ValueError, match="--inferer#batch_size is 0; expected a whole number of at least 1"):
+        load(fitted, inferer__batch_size=0)

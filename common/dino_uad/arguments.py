@@ -15,6 +15,7 @@ import fire.decorators
 
 from dino_uad.as_typed import expand_folder
 from dino_uad.kinds import admits, in_words
+from dino_uad.settings import RANGES
 
 # fire notes in an attribute of a function how to parse its arguments, and would show that as a group of commands.
 fire.decorators.FIRE_METADATA = "_FIRE_METADATA"
@@ -89,6 +90,11 @@ def _checked(name: str, key: str, value: Any, hint: Any) -> Any:
     value = str(value) if is_text and not isinstance(value, bool | None) else value
     if value == "" or not (value is None or admits(hint, value)):
         fail(f"{name}: --{key}: found {'no value' if value is True else repr(value)}, expected {in_words(hint)}")
+    if key in RANGES and value is not None:
+        try:
+            RANGES[key](f"--{key}", value)
+        except ValueError as error:
+            fail(f"{name}: {error}")
     return os.path.expanduser(value) if is_text and value is not None else expand_folder(key, value)
 
 

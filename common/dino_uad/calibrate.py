@@ -30,6 +30,7 @@ from dino_uad.handlers import calibrate as calibrate_network
 from dino_uad.overrides import check_override
 from dino_uad.settings import require_device
 from dino_uad.verbatim import as_override, verbatim
+from dino_uad.whole_config import check_config
 
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
 NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")
@@ -174,6 +175,7 @@ def fitted_config(root: Path, path: Path, overrides: Mapping[str, Any]) -> Confi
     told_by_model |= {"bundle_root": verbatim(str(root)), "network_def#checkpoint": verbatim(str(path))}
     for key, value in {**told_by_model, **{key: as_override(value) for key, value in overrides.items()}}.items():
         parser[key] = value
+    check_config(parser, str(root))
     return parser
 
 

@@ -28,6 +28,7 @@ from dino_uad.saved_names import SavedNames
 from dino_uad.settings import require_device
 from dino_uad.transforms import NOTHING_SCORED, SaveMapd, ServedMapd, is_picture, nothing_scored, on_scan_grid
 from dino_uad.verbatim import as_override
+from dino_uad.whole_config import check_config
 
 Source = str | os.PathLike[str] | InMemory
 IN_VAIN = {"output_dir": "save(folder) says where to", "save_dicom": "DICOM objects are written on the command line"}
@@ -101,6 +102,7 @@ class Predictor:
         for key, value in chosen.items():
             check_override(key, value, parser.get())
             parser[key] = as_override(expand_folder(key, value))
+        check_config(parser, str(self.bundle))
         chosen_device = parser.get_parsed_content("device")
         require_device("device", chosen_device)
         self.device = torch.device(chosen_device)

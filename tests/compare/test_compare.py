@@ -81,6 +81,7 @@ def test_words_as_fire_passes_them():
         ({"bundles": "dpmm,spatial_ar:train_data#valid_fractio=0.3"}, "did you mean --train_data#valid_fraction?"),
         ({"bundles": "dpmm,anomaly_dino:rotation#s=1"}, "--rotation#s: the config has no rotation;"),
         ({"bundles": "dpmm:n_components=many"}, "--network_def#head#n_components: found 'many', expected a whole"),
+        ({"bundles": "dpmm:train#trainer#max_epochs=0"}, "--train#trainer#max_epochs is 0; expected a whole"),
     ],
 )
 def test_nothing_is_run_for_options_that_mean_nothing(given, found, tmp_path):
@@ -248,7 +249,7 @@ def test_a_cell_knows_the_code_of_what_is_not_this_packages(tmp_path, monkeypatc
     labelled_pictures(tmp_path / "data")
     bundle = shutil.copytree(find_bundle("dpmm"), tmp_path / "mine", ignore=shutil.ignore_patterns("models", "eval"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    code = "SIGN = {}\nclass Steps:\n    def step(self):\n        return SIGN\nclass Compose(Steps): pass\n"
+    code = "SIGN = {}\nclass Steps:\n    def __init__(self, *of, **more):\n        self.sign = SIGN\nclass Compose(Steps): pass\n"
     train = json.loads((bundle / "configs/train.json").read_text())
     places = {
         "head": lambda config: config["network_def"]["head"].update({"_target_": "my_parts.Steps"}),

@@ -82,6 +82,8 @@ def test_a_model_that_does_not_fit_its_configs_is_not_exported(fitted, tmp_path)
         export_bundle(str(fitted("dpmm")), str(tmp_path), **SMALL | {"slices#min_foregroun": 0.3})
     with pytest.raises(ValueError, match=r"takes max_epochs: --max_epochs: found 'many', expected a whole number"):
         export_bundle(str(fitted("dpmm")), str(tmp_path), **SMALL | {"max_epochs": "many"})
+    with pytest.raises(ValueError, match="--max_epochs is 0; expected a whole number of at least 1"):
+        export_bundle(str(fitted("dpmm")), str(tmp_path), **SMALL | {"max_epochs": 0})
     assert not list(tmp_path.iterdir())
 
 

@@ -20,6 +20,7 @@ from dino_uad.digests import digest_code, digest_facts
 from dino_uad.embeddings import entry_key
 from dino_uad.overrides import check_override
 from dino_uad.verbatim import verbatim
+from dino_uad.whole_config import check_config
 
 PLACES = ("bundle_root", "dataset_dir", "ckpt_dir", "output_dir", "cache_dir")
 """Keys that say where files are, and decide no number."""
@@ -83,6 +84,7 @@ class Cell:
             parser["max_epochs"] = min(settings.epochs, parser["max_epochs"])
         if workflow == "evaluate":
             _measure_one_image_at_a_time(parser, self.method)
+        check_config(parser, None)
         return parser
 
     def key(self, settings: Settings, data: str, weights: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dino_uad.bundle_run import command, find_bundle, run
 from dino_uad.demo.demo_dataset import make_demo
+from dino_uad.settings import require_count
 from dino_uad.transforms import image_name
 
 # What --quick makes do with: the backbone that ships with the package, and three subjects a split.
@@ -37,6 +38,7 @@ def run_demo(
     Returns:
         The evaluation's ``metrics.json``.
     """
+    require_count("--epochs", epochs)
     start = time.time()
     settings = QUICK if quick else {"arch": "dinov2_vits14", "subjects": {}}
     folder = Path(out).resolve()
