@@ -249,7 +249,7 @@ def test_a_cell_knows_the_code_of_what_is_not_this_packages(tmp_path, monkeypatc
     labelled_pictures(tmp_path / "data")
     bundle = shutil.copytree(find_bundle("dpmm"), tmp_path / "mine", ignore=shutil.ignore_patterns("models", "eval"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    code = "SIGN = {}\nclass Steps:\n    def __init__(self, *of, **more):\n        self.sign = SIGN\nclass Compose(Steps): pass\n"
+    code = "SIGN = {}\nclass Steps:\n    def __init__(self, *of, **more): self.of = SIGN\nclass Compose(Steps): pass\n"
     train = json.loads((bundle / "configs/train.json").read_text())
     places = {
         "head": lambda config: config["network_def"]["head"].update({"_target_": "my_parts.Steps"}),

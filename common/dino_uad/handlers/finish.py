@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
 from ignite.engine import Engine, Events
 from monai.handlers import ValidationHandler
@@ -33,12 +34,15 @@ class FinishFit:
         loader: embeddings of normal validation images.
         path: the model file.
         checkpoint: the file of ``FitCheckpoint``, removed when the model is safely written; None where there is none.
+
+    Raises:
+        ValueError: ``path`` is a file of another kind, which the model would replace.
     """
 
     def __init__(self, network: AnomalyDetector, loader: Iterable, path: str, checkpoint: str | None = None) -> None:
         self.network = network
         self.loader = loader
-        self.path = Path(path)
+        self.path = _for_a_model(Path(path))
         self.checkpoint = Path(checkpoint) if checkpoint else None
 
     def attach(self, engine: Engine) -> None:
@@ -74,3 +78,19 @@ class FinishFit:
             logger.info(f"wrote {self.path.parent.name}/{self.path.name} ({self.path.stat().st_size / 1e6:.2f} MB)")
             if self.checkpoint:
                 self.checkpoint.unlink(missing_ok=True)
+
+
+def _for_a_model(path: Path) -> Path:
+    """A path where a model may be written: nothing is there, or an older one, whole or not."""
+    other = path.is_file() and path.suffix != ".pt" and path.stat().st_size > 0 and not _is_of_torch(path)
+    if other or path.is_dir():
+        kind = "a file that is no model" if other else "a folder"
+        raise ValueError(f"--model_file: found {path}, {kind}; expected a new name, or that of a model to replace")
+    return path
+
+
+def _is_of_torch(path: Path) -> bool:
+    if not is_zipfile(path):
+        return False
+    with ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
