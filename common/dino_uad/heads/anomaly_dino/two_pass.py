@@ -14,7 +14,8 @@ from torch import Tensor
 from dino_uad.heads.anomaly_dino import first_pass
 from dino_uad.heads.anomaly_dino.first_pass import Bounds, FirstPass
 
-_A_CANDIDATE = 32  # about so many rows are scanned in the time in which one candidate is scored
+_A_CANDIDATE = 64  # up to so many rows are scanned in the time in which one candidate is scored
+_BEGIN = 64  # rows of the first part, which are all candidates
 _WAITING = 1 << 20  # candidates from which on they are scored; bounds the memory
 _TOGETHER = 1024  # candidates scored together: in the processor's cache
 _ROUNDING = 1e-6  # of scored similarities
@@ -33,11 +34,12 @@ def search(
     """
     coarse = first(queries)
     candidates = _Candidates(queries, bank, k)
-    for number, start in enumerate(range(0, len(bank), coarse.slab)):
-        part = slice(start, start + coarse.slab)
+    begin = min(_BEGIN, coarse.slab)
+    for number, start in enumerate([0, *range(begin, len(bank), coarse.slab)]):
+        part = slice(start, start + (coarse.slab if start else begin))
         rows, candidates.norms[part] = first_pass.unit(bank[part])
         candidates.add(coarse.bounds(rows), start)
-        if number & (number + 1) == 0:  # after 1, 2, 4, 8, ... slabs
+        if number & (number + 1) == 0:  # after 1, 2, 4, 8, ... parts
             candidates.narrow()
     candidates.score_all()
     return candidates.similarity, candidates.index, candidates.crowded
@@ -61,7 +63,7 @@ class _Candidates:
         self.crowded = torch.zeros(len(queries), dtype=torch.bool)
         self._most = max(len(bank) // _A_CANDIDATE, 2 * k)
         self._scored = torch.zeros(len(queries), dtype=torch.int64)
-        self._waiting = [_NOTHING]
+        self._waiting, self._many = [_NOTHING], 0
 
     @property
     def _limit(self) -> Tensor:
@@ -73,7 +75,8 @@ class _Candidates:
         bound, query, row = bounds.reaching(self._limit)
         inside = row < len(self._bank) - start  # the last group is filled up with zeros
         self._waiting.append((bound[inside], query[inside], row[inside] + start))
-        if sum(len(one) for one, _, _ in self._waiting) > _WAITING:
+        self._many += len(bound)
+        if self._many > _WAITING:
             self.score_all()
 
     def narrow(self) -> None:
@@ -86,14 +89,14 @@ class _Candidates:
         keep = (bound >= self._limit[query]).nonzero()[:, 0]
         found = self._scored + query[keep].bincount(minlength=len(self._queries))
         self.crowded |= found > self._most
-        self._waiting = [(bound[keep], query[keep], row[keep])]
+        self._waiting, self._many = [(bound[keep], query[keep], row[keep])], len(keep)
 
     def score_all(self) -> None:
         """Leave no candidate unscored."""
         self.narrow()
         _, query, row = self._joined()
         self._score(query, row)
-        self._waiting = [_NOTHING]
+        self._waiting, self._many = [_NOTHING], 0
 
     def _joined(self) -> tuple[Tensor, Tensor, Tensor]:
         bound, query, row = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
