@@ -29,8 +29,7 @@ def fast_bfloat16(device: torch.device) -> bool:
 def half_precision_pays(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a network in bfloat16 or float16 is no slower on ``device`` than in float32.
 
-    A processor without such products emulates them: on an EPYC with AVX2 alone a backbone then takes 5 times as long,
-    a training step of convolutions 20 times (torch 2.13, two threads).
+    A processor without such products emulates them, at several times the time of float32.
     """
     if device.type != "cpu":
         return True

@@ -18,7 +18,7 @@ from dino_uad.processor import fast_bfloat16, multiplies_int8
 
 Scan = Callable[[Tensor, Tensor, int], Any]
 
-_QUERIES = 1024
+QUERIES = 1024
 _DEVICE = torch.device("cpu")
 
 
@@ -28,28 +28,28 @@ class Way(NamedTuple):
     Attributes:
         name: for people.
         queries: how many to search for together; bounds every buffer.
-        first: makes the pass of unit queries ``[Q,C]``.
+        first: makes the pass of unit queries ``[Q,C]``; a folded one needs directions, too.
     """
 
     name: str
     queries: int
-    first: Callable[[Tensor], FirstPass]
+    first: Callable[..., FirstPass]
 
 
-_BFLOAT16 = Way("products of bfloat16", _QUERIES, Bfloat16Pass)
-_INT8 = Way("products of 8-bit integers", _QUERIES, Int8Pass)
+_BFLOAT16 = Way("products of bfloat16", QUERIES, Bfloat16Pass)
+_INT8 = Way("products of 8-bit integers", QUERIES, Int8Pass)
 # Folding a row costs as much as multiplying it with as many queries as there are directions.
-_FOLDED = "float32 products along principal directions", 4 * _QUERIES
+_FOLDED = Way("float32 products along principal directions", 4 * QUERIES, FoldedPass)
 
 
 def fastest(queries: Tensor, bank: Tensor, scan: Scan) -> Way | None:
     """The fastest way that suits these queries ``[Q,C]`` and this bank; None where a plain scan is faster."""
     for way in _faster_than(scan, queries.shape[1]):
-        if way.first is not FoldedPass:
+        if way is not _FOLDED:
             return way
         directions = folded_pass.suiting(queries, bank)
         if directions is not None:
-            return Way(*_FOLDED, partial(FoldedPass, directions=directions))
+            return way._replace(first=partial(FoldedPass, directions=directions))
     return None
 
 
@@ -59,14 +59,14 @@ def _faster_than(scan: Scan, channels: int) -> list[Way]:
 
     What a processor multiplies fast depends on more than its instructions, so it is measured, once per process.
     """
-    queries = functional.normalize(torch.randn(_QUERIES, channels), dim=1)
+    queries = functional.normalize(torch.randn(QUERIES, channels), dim=1)
     bank = (queries * 32767).to(torch.int16).repeat(4, 1)
     tried = [_BFLOAT16] if fast_bfloat16(_DEVICE) else []
     tried += [_INT8] if multiplies_int8(_DEVICE) else []
     times = [(_seconds(partial(_all_bounds, way.first(queries), bank)), way) for way in tried]
     if channels >= folded_pass.CHANNELS:
-        folded = FoldedPass(queries, folded_pass.directions(bank))
-        times.append((_seconds(partial(_all_bounds, folded, bank)), Way(*_FOLDED, FoldedPass)))
+        folded = FoldedPass(queries, folded_pass.directions(queries))
+        times.append((_seconds(partial(_all_bounds, folded, bank)), _FOLDED))
     most = 0.8 * _seconds(lambda: scan(queries, bank, 1))  # candidates are scored then
     return [way for seconds, way in sorted(times, key=lambda one: one[0]) if seconds < most]
 

@@ -39,10 +39,6 @@ class Bounds:
     scale: Tensor | float
     error: Tensor
 
-    def all(self) -> Tensor:
-        """``[n,Q]`` float32."""
-        return self.product.float() * self.scale + self.error
-
     def reaching(self, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The bounds that are at least ``limit`` ``[Q]``: their values, queries and rows, ``[m]`` each."""
         hits = (_group_maxima(self.product) >= (limit - self.error) / self.scale).nonzero()

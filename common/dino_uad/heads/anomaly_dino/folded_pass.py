@@ -16,7 +16,7 @@ from dino_uad.products import linear
 
 CHANNELS = 96  # from here on there are enough
 _SHARE = 1 / 3  # of the channels, as directions
-_WORTH = 100  # multiplications of a scan for each one of finding the directions, from which on it is worth it
+_WORTH = 250  # multiplications of a scan for each one of finding the directions, from which on it is worth it
 _SAMPLE = 2048  # rows from which the directions come, and by which it is judged what they exclude
 _JUDGED = 128  # queries
 _MOST = 0.04  # rows of the sample that are not excluded; of a whole bank, whose rows are nearer, it is a tenth
@@ -50,27 +50,27 @@ def suiting(queries: Tensor, bank: Tensor) -> Tensor | None:
     """The :func:`directions` of a bank, where a search along them excludes nearly all rows; None where it does not."""
     if len(queries) * len(bank) < _WORTH * bank.shape[1] ** 2:
         return None
-    found = directions(bank)
-    return found if _excludes_most(queries, bank, found) else None
+    rows = unit(_some(bank, _SAMPLE))[0]
+    found = directions(rows)
+    return found if _excludes_most(queries, rows, found) else None
 
 
-def directions(bank: Tensor, count: int | None = None) -> Tensor:
-    """``[c,C]`` in which rows of a bank ``[M,C]`` are longest, by their second moments; the last is zero, for the rest.
+def directions(rows: Tensor, count: int | None = None) -> Tensor:
+    """``[c,C]`` in which rows ``[M,C]`` are longest, by their second moments; the last is zero, for the rest.
 
     Args:
-        bank: of at least ``CHANNELS`` channels if there is no count.
+        rows: float32, of at least ``CHANNELS`` channels if there is no count.
         count: ``c``; by default about a third of the channels, a multiple of 32, which products are fast with.
     """
-    rows = unit(_some(bank, _SAMPLE))[0]
-    wanted = count or int(bank.shape[1] * _SHARE) // 32 * 32
+    wanted = count or int(rows.shape[1] * _SHARE) // 32 * 32
     kept = torch.linalg.eigh(rows.T @ rows).eigenvectors.T.flip(0)[:wanted]
     kept[-1] = 0
     return kept.contiguous()
 
 
-def _excludes_most(queries: Tensor, bank: Tensor, directions: Tensor) -> bool:
-    """Whether the bounds exclude nearly all rows of a sample of the bank for a sample of the queries."""
-    queries, rows = functional.normalize(_some(queries, _JUDGED).float(), dim=1), unit(_some(bank, _SAMPLE))[0]
+def _excludes_most(queries: Tensor, rows: Tensor, directions: Tensor) -> bool:
+    """Whether the bounds exclude nearly all unit rows for a sample of the queries."""
+    queries = functional.normalize(_some(queries, _JUDGED).float(), dim=1)
     best = (queries @ rows.T).amax(dim=1)
     left = fold(queries, directions) @ fold(rows, directions).T >= best[:, None]
     return bool(left.float().mean() < _MOST)

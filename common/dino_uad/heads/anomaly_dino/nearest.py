@@ -20,13 +20,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from dino_uad.heads.anomaly_dino import two_pass
-from dino_uad.heads.anomaly_dino.fastest_pass import fastest
+from dino_uad.heads.anomaly_dino.fastest_pass import QUERIES, fastest
 from dino_uad.heads.anomaly_dino.first_pass import FirstPass
 from dino_uad.heads.cosine import cosine_distance
 from dino_uad.parallel import counts, gather_rows, is_distributed, own_place
 from dino_uad.tracing import is_traced
 
-_QUERIES = 1024  # queries scanned for together; bounds every buffer
 _SCANNED = {"cpu": 4096, "cuda": 12288}  # bank rows of one float32 product: in a processor's cache, or few kernels
 _Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 _MANY_ROWS = 32768  # from here on two passes may be worth it
@@ -112,7 +111,7 @@ def _choose_search(queries: Tensor, bank: Tensor, k: int) -> tuple[str, _Search,
     Returns:
         its name, the search, and for how many queries it searches together.
     """
-    plain = ("plain float32 scan", _scan, _QUERIES)
+    plain = ("plain float32 scan", _scan, QUERIES)
     if is_traced() or queries.device.type != "cpu" or bank.device.type != "cpu":
         return plain
     if len(bank) < _MANY_ROWS or len(queries) < 64 or k > 16:
