@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -13,11 +14,13 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 from monai.bundle import ConfigWorkflow
 
+from dino_uad.report import charts
 from helpers import labelled_pictures
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -102,10 +105,44 @@ def start(function: Callable, *arguments: Any) -> multiprocessing.Process:
     return process
 
 
+def typed(line: list[str], **environment: str) -> multiprocessing.Process:
+    """A command line as it is typed, ``python -m MODULE …``, in a process that has imported MONAI already."""
+    process = SERVER.Process(target=_run_line, args=(line, environment))
+    process.start()
+    return process
+
+
+def printed(line: list[str], **environment: str) -> tuple[int, str]:
+    """Exit status of :func:`typed`, and all that it printed."""
+    with tempfile.NamedTemporaryFile() as file:
+        process = typed(line, PRINTED=file.name, **environment)
+        process.join()
+        return process.exitcode, Path(file.name).read_text()
+
+
+def _run_line(line: list[str], environment: dict[str, str]) -> None:
+    os.chdir(environment.pop("PWD", "."))
+    output = os.open(environment.pop("PRINTED", os.devnull), os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.environ |= environment
+    multiprocessing.set_start_method("fork", force=True)
+    sys.orig_argv, sys.argv = line, line[2:]
+    try:
+        runpy.run_module(line[2], run_name="__main__", alter_sys=True)
+    except Exception as error:  # multiprocessing would print it, not what a bundle has put in charge of that
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)
+
+
 def _quietly(function: Callable, *arguments: Any) -> None:
     torch.set_num_threads(1)
     logging.disable(logging.INFO)
-    function(*arguments)
+    # As in a process that a command starts; loaders that take after this one would each start a server of their own.
+    multiprocessing.set_start_method("fork", force=True)
+    # Drawing takes most of a small evaluation: runs that are compared with others, or killed, are spared it.
+    with mock.patch.object(charts, "to_png", lambda figure: b""):
+        function(*arguments)
 
 
 def two_ranks(function: Callable, *arguments: Any) -> None:

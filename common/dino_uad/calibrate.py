@@ -27,10 +27,9 @@ from dino_uad.embeddings import EmbeddingLoader, identify
 from dino_uad.files import atomic_path, save_torch, write_json
 from dino_uad.handlers import ScanTally, score
 from dino_uad.handlers import calibrate as calibrate_network
-from dino_uad.overrides import check_override
+from dino_uad.overrides import put_overrides
 from dino_uad.settings import require_device
-from dino_uad.verbatim import as_override, verbatim
-from dino_uad.whole_config import check_config
+from dino_uad.verbatim import verbatim
 
 BACKBONE_FACTS = ("arch", "layers", "joined", "final_norm")
 NETWORK_FACTS = ("foreground", "neighbourhood", "baseline", "units", "smoothing_sigma")
@@ -170,12 +169,9 @@ def fitted_config(root: Path, path: Path, overrides: Mapping[str, Any]) -> Confi
     told_by_model |= {key: facts[key] for key in ("image_size",) if key in facts}
     told_by_model |= {key: value for key, value in facts.get("preprocessing", {}).items() if key in parser.get()}
     told_by_model["slices"] = {**parser["slices"], **fitted_slices(path), "stride": 1}
-    for key, value in overrides.items():
-        check_override(key, value, parser.get())
     told_by_model |= {"bundle_root": verbatim(str(root)), "network_def#checkpoint": verbatim(str(path))}
-    for key, value in {**told_by_model, **{key: as_override(value) for key, value in overrides.items()}}.items():
-        parser[key] = value
-    check_config(parser, str(root))
+    parser.update(told_by_model)
+    put_overrides(parser, overrides, root)
     return parser
 
 

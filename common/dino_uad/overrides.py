@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from dino_uad.as_typed import PLACES, parse_options, read_as_typed, run_parameters, running_config
+from dino_uad.as_typed import PLACES, expand_folder, parse_options, read_as_typed, run_parameters, running_config
 from dino_uad.kinds import admits, hint_of, in_words, parameters_of
-from dino_uad.verbatim import EXPRESSION
+from dino_uad.verbatim import EXPRESSION, as_override
 from dino_uad.whole_config import check_config
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
@@ -60,6 +63,23 @@ def _of_tracking(tracking: Any) -> Mapping[str, Any]:
 
     settings = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) if isinstance(tracking, str) else {}
     return (ConfigParser.load_config_files(tracking) if settings is None else settings).get("configs", {})
+
+
+def put_overrides(parser: ConfigParser, overrides: Mapping[str, Any], bundle_root: Path) -> None:
+    """Put overrides that are given in Python into a config, each checked, and then the whole of it.
+
+    Args:
+        parser: holds the config.
+        overrides: new values by keys ``a#b#c``.
+        bundle_root: the bundle's folder, whose config files say which keys there are.
+
+    Raises:
+        ValueError: the message names the key, what was given, and the key or kind of value that was expected.
+    """
+    for key, value in overrides.items():
+        check_override(key, value, parser.get())
+        parser[key] = as_override(expand_folder(key, value))
+    check_config(parser, str(bundle_root))
 
 
 def check_override(key: str, value: Any, config: Mapping[str, Any]) -> None:

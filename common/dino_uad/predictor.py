@@ -17,18 +17,15 @@ from monai.transforms import SaveImaged
 from torch import Tensor
 
 from dino_uad.as_file import InMemory, as_file
-from dino_uad.as_typed import expand_folder
 from dino_uad.bundle_run import find_bundle
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.digests import digest_file
 from dino_uad.errors import explain
 from dino_uad.findings import Finding, ScanGrid
-from dino_uad.overrides import check_override
+from dino_uad.overrides import put_overrides
 from dino_uad.saved_names import SavedNames
 from dino_uad.settings import require_device
 from dino_uad.transforms import NOTHING_SCORED, SaveMapd, ServedMapd, is_picture, nothing_scored, on_scan_grid
-from dino_uad.verbatim import as_override
-from dino_uad.whole_config import check_config
 
 Source = str | os.PathLike[str] | InMemory
 IN_VAIN = {"output_dir": "save(folder) says where to", "save_dicom": "DICOM objects are written on the command line"}
@@ -99,10 +96,7 @@ class Predictor:
         chosen = {key.replace("__", "#"): value for key, value in overrides.items()}
         chosen |= {"bundle_root": str(self.bundle)} | ({} if device is None else {"device": str(device)})
         self._series = chosen.pop(SERIES, None)
-        for key, value in chosen.items():
-            check_override(key, value, parser.get())
-            parser[key] = as_override(expand_folder(key, value))
-        check_config(parser, str(self.bundle))
+        put_overrides(parser, chosen, self.bundle)
         chosen_device = parser.get_parsed_content("device")
         require_device("device", chosen_device)
         self.device = torch.device(chosen_device)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from small_bundle import BUNDLES, NAMES, fit, overrides
 
-from dino_uad.export.bundle import export_bundle
+from dino_uad.export.bundle import export_bundle, import_bundle
 from helpers import labelled_pictures, pictures
 
 HERE = Path(__file__).parent
@@ -49,11 +49,10 @@ def test_the_same_with_the_real_backbone(alone, tmp_path):
     _compare(torch.load(tmp_path / "empty" / "maps.pt", weights_only=True)[bundle.name], bundle, settings)
 
 
-def test_run_trains_evaluates_and_infers_with_the_code_the_bundle_carries(received, alone, tmp_path):
+def test_run_trains_evaluates_and_infers_with_the_code_the_bundle_carries(exported, alone, tmp_path):
     labelled_pictures(tmp_path / "data")
-    shutil.copytree(received / "dpmm", tmp_path / "there" / "dpmm")
+    root = import_bundle(str(exported("dpmm")), str(tmp_path / "there"))
     (tmp_path / "here").mkdir()
-    root = tmp_path / "there" / "dpmm"
     before = (root / "models" / "model.pt").read_bytes()
     for configs, data in (
         (("train",), "data"),

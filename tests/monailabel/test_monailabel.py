@@ -86,7 +86,7 @@ WRONG = {
         "false positive rate '2 %' found; this model is calibrated for 0.1, 0.05, 0.01, 0.005, 0.001, "
         "'1 finding in 10 scans', '1 in 4 normal scans'",
     ),
-    "smoothing": ("wide", "smoothing 'wide' found; expected a number of slices, 0 or more"),
+    "smoothing": ("wide", "smoothing 'wide' found; expected a number of slices from 0 to 1000"),
     "output": ("mask", "output 'mask' found; expected 'label map', 'numbered findings' or 'anomaly map'"),
 }
 

@@ -1,14 +1,13 @@
 """A fit killed twice, at any moment, and resumed by the same command gives the bytes of an uninterrupted one."""
 
 import signal
-import subprocess
 import time
 
 import pytest
 import torch
 
 import workflows
-from workflows import METHODS, model, run, run_and_die, start
+from workflows import METHODS, model, printed, run, run_and_die, start, typed
 
 # A fit of these pictures completes two stores' facts and embeddings (valid, train), tests of the checkpoint's and the
 # model's folder, a checkpoint after each of several epochs, and the model; each epoch has 2 batches.
@@ -99,13 +98,15 @@ def test_command_line_killed_at_any_time(tmp_path):
     """``python -m monai.bundle run`` itself, killed once embeddings and once a checkpoint exist."""
     line = workflows.command("dpmm", tmp_path, max_epochs=60)
     for sign in ("cache/*/*.safetensors", "models/fit.ckpt"):
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = typed(line)
         while not list(tmp_path.glob(sign)):
-            assert process.poll() is None, "it ended before it could be killed"
+            assert process.exitcode is None, "it ended before it could be killed"
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    status, output = printed(line)
+    assert status == 0, output
     other = tmp_path / "uninterrupted"
     process = start(run, "dpmm", other, "train")
     process.join()

@@ -17,9 +17,8 @@ from dino_uad.errors import explain
 from dino_uad.export.archive import extract_archive, write_archive
 from dino_uad.export.large_files import large_files
 from dino_uad.export.needed import PACKAGE, needed_files
-from dino_uad.overrides import check_override
-from dino_uad.verbatim import as_override, verbatim
-from dino_uad.whole_config import check_config
+from dino_uad.overrides import check_override, put_overrides
+from dino_uad.verbatim import verbatim
 
 if TYPE_CHECKING:
     from dino_uad.detector import AnomalyDetector
@@ -126,8 +125,7 @@ def _overridden(root: Path, overrides: Mapping[str, Any]) -> dict[str, bytes | P
         problems = {key: _refusal(key, value, parser.get()) for key, value in overrides.items()}
         here = {key: overrides[key] for key, problem in problems.items() if problem is None}
         if here:
-            parser.update({key: as_override(value) for key, value in here.items()})
-            check_config(parser, str(root))
+            put_overrides(parser, here, root)
             changed[f"configs/{path.name}"] = _json(parser.get())
         for key, problem in problems.items():
             refused[key] += [problem] if problem else []

@@ -18,19 +18,22 @@ from dino_uad.detector import AnomalyDetector
 from dino_uad.inferers.slice_summary import SUMMARY, not_run, predict
 from dino_uad.settings import require_count
 
+WIDEST = 1000
+"""Slices: a Gaussian that is wider than any scan is a mean, and its weights alone would fill the memory."""
+
 
 def smoothing_width(value: Any) -> float:
     """The standard deviation of the smoothing in slices; MONAI Label may send it as a string.
 
     Raises:
-        ValueError: it is no number of at least 0.
+        ValueError: it is no number from 0 to :data:`WIDEST`.
     """
     try:
         width = float(value)
     except (TypeError, ValueError):
         width = math.nan
-    if not 0 <= width < math.inf:
-        raise ValueError(f"smoothing {value!r} found; expected a number of slices, 0 or more")
+    if not 0 <= width <= WIDEST:
+        raise ValueError(f"smoothing {value!r} found; expected a number of slices from 0 to {WIDEST}")
     return width
 
 

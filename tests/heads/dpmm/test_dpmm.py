@@ -254,6 +254,13 @@ def test_an_epoch_without_a_patch_is_an_error():
         head.end_epoch()
 
 
+def test_a_threshold_above_all_weights_is_an_error():
+    head = DPMMHead(4, 8, weight_threshold=0.999)
+    head.fit_batch(images(clusters(20, 4)))
+    with pytest.raises(ValueError, match=r"weight_threshold is 0\.999; expected less than the largest weight 0\.\d+$"):
+        head.end_epoch()
+
+
 def test_clear_errors():
     with pytest.raises(RuntimeError, match=r"not fitted: run train first or load models/model\.pt"):
         DPMMHead(4).score(torch.zeros(1, 4, 2, 2))

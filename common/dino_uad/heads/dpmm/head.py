@@ -27,6 +27,7 @@ from dino_uad.heads.dpmm import gaussian, sticks
 from dino_uad.heads.dpmm.expectation import Sums, batch_sums, count_rows, log_density
 from dino_uad.heads.dpmm.init import COVARIANCES, INITIALISERS, first_covariance
 from dino_uad.heads.dpmm.maximisation import SCHEDULES, Moments, update_shapes, update_shares, with_slack
+from dino_uad.heads.dpmm.rows import maps_of, rows_of
 from dino_uad.heads.dpmm.scores import SCORES, wide_log_joint
 from dino_uad.heads.head import Head
 from dino_uad.heads.masking import patch_mean
@@ -136,7 +137,7 @@ class DPMMHead(Head):
             ValueError: if an embedding is NaN, infinite or too large for float32 arithmetic.
         """
         with torch.no_grad(), full_float32(), without_autocast(embeddings.device):
-            rows, images = self._rows(embeddings), None
+            rows, images = rows_of(embeddings, self.embed_dim), None
             if mask is not None:
                 rows = rows[mask.flatten().to(rows.device)]
             if not rows.is_cuda:  # where counting them would wait for the device, and nobody asks
@@ -150,13 +151,20 @@ class DPMMHead(Head):
             return self._em_step(rows, n_rows, images)
 
     def end_epoch(self) -> None:
-        """Refuse an epoch in which no batch had a patch.
+        """Refuse an epoch after which no component takes part in scores.
 
         Raises:
-            RuntimeError: it had none, nor had one before.
+            RuntimeError: no batch had a patch, nor had one before.
+            ValueError: ``weight_threshold`` is above all weights.
         """
-        if not self.fitted:
+        if self.fitted:
+            return
+        if int(self.rows_per_batch) == 0:
             raise RuntimeError("DPMM was given no patch: check the training images and their foreground")
+        largest = self.weights().amax().item()
+        raise ValueError(
+            f"weight_threshold is {self.weight_threshold}; expected less than the largest weight {largest:.2g}"
+        )
 
     def _em_step(self, rows: Tensor, n_rows: int, images: list[int] | None) -> dict[str, float]:
         components = self.components
@@ -211,21 +219,22 @@ class DPMMHead(Head):
 
     def score(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Anomaly score of every patch by ``score_type``: ``[B,C,h,w]`` to ``[B,1,h,w]`` float32."""
-        rows = self._rows(embeddings)
+        rows = rows_of(embeddings, self.embed_dim)
         # The cosine score brings rows to length 1 itself.
         rows = rows.to(self.running_means.dtype) if self.score_type == "cosine" else self._prepare(rows)
-        return self._to_grid(SCORES[self.score_type](rows, self._active_components()), embeddings)
+        scores = SCORES[self.score_type](rows, self._active_components())
+        return maps_of(scores.to(self.running_means.dtype), embeddings)
 
     def log_likelihood(self, embeddings: Tensor, cls: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mean log density of each image's patches under the active components, ``[B]``; 0 without patches."""
-        rows = self._prepare(self._rows(embeddings))
+        rows = self._prepare(rows_of(embeddings, self.embed_dim))
         density = log_density(rows, self._active_components(), wide=self.reference)
-        return patch_mean(self._to_grid(density, embeddings), mask)
+        return patch_mean(maps_of(density.to(self.running_means.dtype), embeddings), mask)
 
     def assign(self, embeddings: Tensor) -> Tensor:
         """Index in 0..K−1 of each patch's most responsible component: ``[B,C,h,w]`` to ``[B,1,h,w]`` int64."""
-        rows = self._prepare(self._rows(embeddings))
-        return self._to_grid(self.active[wide_log_joint(rows, self._active_components()).argmax(1)], embeddings)
+        rows = self._prepare(rows_of(embeddings, self.embed_dim))
+        return maps_of(self.active[wide_log_joint(rows, self._active_components()).argmax(1)], embeddings)
 
     def _active_components(self) -> gaussian.Components:
         if not self.fitted:
@@ -235,23 +244,10 @@ class DPMMHead(Head):
             components = components._replace(log_weights=self.log_weights.log_softmax(0))
         return components.select(self.active)
 
-    def _rows(self, embeddings: Tensor) -> Tensor:
-        """``[B,C,h,w]`` to ``[B*h*w,C]``, row after row in memory."""
-        if embeddings.ndim != 4 or embeddings.shape[1] != self.embed_dim:
-            raise ValueError(
-                f"embeddings have shape {list(embeddings.shape)}, expected [B,{self.embed_dim},h,w]: "
-                "use the backbone this head was built for"
-            )
-        return embeddings.permute(0, 2, 3, 1).reshape(-1, self.embed_dim).contiguous()
-
     def _prepare(self, rows: Tensor) -> Tensor:
         """Rows as the mixture has them: in the precision of the model, of length 1 if ``normalize``."""
         rows = rows.to(self.running_means.dtype)
         return F.normalize(rows, dim=1) if self.normalize else rows
-
-    def _to_grid(self, values: Tensor, embeddings: Tensor) -> Tensor:
-        values = values.to(self.running_means.dtype) if values.is_floating_point() else values
-        return values.reshape(embeddings.shape[0], 1, embeddings.shape[2], embeddings.shape[3])
 
     def _refresh_active(self, *_: Any) -> None:
         self.active = self._above_threshold(self.log_weights)[: None if self.step > 0 else 0]
