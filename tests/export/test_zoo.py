@@ -19,20 +19,16 @@ HERE = Path(__file__).parent
 SCHEMA = HERE / "meta_schema_20240725.json"
 
 
-@pytest.fixture(scope="module")
-def received(exported, alone, tmp_path_factory):
-    """The folder in which ``receive.py`` took all four bundles through the model zoo's checks, in one process."""
-    folder = tmp_path_factory.mktemp("received")
-    shutil.copy(HERE / "receive.py", folder)
-    pictures(folder / "data", 1)
-    printed = alone(folder, "receive.py", str(SCHEMA), *(str(exported(name)) for name in NAMES))
-    assert f"package: {folder / NAMES[0] / 'dino_uad'}" in printed
-    return folder
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_loaded_torchscript_and_onnx_give_the_map_of_the_fitted_network(received, fitted, name):
-    _compare(torch.load(received / "maps.pt", weights_only=True)[name], fitted(name), overrides(name))
+def test_loaded_torchscript_and_onnx_give_the_maps_of_the_fitted_networks(exported, alone, fitted, tmp_path):
+    """``receive.py`` takes all four bundles through the model zoo's checks, in one process."""
+    shutil.copy(HERE / "receive.py", tmp_path)
+    pictures(tmp_path / "data", 1)
+    printed = alone(tmp_path, "receive.py", str(SCHEMA), *(str(exported(name)) for name in NAMES))
+    assert f"package: {tmp_path / NAMES[0] / 'dino_uad'}" in printed
+    maps = torch.load(tmp_path / "maps.pt", weights_only=True)
+    assert [*maps] == [*NAMES]
+    for name in NAMES:
+        _compare(maps[name], fitted(name), overrides(name))
 
 
 @pytest.mark.slow
