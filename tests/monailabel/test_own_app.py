@@ -115,6 +115,7 @@ def test_a_labelled_scan_is_not_offered_again(own_server, listed, tmp_path):
     """Near the end: it changes the data store."""
     scores = {image: float(row["image_score"]) for image, row in listed["dpmm"].items()}
     ranked = sorted(scores, key=scores.get)
+    own_server.score("anomaly_dpmm")
     empty = write_nifti(tmp_path / "label.nii.gz", np.zeros(SHAPE, np.uint8), canonical_affine())
     own_server.save_label(ranked[-1], empty)
     assert own_server.next_sample("anomalous")["id"] == ranked[-2]
