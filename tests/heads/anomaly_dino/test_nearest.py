@@ -123,6 +123,74 @@ def test_bounds_are_above_the_products(coarse, seed, clusters, spike, vnni):
     assert (bounds - exact).max() < far
 
 
+def _flat_and_hidden(largest):
+    """Unit vectors ``[97]``: one that 8 bits hold exactly, and one that loses as much as can be in its direction.
+
+    ``largest`` is the number of steps that the largest component has.
+    """
+    step = 1 / np.sqrt(96 * 12.49**2 + largest**2)
+    flat = torch.tensor([1 / np.sqrt(96)] * 96 + [0.0]).float()
+    return flat, torch.tensor([12.49 * step] * 96 + [largest * step]).float()
+
+
+def _flat_and_rounded_down(count):
+    """The same for bfloat16, whose product is rounded, too: more or less, by the number of components."""
+    value = 2**-4 * (1 + 2**-8 - 1e-5)
+    flat = torch.tensor([1 / np.sqrt(count)] * count + [0.0] * (257 - count)).float()
+    return flat, torch.tensor([value] * count + [0.0] * (256 - count) + [np.sqrt(1 - count * value**2)]).float()
+
+
+def _in_one_rest(count):
+    """Two vectors whose rests have one direction: Cauchy's inequality is an equality."""
+    basis = np.linalg.svd(_features(50, 96, seed=9, clusters=3).double().numpy())[2]
+    mixed = (np.array([[np.cos(angle), np.sin(angle)] for angle in (0.3, count / 40)]) @ basis[[0, 20]]).astype("f")
+    return tuple(torch.from_numpy(mixed))
+
+
+WORST = [
+    (first_pass.Int8Pass, True, _flat_and_hidden(127)),
+    (first_pass.Int8Pass, False, _flat_and_hidden(127)),
+    (first_pass.Int8Pass, True, _flat_and_hidden(127)[::-1]),
+    (first_pass.Int8Pass, False, _flat_and_hidden(64)[::-1]),
+    *((first_pass.Bfloat16Pass, True, _flat_and_rounded_down(count)) for count in range(190, 253, 7)),
+    *((_folded, True, _in_one_rest(count)) for count in range(0, 40, 8)),
+]
+
+
+@pytest.mark.parametrize(("coarse", "vnni", "pair"), WORST)
+def test_bounds_hold_where_all_that_is_lost_adds_up(coarse, vnni, pair, monkeypatch):
+    monkeypatch.setattr(first_pass, "int_mm_is_fast", lambda: vnni and processor.int_mm_is_exact())
+    query, row = pair
+    rows = torch.cat([row[None], torch.zeros(3, len(row))])
+    bound, _, found = coarse(query[None]).bounds(rows).reaching(torch.full((1,), -9.0))
+    above = float(bound[found == 0]) - float(query.double() @ row.double())
+    assert 0 <= above < {first_pass.Int8Pass: 2e-5, first_pass.Bfloat16Pass: 0.02, _folded: 5e-4}[coarse]
+
+
+def test_a_neighbour_whose_bound_promises_least_is_found():
+    """Of two rows as near, the one that is looked at first has the higher bound, and the lower similarity."""
+    query, hidden = _flat_and_hidden(127)
+    other = hidden.clone()
+    other[:96:2], other[1:96:2] = hidden[0] * 12.56 / 12.49, hidden[0] * 12.40 / 12.49  # of which half round up
+    bank = encode_rows(torch.stack([*[-query] * 70, hidden, other]))
+    exact = (unit_rows(bank).double() @ query.double())[70:]
+    bounds = first_pass.Int8Pass(query[None]).bounds(first_pass.unit(bank[68:])[0])
+    assert exact[0] > exact[1] and bounds.product[2] < bounds.product[3]
+    similarity, index = nearest._two_pass(query[None], bank, 1, first_pass.Int8Pass)
+    assert index.item() == 70 and similarity.item() == pytest.approx(float(exact[0]), abs=1e-6)
+
+
+def test_candidates_do_not_wait_in_any_number(monkeypatch):
+    monkeypatch.setattr(two_pass, "_WAITING", 100)
+    monkeypatch.setattr(two_pass, "_A_CANDIDATE", 1)  # no query is crowded
+    waiting, add = [], two_pass._Candidates.add
+    monkeypatch.setattr(two_pass._Candidates, "add", lambda self, *of: add(self, *of) or waiting.append(self._many))
+    queries, bank = _features(20), encode_rows(_features(3000, seed=1))
+    similarity, _, _ = two_pass.search(unit_rows(queries), bank, 1, first_pass.Int8Pass)
+    assert len(waiting) > 5 and max(waiting) <= 100
+    np.testing.assert_allclose(1 - similarity, _exact(queries, unit_rows(bank)), atol=1e-6)
+
+
 def _cauchy_schwarz(queries, bank):
     """The closed form of the bounds of :func:`_folded`, from products in float64."""
     rows = _features(50, queries.shape[1], seed=9, clusters=3).double()
@@ -227,6 +295,7 @@ def test_directions_are_taken_where_they_exclude_something(measured):
     assert "directions" in name and together == 4096
     assert search.keywords["first"].keywords["directions"].shape == (32, 96)
     assert nearest.search_name(noise[:64], encode_rows(noise)) == "products of 8-bit integers"
+    assert folded_pass.suiting(along[:8], encode_rows(along)) is None, "to find them takes longer than a scan"
 
 
 def test_ties_and_duplicates_are_distinct_rows(small_blocks):
