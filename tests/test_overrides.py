@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 
 from dino_uad.as_typed import PLACES, parse_options, read_as_typed
 from dino_uad.errors import explain
-from dino_uad.overrides import check_override
+from dino_uad.overrides import check_override, put_overrides
 from dino_uad.transforms import ThresholdMapd
 
 CONFIG = {"displayable_configs": {"false_positive_rate": ["5 %", "1 %"], "min_size": "0"}, "image_size": [448, 448]}
@@ -19,6 +19,15 @@ CONFIG = {"displayable_configs": {"false_positive_rate": ["5 %", "1 %"], "min_si
 def test_an_entry_of_a_drop_down_is_given_as_its_reader_knows_it(value):
     check_override("displayable_configs#false_positive_rate", value, CONFIG)
     assert ThresholdMapd("pred", "model.pt", value).point in (0.05, 0.01)
+
+
+def test_text_given_in_python_stays_as_it_is_and_places_find_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = ConfigParser({"cache_dir": None, "pattern": "*", "side": 1})
+    put_overrides(parser, {"cache_dir": "~/case#7", "pattern": "#1_*", "side": "$2 + 3"}, tmp_path)
+    assert [parser.get_parsed_content(key) for key in ("cache_dir", "pattern", "side")] == [
+        f"{tmp_path}/case#7", "#1_*", 5
+    ]  # fmt: skip
 
 
 def test_a_list_of_numbers_is_not_replaced_by_one():

@@ -73,6 +73,20 @@ def test_own_keys_that_are_read_or_made(own):
     check_config(config("dpmm", ["train"], **own), str(BUNDLES / "dpmm"))
 
 
+class Untidy:
+    """As libraries annotate what may be None."""
+
+    def __init__(self, size: int = None):  # noqa: RUF013
+        self.size = size
+
+
+def test_a_components_own_default_is_of_the_right_kind():
+    net = {"_target_": f"{__name__}.Untidy", "size": None}
+    check_config(ConfigParser({"net": net}), None)
+    with pytest.raises(ValueError, match=r"--net#size: found 'x', expected a whole number"):
+        check_config(ConfigParser({"net": net | {"size": "x"}}), None)
+
+
 @pytest.mark.parametrize("files", [["train"], ["train", "evaluate"]])
 def test_experiment_tracking_adds_keys_of_its_own(files, tmp_path):
     paths = [str(BUNDLES / "dpmm" / "configs" / f"{name}.json") for name in files]

@@ -53,7 +53,9 @@ def test_auto_is_the_slope_of_the_logarithms(power):
     assert float(tenfold.share) == pytest.approx(float(baseline.share), rel=1e-5)
 
 
-@pytest.mark.parametrize("baselines", [torch.linspace(1, 2, 7), torch.linspace(-1, 2, 40), torch.ones(40)])
+@pytest.mark.parametrize(
+    "baselines", [torch.linspace(1, 2, 7), torch.linspace(-1, 2, 40), torch.ones(40), torch.arange(40.0)]
+)
 def test_auto_is_a_half_where_too_little_is_known(baselines):
     baseline = ImageBaseline("auto")
     baseline.fit(baselines, 2 * baselines + 1)

@@ -88,6 +88,8 @@ def test_a_table_of_constant_size_rounds_p_values_up() -> None:
     found = fitted.p_values(torch.from_numpy(queries)).numpy()
     assert fitted.levels.shape == (LEVELS,)
     assert (found >= exact * (1 - 1e-6)).all() and (found - exact).max() < 0.003
+    lowest = np.sort(scores)[:1]
+    assert fitted.p_values(torch.from_numpy(lowest))[0] == 1 and fitted.levels[0] == lowest
     small = exact < 500 / 20_001
     assert found[small] == pytest.approx(exact[small], rel=1e-6)
 

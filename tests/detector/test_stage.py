@@ -100,6 +100,14 @@ def test_every_step_that_is_off_leaves_what_the_head_says():
     torch.testing.assert_close(found["pred"], network.upsample(expected, found["foreground"]))
 
 
+@pytest.mark.parametrize(("neighbourhood", "highest"), [(1, 1), (3, 3)])
+def test_an_image_score_is_of_patches_that_are_told_apart(neighbourhood, highest):
+    """Of 16 patches 1 % is none: the highest, or of means over neighbours the three highest."""
+    scores = torch.linspace(0, 1, 16).square().reshape(1, 1, 4, 4)
+    found = detector(neighbourhood=neighbourhood).assess(scores, torch.ones(1, 1, 4, 4, dtype=torch.bool))
+    assert found["image_score"].item() == pytest.approx(scores.flatten()[-highest:].mean().item())
+
+
 def test_uncalibrated_units_are_refused():
     network = detector(**STAGE)
     record = batch(network, bodies(6))
