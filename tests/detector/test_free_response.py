@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 from scipy.ndimage import gaussian_filter, label
 
-from dino_uad.detector import NormalScans
+from dino_uad.detector import FREE_RESPONSE, NormalScans
 from dino_uad.detector.free_response import finding_peaks, threshold_at_findings
 
 
@@ -48,6 +48,14 @@ def test_at_most_that_share_of_normal_scans_has_a_finding_over_1000_splits(rate)
         flagged += bool((scans[0].float() >= threshold_at_findings(scans[1:], rate)).any())
     assert stats.binomtest(flagged, 1000, rate, alternative="greater").pvalue > 0.01
     assert flagged > 20
+
+
+@pytest.mark.parametrize(("point", "rate"), FREE_RESPONSE.items())
+def test_what_cannot_be_promised_is_said_up_to_the_scan_from_which_on_it_can(point, rate) -> None:
+    for count, said in ((round(1 / rate) - 2, 1), (round(1 / rate) - 1, 0)):
+        normal = NormalScans()
+        normal.fit(torch.rand(count), range(count), torch.rand(count, 4, 4), range(count))
+        assert sum(f"have a finding ({point})" in line for line in normal.promises()) == said, count
 
 
 @pytest.mark.parametrize("volumes", [False, True])

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -33,6 +34,14 @@ def test_far_in_the_tail_it_extrapolates_the_distribution(distribution, toleranc
     for tail in (1e-3, 1e-4, 1e-5):
         score = torch.tensor(distribution.isf(tail))
         assert fitted(values)(score).item() == pytest.approx(-math.log10(tail), abs=tolerance)
+
+
+def test_beyond_the_table_it_is_the_upper_tail_of_its_pareto_distribution():
+    units = fitted(torch.from_numpy(stats.genpareto(0.25, scale=2.0).rvs(20_000, random_state=0)))
+    last, (scale, shape) = units.knots[-1].item(), units.tail.tolist()
+    scores = last + torch.tensor([0.0, 1.0, 10.0, 1000.0])
+    beyond = stats.genpareto(shape, scale=scale).sf(scores.double().numpy() - last)
+    assert units(scores).tolist() == pytest.approx(units.levels[-1].item() - np.log10(beyond), rel=1e-5)
 
 
 def test_a_tail_that_ends_is_not_taken_for_an_end():

@@ -82,7 +82,7 @@ def test_findings_are_numbered_by_their_peaks_and_small_ones_left_out() -> None:
     scores[0:2, 0, 0], scores[5:15, 2:6, 1:3], scores[20:23, 5, 2] = 5.0, 2.0, 3.0
     grid = grid_of(scores.shape, np.diag([1, 1, 2.0, 1]))
     labels, findings = extract_findings(scores, grid, threshold=1)
-    assert [finding.peak for finding in findings] == [5, 3, 2]
+    assert [(finding.number, finding.peak) for finding in findings] == [(1, 5), (2, 3), (3, 2)]
     assert [labels[0, 0, 0], labels[21, 5, 2], labels[5, 2, 1]] == [1, 2, 3]
     for text, left in [("0.005 ml", [3, 2]), ("0.01", [2]), ("3 mm2", [3, 2]), ("4 px", [2]), (0, [5, 3, 2])]:
         labels, findings = extract_findings(scores, grid, 1, min_size=MinSize.parse(text))

@@ -102,6 +102,12 @@ def test_image_samples_equal_scikit_learn_on_the_images_drawn(groups, monkeypatc
     np.testing.assert_allclose(found["image_aupr"], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("replicates", [1, 64, 150])
+def test_every_sample_draws_as_many_units_as_there_are(replicates):
+    times = torch.cat(list(drawn_times(7, replicates, seed=0)))
+    assert times.shape == (replicates, 7) and (times.sum(dim=1) == 7).all()
+
+
 def test_interval_of_a_mean_agrees_with_scipy():
     values = torch.as_tensor(np.random.default_rng(0).gamma(2.0, size=40))
     found = percentile_intervals(lambda times: {"mean": times @ values / 40}, 40, 20_000, 0, 0.95, "cpu")

@@ -40,6 +40,11 @@ def test_one_class_is_nan(counts):
     assert all(torch.isnan(bound) for bound in error_bounds(negatives, positives).values())
 
 
+def test_scores_that_share_no_bin_have_no_error():
+    positives = torch.tensor([0, 1, 0, 1, 1])
+    assert [float(bound) for bound in error_bounds(1 - positives, positives).values()] == [0, 0, 0]
+
+
 def test_error_bound_of_one_bin_by_hand():
     # One negative and one positive share the only bin: AUROC is 0 or 1 instead of 1/2; AP and F1 are 1 or 1/2, 2/3.
     bounds = error_bounds(torch.tensor([1]), torch.tensor([1]))
