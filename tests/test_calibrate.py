@@ -184,6 +184,20 @@ def test_slices_that_look_like_one_patients_are_told_of(fitted, caplog) -> None:
     assert any("slices of 1 patient (mr7)" in told and "promise too much" in told for told in caplog.messages)
 
 
+def test_shares_of_other_scans_are_counted_by_patient() -> None:
+    rng = np.random.default_rng(0)
+    known, maps = rng.normal(size=39), rng.gumbel(size=(39, 5, 5)).astype(np.float32)
+    normal = NormalScans()
+    normal.fit(torch.from_numpy(known).float(), range(39), torch.from_numpy(maps), range(39))
+    scores, others = rng.normal(size=60) + 0.5, rng.gumbel(size=(60, 5, 5)).astype(np.float32)
+    found = flagged_shares(normal, torch.from_numpy(scores).float(), np.arange(60) // 2, torch.from_numpy(others))
+    p_values = (1 + (known >= scores.reshape(30, 2).max(axis=1)[:, None]).sum(axis=1)) / 40
+    assert found["flagged at 5%"] == (p_values <= 0.05).mean() > 0 and found["flagged at 1%"] is None
+    for point, threshold in normal.free_response().items():
+        marked = others.reshape(30, -1).max(axis=1) >= threshold
+        assert found[f"with a finding ({point})"] == pytest.approx(marked.mean()) and 0 < marked.mean() < 1
+
+
 @pytest.mark.parametrize("groups", [10, 38])
 def test_shares_after_a_calibration_follow_from_the_number_of_scans(groups) -> None:
     found = set()

@@ -72,6 +72,7 @@ def test_looks_of_a_volume_are_its_spacing_and_foreground() -> None:
     assert orientation == "LPS"
     assert values.tolist() == pytest.approx([math.sqrt(0.77), 3.0, inside.mean(), np.std(inside, ddof=1)])
     assert looks(slices, volume, "IPL")[0][:2].tolist() == pytest.approx([math.sqrt(1.1 * 3.0), 0.7])  # sagittal ones
+    assert looks(slices[:1], volume | {"scan_shape": (4, 4, 1)}, "PLS")[0][1].isnan()  # few files tell how thick one is
     oblique, _ = looks(slices, volume | {"scan_affine": OBLIQUE}, "PLS")
     normal = np.cross(OBLIQUE[:3, 0], OBLIQUE[:3, 1])
     assert float(oblique[1]) == pytest.approx(abs(OBLIQUE[:3, 2] @ normal) / np.linalg.norm(normal))
