@@ -30,6 +30,11 @@ def test_counts_by_hand():
     assert found["label_lesion_scans"] == 0.5 and found["label_empty_normal"] == 0
 
 
+def test_a_lesion_of_one_pixel_counts():
+    found = computed([(ROW[None], (torch.arange(8) == 3).long()[None, None])])
+    assert found["label_dice"] == found["label_dice_per_scan"] == found["label_lesion_scans"] == 1
+
+
 def test_slices_of_a_volume_grow_together_and_are_normal_one_by_one():
     lesion = torch.tensor([[0, 0, 1, 1, 1, 0, 0, 0]])
     found = computed([(ROW[None], lesion[None]), (ROW[None] - 1, lesion[None] * 0)], [7, 7])
