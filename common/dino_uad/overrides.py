@@ -13,7 +13,7 @@ from pathlib import Path
 from pydoc import locate
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dino_uad.as_typed import PLACES, expand_folder, parse_options, read_as_typed, run_parameters, running_config
+from dino_uad.as_typed import PLACES, parse_options, read_as_typed, run_parameters, running_config
 from dino_uad.kinds import admits, hint_of, in_words, parameters_of
 from dino_uad.verbatim import EXPRESSION, as_override
 from dino_uad.whole_config import check_config
@@ -78,7 +78,7 @@ def put_overrides(parser: ConfigParser, overrides: Mapping[str, Any], bundle_roo
     """
     for key, value in overrides.items():
         check_override(key, value, parser.get())
-        parser[key] = as_override(expand_folder(key, value))
+        parser[key] = as_override(value)
     check_config(parser, str(bundle_root))
 
 

@@ -17,6 +17,7 @@ from monai.transforms import SaveImaged
 from torch import Tensor
 
 from dino_uad.as_file import InMemory, as_file
+from dino_uad.as_typed import expand_folder
 from dino_uad.bundle_run import find_bundle
 from dino_uad.detector import FALSE_POSITIVE_RATES
 from dino_uad.digests import digest_file
@@ -96,7 +97,7 @@ class Predictor:
         chosen = {key.replace("__", "#"): value for key, value in overrides.items()}
         chosen |= {"bundle_root": str(self.bundle)} | ({} if device is None else {"device": str(device)})
         self._series = chosen.pop(SERIES, None)
-        put_overrides(parser, chosen, self.bundle)
+        put_overrides(parser, {key: expand_folder(key, value) for key, value in chosen.items()}, self.bundle)
         chosen_device = parser.get_parsed_content("device")
         require_device("device", chosen_device)
         self.device = torch.device(chosen_device)

@@ -64,6 +64,13 @@ def test_overrides_become_part_of_the_configs(exported):
     assert unchanged == (BUNDLES / "dpmm" / "configs" / "evaluate.json").read_bytes()
 
 
+def test_no_home_folder_is_shared(fitted, tmp_path):
+    """A ``~`` is the receiver's."""
+    shared = export_bundle(str(fitted("dpmm")), str(tmp_path), **SMALL, cache_dir="~/cache")
+    with zipfile.ZipFile(shared) as archive:
+        assert json.loads(archive.read("dpmm/configs/train.json"))["cache_dir"] == "~/cache"
+
+
 def test_an_untrained_bundle_says_so(tmp_path):
     bundle = shutil.copytree(BUNDLES / "dpmm", tmp_path / "dpmm", ignore=shutil.ignore_patterns("models"))
     with pytest.raises(FileNotFoundError, match=r"model\.pt not found: run train first"):
