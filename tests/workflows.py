@@ -14,13 +14,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 import torch.distributed as dist
 from monai.bundle import ConfigWorkflow
 
-from dino_uad.report import charts
 from helpers import labelled_pictures
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -100,33 +98,45 @@ def model(folder: Path) -> dict[str, torch.Tensor]:
 
 def start(function: Callable, *arguments: Any) -> multiprocessing.Process:
     """Run a function in a process of its own, with one thread."""
-    process = SERVER.Process(target=_quietly, args=(function, *arguments))
-    process.start()
-    return process
+    return _child(_quietly, function, *arguments)
 
 
-def typed(line: list[str], **environment: str) -> multiprocessing.Process:
-    """A command line as it is typed, ``python -m MODULE …``, in a process that has imported MONAI already."""
-    process = SERVER.Process(target=_run_line, args=(line, environment))
-    process.start()
-    return process
+def typed(
+    line: list[str], folder: Path | None = None, output: str = os.devnull, **environment: str
+) -> multiprocessing.Process:
+    """A command line, ``python -m MODULE …``, as it is typed in ``folder``, in a process that has MONAI already.
+
+    What it prints, on both streams, is appended to the file ``output``.
+    """
+    return _child(_run_line, line, folder or Path.cwd(), output, environment)
 
 
-def printed(line: list[str], **environment: str) -> tuple[int, str]:
+def printed(line: list[str], folder: Path | None = None, **environment: str) -> tuple[int, str]:
     """Exit status of :func:`typed`, and all that it printed."""
     with tempfile.NamedTemporaryFile() as file:
-        process = typed(line, PRINTED=file.name, **environment)
+        process = typed(line, folder, file.name, **environment)
         process.join()
         return process.exitcode, Path(file.name).read_text()
 
 
-def _run_line(line: list[str], environment: dict[str, str]) -> None:
-    os.chdir(environment.pop("PWD", "."))
-    output = os.open(environment.pop("PRINTED", os.devnull), os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(output, stream)
-    os.environ |= environment
+def _child(function: Callable, *arguments: Any) -> multiprocessing.Process:
+    process = SERVER.Process(target=_as_a_program, args=(function, *arguments))
+    process.start()
+    return process
+
+
+def _as_a_program(function: Callable, *arguments: Any) -> None:
+    """Loaders' workers are forked, as those of a command; else each run would start a server that imports MONAI."""
     multiprocessing.set_start_method("fork", force=True)
+    function(*arguments)
+
+
+def _run_line(line: list[str], folder: Path, output: str, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    file = os.open(output, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.environ |= environment
     sys.orig_argv, sys.argv = line, line[2:]
     try:
         runpy.run_module(line[2], run_name="__main__", alter_sys=True)
@@ -138,11 +148,7 @@ def _run_line(line: list[str], environment: dict[str, str]) -> None:
 def _quietly(function: Callable, *arguments: Any) -> None:
     torch.set_num_threads(1)
     logging.disable(logging.INFO)
-    # As in a process that a command starts; loaders that take after this one would each start a server of their own.
-    multiprocessing.set_start_method("fork", force=True)
-    # Drawing takes most of a small evaluation: runs that are compared with others, or killed, are spared it.
-    with mock.patch.object(charts, "to_png", lambda figure: b""):
-        function(*arguments)
+    function(*arguments)
 
 
 def two_ranks(function: Callable, *arguments: Any) -> None:

@@ -1,6 +1,7 @@
 """``python -m monai.bundle run`` on something wrong: one message, status 1, a traceback on request only."""
 
 import subprocess
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +12,15 @@ from workflows import command, overrides, printed
 pytestmark = pytest.mark.slow
 
 
-def fail(folder, kind="train", environment=None, **more):
+def of_its_own(line):
+    """Status and output of a process that begins with nothing; those of the others have MONAI already."""
+    done = subprocess.run(line, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def fail(folder, kind="train", run=printed, **more):
     """What a run prints that must fail, on both streams; it leaves no model and nothing half-written."""
-    status, output = printed(command("dpmm", folder, kind, **{"debug": False, **more}), **(environment or {}))
+    status, output = run(command("dpmm", folder, kind, **{"debug": False, **more}))
     assert status == 1
     assert not list(folder.rglob("*.part.*")) and not (folder / "models" / "model.pt").exists()
     return output
@@ -29,11 +36,7 @@ def assert_one_message(output, *words):
 
 
 def test_misspelt_override(tmp_path):
-    """In a process of its own; the others' processes have MONAI already."""
-    line = command("dpmm", tmp_path, debug=False, max_epoch=3)
-    done = subprocess.run(line, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert_one_message(done.stdout + done.stderr, "--max_epoch:", "did you mean --max_epochs?")
+    assert_one_message(fail(tmp_path, run=of_its_own, max_epoch=3), "--max_epoch:", "did you mean --max_epochs?")
 
 
 def test_damaged_image_and_traceback_on_request(tmp_path):
@@ -41,7 +44,7 @@ def test_damaged_image_and_traceback_on_request(tmp_path):
     picture = tmp_path / "data/train/good/t1.png"
     picture.write_bytes(picture.read_bytes()[:500])
     assert_one_message(fail(tmp_path), str(picture), "cannot be read", "complete and not damaged")
-    assert "Traceback" in fail(tmp_path, environment={"DINO_UAD_DEBUG": "1"})
+    assert "Traceback" in fail(tmp_path, run=partial(printed, DINO_UAD_DEBUG="1"))
 
 
 def test_damaged_image_in_a_worker_process(tmp_path):
@@ -73,7 +76,7 @@ def test_names_of_folders_are_read_as_they_are_typed(tmp_path):
     """python-fire reads a number, a tuple, and what stands before a comment."""
     places = {"dataset_dir": "1e5", "ckpt_dir": "a,b", "output_dir": "2024", "cache_dir": "case#7", "model_file": "7,8"}
     labelled_pictures(tmp_path / "1e5")
-    status, output = printed(command("dpmm", tmp_path, **places), PWD=str(tmp_path))
+    status, output = printed(command("dpmm", tmp_path, **places), tmp_path)
     assert status == 0, output
     assert (tmp_path / "a,b").is_dir() and (tmp_path / "7,8").is_file() and list((tmp_path / "case#7").iterdir())
     assert (tmp_path / "2024").is_dir() and not (tmp_path / "case").exists()

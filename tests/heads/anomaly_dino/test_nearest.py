@@ -12,10 +12,18 @@ from dino_uad.heads.anomaly_dino import fastest_pass, first_pass, folded_pass, n
 from dino_uad.heads.anomaly_dino.nearest import encode_rows, nearest_neighbours, unit_rows
 
 
+def _others(channels):
+    return _features(50, channels, seed=9, clusters=3)
+
+
+def _basis(channels):
+    """The directions of :func:`_others` ``[channels,channels]``, the longest first."""
+    return np.linalg.svd(_others(channels).double().numpy())[2]
+
+
 def _folded(queries):
     """Along directions of other rows than those of the bank, which must not matter."""
-    rows = _features(50, queries.shape[1], seed=9, clusters=3)
-    return folded_pass.FoldedPass(queries, folded_pass.directions(rows, 8))
+    return folded_pass.FoldedPass(queries, folded_pass.directions(_others(queries.shape[1]), 8))
 
 
 PASSES = [first_pass.Bfloat16Pass, first_pass.Int8Pass, _folded]
@@ -142,9 +150,9 @@ def _flat_and_rounded_down(count):
 
 def _in_one_rest(count):
     """Two vectors whose rests have one direction: Cauchy's inequality is an equality."""
-    basis = np.linalg.svd(_features(50, 96, seed=9, clusters=3).double().numpy())[2]
-    mixed = (np.array([[np.cos(angle), np.sin(angle)] for angle in (0.3, count / 40)]) @ basis[[0, 20]]).astype("f")
-    return tuple(torch.from_numpy(mixed))
+    angles = np.array([0.3, count / 40])
+    mixed = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ _basis(96)[[0, 20]]
+    return tuple(torch.from_numpy(mixed).float())
 
 
 WORST = [
@@ -193,8 +201,7 @@ def test_candidates_do_not_wait_in_any_number(monkeypatch):
 
 def _cauchy_schwarz(queries, bank):
     """The closed form of the bounds of :func:`_folded`, from products in float64."""
-    rows = _features(50, queries.shape[1], seed=9, clusters=3).double()
-    basis = np.linalg.svd(rows.numpy())[2][:7].T
+    basis = _basis(queries.shape[1])[:7].T
     along, rest = (
         [one @ basis, np.linalg.norm(one - one @ basis @ basis.T, axis=1)] for one in (bank.numpy(), queries.numpy())
     )
